@@ -1,0 +1,31 @@
+"""What Carpus says when something is wrong: two errors and one warning.
+
+A message names the file and the field first, then what came and what was expected::
+
+    DataError("outputs_json/ID001/a.json: annotations[3].points: needs at least 3 points, has 2")
+
+Anything else that escapes is a fault of Carpus, not of its input.
+"""
+
+import warnings
+
+
+class DataError(ValueError):
+    """The input (an image, a label file, a folder, a checkpoint) is not what it should be."""
+
+
+class ConfigError(ValueError):
+    """A setting is misspelt, of the wrong type, out of range or contradicts another."""
+
+
+class DataWarning(UserWarning):
+    """The input is usable, but somebody should look at it. In strict mode it is a `DataError`."""
+
+
+def warn(message: str) -> None:
+    """Warn about usable but doubtful input; `message` names the file and the field first.
+
+    Strict mode is the standard ``warnings.simplefilter("error", DataWarning)``; the command line
+    turns the exception into the same one-line error as a `DataError`.
+    """
+    warnings.warn(message, DataWarning, stacklevel=3)

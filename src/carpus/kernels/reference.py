@@ -1,0 +1,192 @@
+"""The meaning of every verb, in plain torch, NumPy and OpenCV: short before fast.
+
+Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums, R runs, N points.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from carpus import labels as label_map
+from carpus.labels import LabelMap
+
+Polygon = NDArray[np.int32]
+"""(N, 2) points as (x, y) pixel centres, N >= 1; the outline belongs to the shape, as in cv2.fillPoly."""
+
+Runs = NDArray[np.int64]
+"""(R, 2) runs of one mask as (start, length), starts counted from 0 row by row, sorted and apart."""
+
+SUMS = ("pt", "p", "t", "bce")
+"""Columns of `sums`: sum p t, sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit)."""
+
+
+def sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sums over pixels that every loss is a formula of, at the labels' resolution.
+
+    Args:
+        logits: (B, K, h, w) floating point; upsampled bilinearly (align_corners=False) to (H, W).
+        labels: (B, H, W) int32 label maps.
+
+    Returns:
+        (B, K, S) float32 or float64, the columns named by `SUMS`, differentiable in the logits.
+    """
+    classes = logits.shape[1]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    z = functional.interpolate(wide, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    bits = torch.arange(classes, dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
+    t = ((labels[:, None] >> bits) & 1).to(z.dtype)
+    p = torch.sigmoid(z)
+    bce = functional.binary_cross_entropy_with_logits(z, t, reduction="none")
+    return torch.stack([(p * t).sum((2, 3)), p.sum((2, 3)), t.sum((2, 3)), bce.sum((2, 3))], dim=2)
+
+
+def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits to label maps: bit k is set where sigmoid(upsampled logit of class k) > thresholds[k].
+
+    Args:
+        logits: (B, K, h, w) floating point.
+        thresholds: (K,) probabilities in (0, 1).
+        size: (H, W) of the label maps.
+
+    Returns:
+        (B, H, W) int32. A NaN logit sets no bit.
+    """
+    cut = torch.logit(thresholds.double()).to(logits)
+    result = torch.zeros(len(logits), *size, dtype=torch.int32, device=logits.device)
+    for k in range(logits.shape[1]):
+        z = functional.interpolate(logits[:, k : k + 1].float(), size=size, mode="bilinear", align_corners=False)
+        result |= (z[:, 0] > cut[k]).int() << k
+    return result
+
+
+def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+    """Pixels of every class in both maps, in `a` and in `b`: (K, 3) int64. The maps have one size."""
+    return np.stack([label_map.area(a & b, classes), label_map.area(a, classes), label_map.area(b, classes)], axis=1)
+
+
+def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
+    """`overlap` of two masks given as runs: pixels in both, in `a`, in `b`, without decoding either."""
+    both = 0
+    if len(a) and len(b):
+        # Runs within a mask are sorted and apart, so every run of `a` meets a contiguous range of runs of `b`:
+        # the pixels of `b` before a position are a piecewise linear function, evaluated at both ends of each run.
+        starts, before = b[:, 0], np.concatenate([[0], np.cumsum(b[:, 1])])
+
+        def covered(position: NDArray[np.int64]) -> NDArray[np.int64]:
+            index = np.searchsorted(starts, position, side="right") - 1
+            inside = np.minimum(position - starts[index], b[index, 1])
+            return np.where(index < 0, 0, before[index] + inside)
+
+        both = int((covered(a.sum(axis=1)) - covered(a[:, 0])).sum())
+    return both, int(a[:, 1].sum()), int(b[:, 1].sum())
+
+
+def encode(labels: LabelMap, classes: int) -> list[Runs]:
+    """The runs of every class of a label map, row by row from 0; an absent class has (0, 2) runs."""
+    width = labels.shape[1]
+    result: list[Runs] = []
+    for k, box in enumerate(label_map.boxes(labels, classes)):
+        if box is None:
+            result.append(np.zeros((0, 2), np.int64))
+            continue
+        rows, columns = box
+        # A whole band of rows, because a run that reaches the right edge goes on in the next row.
+        band = labels[rows] if columns == slice(0, width) else labels[rows, columns]
+        step = width if band.shape[1] == width else band.shape[1] + 1
+        flat = np.zeros((band.shape[0], step), np.int8)
+        flat[:, : band.shape[1]] = label_map.has(band, k)
+        edges = np.flatnonzero(np.diff(flat.ravel(), prepend=0, append=0))
+        row, column = np.divmod(edges[0::2], step)
+        starts = (row + rows.start) * width + column + columns.start
+        result.append(np.stack([starts, edges[1::2] - edges[0::2]], axis=1).astype(np.int64))
+    return result
+
+
+def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
+    """A label map of `size` (H, W) from the runs of class 0, 1, ...; the inverse of `encode`."""
+    labels = label_map.empty(size)
+    flat = labels.reshape(-1)
+    for k, of_class in enumerate(runs):
+        bit = np.int32(1 << k)
+        for start, length in of_class.tolist():
+            flat[start : start + length] |= bit
+    return labels
+
+
+def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
+    """A label map of `size` (H, W) from the polygons of class 0, 1, ...
+
+    Each polygon is filled even-odd, its outline included, exactly as ``cv2.fillPoly`` does; the polygons of a
+    class are united. Points outside the image are allowed: what is outside is cut off.
+    """
+    labels = label_map.empty(size)
+    for k, of_class in enumerate(shapes):
+        for polygon in of_class:
+            points = np.asarray(polygon, np.int32)
+            left, top = np.maximum(points.min(axis=0), 0).tolist()
+            right, bottom = np.minimum(points.max(axis=0), (size[1] - 1, size[0] - 1)).tolist()
+            if right < left or bottom < top:
+                continue
+            mask = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
+            cv2.fillPoly(mask, [points], (1,), offset=(-left, -top))
+            label_map.paint(labels, k, mask.astype(bool), top, left)
+    return labels
+
+
+def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
+    """The polygons of every class: `rasterise` gives the label map back, pixel for pixel.
+
+    One polygon for each 8-connected component, its holes bridged into the outline; an absent class has none.
+    """
+    result: list[list[Polygon]] = []
+    for k, box in enumerate(label_map.boxes(labels, classes)):
+        result.append([] if box is None else _polygons_of(label_map.has(labels[box], k), box[1].start, box[0].start))
+    return result
+
+
+def _polygons_of(mask: NDArray[np.bool_], left: int, top: int) -> list[Polygon]:
+    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    found: list[Polygon] = []
+    for outer, (_, _, child, parent) in enumerate(hierarchy[0].tolist() if len(contours) else []):
+        if parent >= 0:
+            continue
+        outline = contours[outer][:, 0].astype(np.int32)
+        holes = []
+        while child >= 0:
+            holes.append(contours[child][:, 0].astype(np.int32))
+            child = hierarchy[0][child][0]
+        found.append(_bridge(mask, outline, holes) + np.array([left, top], np.int32))
+    return found
+
+
+def _bridge(mask: NDArray[np.bool_], outline: Polygon, holes: list[Polygon]) -> Polygon:
+    """One outline that walks into every hole and back.
+
+    From a leftmost point of a hole the bridge goes left, inside the mask, to the first border it meets: the
+    outline or a hole further left, joined before. It is horizontal, so it takes no part in an even-odd fill,
+    and it runs over pixels of the mask, so that drawing it as part of the outline adds none.
+    """
+    for hole in sorted(holes, key=lambda points: int(points[:, 0].min())):
+        first = int(hole[:, 0].argmin())
+        x, y = hole[first].tolist()
+        row = mask[y, : x + 1]
+        gaps = np.flatnonzero(~row)
+        end = int(gaps[-1]) + 1 if len(gaps) else 0
+        loop = np.concatenate([hole[first:], hole[: first + 1]])
+        outline = _insert(outline, np.array([end, y], np.int32), loop)
+    return outline
+
+
+def _insert(outline: Polygon, point: NDArray[np.int32], loop: Polygon) -> Polygon:
+    """`outline` with a detour at `point`, which lies on it, around `loop` and back."""
+    following = np.roll(outline, -1, axis=0)
+    along, to = following - outline, point - outline
+    on_line = along[:, 0] * to[:, 1] == along[:, 1] * to[:, 0]
+    within = ((np.minimum(outline, following) <= point) & (point <= np.maximum(outline, following))).all(axis=1)
+    after = int(np.flatnonzero(on_line & within)[0]) + 1
+    return np.concatenate([outline[:after], [point], loop, [point], outline[after:]])
