@@ -1,0 +1,336 @@
+"""A patient and the pose of a hand: 29 outlines that hang together.
+
+Bones are placed as chains about their joints, so that a longer or a turned bone takes the rest of its finger along;
+what varies, varies together. The Radius is placed by its overlap with the Lunate, because the place of its
+visible part's centroid says more about the image's lower edge than about the joint.
+
+Dimension key: K bones in the order of `labels.BONES`, N outline points.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carpus.labels import BONES
+from carpus.phantom import anatomy
+from carpus.phantom.anatomy import Points, Side, Wrist, rotation
+
+Sex = Literal["female", "male"]
+
+FINGERS: tuple[tuple[str, ...], ...] = (
+    ("finger-3", "finger-2", "finger-1"),
+    ("finger-7", "finger-6", "finger-5", "finger-4"),
+    ("finger-11", "finger-10", "finger-9", "finger-8"),
+    ("finger-15", "finger-14", "finger-13", "finger-12"),
+    ("finger-19", "finger-18", "finger-17", "finger-16"),
+)
+"""From the wrist to the tip, thumb first."""
+
+_UPSAMPLED = 240
+_SHAFT_REACH = 6.0
+_LUNATE_ON_RADIUS = 1700 / anatomy.SCALE_PX**2
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What both hands of a patient share.
+
+    Attributes:
+        sex, height_cm, weight_kg, age: as in the table of patients.
+        scale_px: pixels of an image 2048 wide to the Capitate to finger-11 distance.
+        coefficients: (K, 4) of the shape modes, in units of their sd, at most 2 in absolute value.
+        build: thickness of the soft tissue, 1 on average.
+        cortex: thickness of the cortical bone, 1 on average.
+        ring: 0 for none, else 1 + the index in `FINGERS` of the finger that wears one.
+    """
+
+    sex: Sex
+    height_cm: float
+    weight_kg: float
+    age: int
+    scale_px: float
+    coefficients: NDArray[np.float64]
+    build: float
+    cortex: float
+    ring: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a bone lies in the image: pixel (x, y) = matrix @ (point in the bone's frame) + centre."""
+
+    centre: Points
+    matrix: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The 29 bones of one hand in an image.
+
+    Attributes:
+        outlines: for every class the closed outline (N, 2) as (x, y) pixels, not cut at the image's edges.
+        frames: for every class the frame of the bone, y along it; units are the hand's.
+        hand: the hand's frame.
+        unit_px: pixels to the unit of length.
+    """
+
+    outlines: tuple[Points, ...]
+    frames: tuple[Frame, ...]
+    hand: Frame
+    unit_px: float
+
+
+def patient(rng: np.random.Generator, *, height_cm: float | None = None, sex: Sex | None = None) -> Patient:
+    """Draw a patient: the size follows height and sex, the shape the measured modes.
+
+    Args:
+        rng: every draw comes from it.
+        height_cm: body height; drawn by sex when None.
+        sex: drawn when None.
+    """
+    drawn_sex: Sex = "female" if rng.random() < 0.5 else "male"
+    sex = sex or drawn_sex
+    mean, sd = (161.0, 5.5) if sex == "female" else (173.5, 6.0)
+    drawn_height = float(np.clip(rng.normal(mean, sd), mean - 2.5 * sd, mean + 2.5 * sd))
+    height_cm = drawn_height if height_cm is None else float(height_cm)
+    mass_index = float(np.clip(rng.normal(22.5 if sex == "female" else 24.0, 2.8), 17.5, 33.0))
+    # The part of the measured spread that body height does not explain.
+    scale = 297.0 + 1.55 * (height_cm - 167.0) + (3.0 if sex == "male" else -3.0) + rng.normal(0, 7.0)
+    ring = int(rng.choice([1, 2, 3, 4, 5], p=[0.02, 0.08, 0.2, 0.6, 0.1])) if rng.random() < 0.04 else 0
+    return Patient(
+        sex,
+        round(height_cm, 1),
+        round(mass_index * (height_cm / 100) ** 2, 1),
+        int(np.clip(rng.normal(31, 10), 19, 70)),
+        float(np.clip(scale, 240.0, 360.0)),
+        _coefficients(rng),
+        float(np.clip(1 + 0.028 * (mass_index - 22.5), 0.85, 1.3)),
+        float(np.clip(rng.normal(1.0, 0.12), 0.72, 1.28)),
+        ring,
+    )
+
+
+def pose(rng: np.random.Generator, who: Patient, *, wrist: Wrist, side: Side, size: int) -> Skeleton:
+    """Draw one hand of a patient and place it in an image.
+
+    Args:
+        rng: every draw comes from it; the draws do not depend on `size`.
+        who: the patient.
+        wrist: "straight", or "bent" with the hand leaning to the little finger's side.
+        side: "right" shows the thumb on the image's left, "left" on its right.
+        size: width and height of the image in pixels.
+    """
+    shapes = _shapes(who.coefficients + 0.3 * rng.standard_normal(who.coefficients.shape))
+    local = _wrist(rng, wrist, shapes)
+    for finger in range(5):
+        _finger(rng, finger, wrist, shapes, local)
+    forearm_deg = float(np.clip(rng.normal(0.0, 2.0), -5, 5))
+    mean, sd = anatomy.axis_deg(wrist)
+    axis = mean + 0.8 * sd * float(np.clip(rng.standard_normal(), -2, 2))
+    _forearm(rng, wrist, forearm_deg - axis, shapes, local)
+    return _in_image(rng, who, shapes, local, axis, side, size, wrist)
+
+
+def _coefficients(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(K, 4) mode coefficients whose lengthening part is shared by all bones of a hand."""
+    drawn = rng.standard_normal((len(BONES), 4))
+    longer = rng.standard_normal()
+    for k, bone in enumerate(anatomy.bones("straight").values()):
+        gain = bone.modes[:, :, 1].take(bone.outline[:, 1].argmax(), axis=1)
+        gain = gain - bone.modes[:, :, 1].take(bone.outline[:, 1].argmin(), axis=1)
+        shared = np.sign(gain) * np.sqrt(0.35) * (np.abs(gain) > 0.15)
+        drawn[k] = shared * longer + np.sqrt(1 - shared**2) * drawn[k]
+    # The first mode of Radius and Ulna is how much of the forearm an image shows.
+    drawn[[BONES.index("Radius"), BONES.index("Ulna")], 0] = 0.0
+    drawn[[BONES.index("Radius"), BONES.index("Ulna")], 1:] *= 0.6
+    return np.clip(drawn, -2, 2)
+
+
+def _shapes(coefficients: NDArray[np.float64]) -> dict[str, Points]:
+    coefficients = np.clip(coefficients, -2, 2)
+    shapes = {name: bone.shape(coefficients[k]) for k, (name, bone) in enumerate(anatomy.bones("straight").items())}
+    shapes["Radius"] = _extended(anatomy.bones("straight")["Radius"].shape(coefficients[-2] * [0, 1, 1, 1]))
+    shapes["Ulna"] = _extended(anatomy.bones("straight")["Ulna"].shape(coefficients[-1] * [0, 1, 1, 1]))
+    return shapes
+
+
+def _extended(outline: Points) -> Points:
+    """A forearm bone whose shaft goes on straight, 48 points still: the cut end replaced by a far one."""
+    first = int(outline[:, 1].argmax())
+    outline = np.roll(outline, -first, axis=0)
+    keep = outline[:, 1] > outline[:, 1].min() + 0.16
+    left, right = outline[: int(keep.argmin())], outline[len(keep) - int(keep[::-1].argmin()) :]
+    ends = []
+    for shaft, end in ((left, left[-1]), (right, right[0])):
+        lower = shaft[shaft[:, 1] < end[1] + 0.5]
+        slope = 0.4 * np.polyfit(lower[:, 1], lower[:, 0], 1)[0]
+        steps = np.linspace(0.3, _SHAFT_REACH, 12)
+        # The slope dies away, else the shafts of the two bones would cross far below.
+        ends.append(np.stack([end[0] - slope * (1 - np.exp(-steps)), end[1] - steps], axis=1))
+    return np.concatenate([left, ends[0], ends[1][::-1], right])
+
+
+def _ends(outline: Points) -> tuple[float, float]:
+    return float(outline[:, 1].min()), float(outline[:, 1].max())
+
+
+def _wrist(rng: np.random.Generator, wrist: Wrist, shapes: dict[str, Points]) -> dict[str, tuple[Points, float]]:
+    """Place the carpals: between the straight and the bent pose by one draw, with a little of their own."""
+    straight, bent = anatomy.mean_pose("straight"), anatomy.mean_pose("bent")
+    along = (0.0 if wrist == "straight" else 1.0) + 0.12 * float(np.clip(rng.standard_normal(), -1.5, 1.5))
+    local: dict[str, tuple[Points, float]] = {}
+    for name in BONES.groups["carpals"]:
+        bone = anatomy.bones(wrist)[name]
+        own = np.clip(rng.standard_normal(3), -1.5, 1.5)
+        centre = (1 - along) * straight[name][0] + along * bent[name][0]
+        angle = (1 - along) * straight[name][1] + along * bent[name][1]
+        local[name] = (centre + 0.25 * bone.offset_sd * own[:2], angle + 0.25 * bone.angle_sd_deg * own[2])
+    del shapes
+    return local
+
+
+def _finger(
+    rng: np.random.Generator,
+    finger: int,
+    wrist: Wrist,
+    shapes: dict[str, Points],
+    local: dict[str, tuple[Points, float]],
+) -> None:
+    """Place a metacarpal on its carpal and the phalanges on it, each turned about the head of the one before."""
+    known, mean = anatomy.bones(wrist), anatomy.mean_pose(wrist)
+    thumb = finger == 0
+    # Drawn by the caller's generator for each finger alone; what fingers share comes from `_spread`.
+    turn, curl = rng.standard_normal(2)
+    first, *rest = FINGERS[finger]
+    base = known[first].parent or ""
+    centre, angle = mean[first]
+    moved = local[base][0] - mean[base][0]
+    turned = (4.0 if thumb else 1.0) * float(np.clip(turn, -1.8, 1.8))
+    shorter = _ends(shapes[first])[0] - _ends(known[first].outline)[0]
+    foot = centre + rotation(angle) @ np.array([0.0, _ends(known[first].outline)[0]]) + moved
+    reach = rotation(angle + turned) @ np.array([0.0, -_ends(shapes[first])[0]])
+    local[first] = (foot + reach, angle + turned)
+    del shorter
+    parent = first
+    for name in rest:
+        bone = known[name]
+        proximal, distal = _ends(bone.outline)
+        head = _ends(known[parent].outline)[1]
+        longer = _ends(shapes[parent])[1] - head
+        own = float(np.clip(rng.standard_normal(), -1.8, 1.8))
+        sd = 0.28 * bone.angle_sd_deg if not thumb else 0.4 * bone.angle_sd_deg
+        bend = sd * (0.6 * float(np.clip(curl, -1.8, 1.8)) + 0.8 * own)
+        # The pivot is the middle of the parent's head, so that a turned bone keeps the width of the joint's gap.
+        pivot = np.array([0.0, head - (0.13 if parent == first else 0.09)])
+        lever = bone.offset - pivot
+        stretch = rotation(bone.angle_deg) @ np.array([0.0, proximal - _ends(shapes[name])[0]])
+        place = pivot + np.array([0.0, longer]) + rotation(bend) @ (lever + stretch)
+        centre, angle = local[parent]
+        local[name] = (centre + rotation(angle) @ place, angle + bone.angle_deg + bend)
+        parent = name
+        del distal
+
+
+def _forearm(
+    rng: np.random.Generator,
+    wrist: Wrist,
+    angle: float,
+    shapes: dict[str, Points],
+    local: dict[str, tuple[Points, float]],
+) -> None:
+    """Place the Radius along its axis where it covers the wanted part of the Lunate, and the Ulna beside it."""
+    mean = anatomy.mean_pose(wrist)
+    wanted = _LUNATE_ON_RADIUS * float(np.exp(0.3 * np.clip(rng.standard_normal(), -2, 2)))
+    ulna = anatomy.bones(wrist)["Ulna"]
+    jitter = np.clip(rng.standard_normal(4), -1.5, 1.5)
+    turn = rotation(angle)
+    # The wrist's centre keeps its place relative to the Radius when the forearm turns: about the Lunate.
+    lunate = local["Lunate"][0]
+    lever = rotation(angle - mean["Radius"][1]) @ (mean["Radius"][0] - mean["Lunate"][0])
+    start = lunate + lever + turn @ np.array([0.03 * jitter[0], 0.0])
+    outline = smooth(shapes["Lunate"]) @ rotation(local["Lunate"][1]).T + lunate
+    radius = smooth(shapes["Radius"]) @ turn.T + start
+    low, high = -0.6, 0.6
+    for _ in range(9):
+        middle = (low + high) / 2
+        covered = _common_area(outline, radius + turn @ np.array([0.0, middle]))
+        low, high = (middle, high) if covered < wanted else (low, middle)
+    shift = turn @ np.array([0.0, (low + high) / 2])
+    local["Radius"] = (start + shift, angle)
+    beside = ulna.offset + 0.3 * ulna.offset_sd * jitter[1:3]
+    local["Ulna"] = (local["Radius"][0] + turn @ beside, angle + ulna.angle_deg + 0.4 * ulna.angle_sd_deg * jitter[3])
+
+
+def _common_area(first: Points, second: Points, grid: float = 150.0) -> float:
+    """The area common to two polygons, on a grid of `grid` cells to the unit."""
+    corner = first.min(axis=0) - 0.02
+    width, height = np.ceil((first.max(axis=0) + 0.02 - corner) * grid).astype(int).tolist()
+    masks = np.zeros((2, height, width), np.uint8)
+    for mask, polygon in zip(masks, (first, second), strict=True):
+        cv2.fillPoly(mask, [np.round((polygon - corner) * grid * 16).astype(np.int32)], 1, shift=4)
+    return float(np.count_nonzero(masks[0] & masks[1])) / grid**2
+
+
+def _in_image(
+    rng: np.random.Generator,
+    who: Patient,
+    shapes: dict[str, Points],
+    local: dict[str, tuple[Points, float]],
+    axis: float,
+    side: Side,
+    size: int,
+    wrist: Wrist,
+) -> Skeleton:
+    """Turn, scale and shift the hand so that it lies whole above the image's lower edge, the forearm through it."""
+    # Exactly the definition of the hand's frame: the Capitate at 0, finger-11 at distance 1 straight above.
+    third = local["finger-11"][0] - local["Capitate"][0]
+    to_axis = rotation(axis - float(np.rad2deg(np.arctan2(third[1], third[0])) - 90.0)) / np.linalg.norm(third)
+    scale = who.scale_px
+    mirror = np.array([1.0 if side == "right" else -1.0, -1.0])
+    points = {}
+    for name in BONES:
+        centre, angle = local[name]
+        frame = to_axis @ (centre - local["Capitate"][0])
+        matrix = to_axis @ rotation(angle)
+        points[name] = (frame, matrix)
+    hand = np.concatenate([shapes[n] @ points[n][1].T + points[n][0] for n in BONES if n not in ("Radius", "Ulna")])
+    wanted_x, wanted_y = rng.normal(0.0, 22.0), rng.normal(1370.0 if wrist == "straight" else 1345.0, 38.0)
+    top, bottom = hand[:, 1].max() * scale, hand[:, 1].min() * scale
+    # Finger tips stay 70 pixels below the upper edge, and a piece of forearm stays in the image.
+    wanted_y = float(np.clip(wanted_y, top + 70.0, 1720.0 + bottom)) if top + 70.0 < 1720.0 + bottom else top + 70.0
+    left, right = hand[:, 0].min() * scale, hand[:, 0].max() * scale
+    middle = float(np.clip(wanted_x, -(964 - (right - left) / 2), 964 - (right - left) / 2)) - (left + right) / 2
+    factor = size / anatomy.FULL_SIZE
+    origin = (np.array([1024.0 + mirror[0] * middle, wanted_y]) - 0.5) * factor
+    unit = scale * factor
+    outlines, frames = [], []
+    for name in BONES:
+        centre, matrix = points[name]
+        frame = Frame(origin + unit * mirror * centre, unit * mirror[:, None] * matrix)
+        frames.append(frame)
+        outlines.append(smooth(shapes[name]) @ frame.matrix.T + frame.centre)
+    whole = Frame(origin, unit * mirror[:, None] * rotation(axis))
+    return Skeleton(tuple(outlines), tuple(frames), whole, unit)
+
+
+@lru_cache(maxsize=4)
+def _spline(points: int, upsampled: int) -> NDArray[np.float64]:
+    """(upsampled, points) weights of the closed cubic B-spline that passes through its points."""
+    t = np.arange(upsampled) * points / upsampled
+    distance = np.abs((t[:, None] - np.arange(points)[None] + points / 2) % points - points / 2)
+
+    def kernel(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        near = 2 / 3 - x**2 + x**3 / 2
+        return np.where(x < 1, near, np.where(x < 2, (2 - x) ** 3 / 6, 0.0))
+
+    knots = np.abs((np.arange(points)[:, None] - np.arange(points)[None] + points / 2) % points - points / 2)
+    return kernel(distance) @ np.linalg.inv(kernel(knots))
+
+
+def smooth(outline: Points, points: int = _UPSAMPLED) -> Points:
+    """A closed smooth curve of `points` points through the outline (N, 2)."""
+    return _spline(len(outline), points) @ outline
