@@ -1,0 +1,242 @@
+"""Every setting of a training run: its type, default and meaning, and how YAML files and `--set` make one.
+
+A recipe is a YAML file that names only what differs from the defaults; later files and then ``--set a.b=c`` win::
+
+    model: {encoder: resnet34}
+    train: {steps: 2000, loss: {bce: 0.5, dice: 0.5}}
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from carpus.errors import ConfigError
+
+RECIPES = Path(__file__).with_name("recipes")
+"""The recipes that come with Carpus; on the command line their bare name is enough."""
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Model(_Section):
+    """The network."""
+
+    name: Literal["unet"] = Field(
+        "unet", description="architecture; `unet` is the U-Net of segmentation-models-pytorch"
+    )
+    encoder: str = Field("resnet18", description="name of a segmentation-models-pytorch encoder")
+    weights: str | None = Field(
+        None, description="what the encoder starts from: null (random), a hub name such as `imagenet`, or a local file"
+    )
+    decoder_channels: tuple[Count, ...] = Field(
+        (256, 128, 64, 32, 16), description="channels of the five decoder blocks, coarse to fine"
+    )
+    stride: Literal[1, 2, 4, 8] = Field(
+        1, description="stride of the logits; they are upsampled to the labels, so 2 saves time and costs little"
+    )
+
+
+class Data(_Section):
+    """What the network sees and what it is measured by."""
+
+    image_size: int = Field(
+        512, ge=32, multiple_of=32, description="side of the square image the network sees, in pixels"
+    )
+    label_size: int | None = Field(
+        None, ge=1, description="side of the label maps of the loss, in pixels; null: the same as image_size"
+    )
+    folds: int = Field(5, ge=2, description="the training patients are dealt into so many folds")
+    fold: int = Field(0, ge=0, description="the fold that validates")
+    workers: Count = Field(2, description="threads that prepare batches")
+    cache_gib: Positive = Field(4.0, description="memory for decoded cases, in GiB")
+
+
+class Augment(_Section):
+    """How far a training image may be changed; 0 turns a change off."""
+
+    rotation_deg: float = Field(30.0, ge=0, le=180, description="largest turn to either side, degrees")
+    scale: Amount = Field(0.15, description="largest change of size: 0.15 draws from 1/1.15 to 1.15")
+    shift: Share = Field(0.06, description="largest shift along each axis, share of the side")
+    flip: bool = Field(True, description="mirror every second image left to right (a left hand becomes a right one)")
+    gamma: Amount = Field(0.25, description="largest change of gamma, as scale")
+    contrast: Amount = Field(0.2, description="largest change of contrast, as scale")
+    brightness: Share = Field(0.05, description="largest change of brightness, share of the range")
+    noise: Share = Field(0.03, description="largest standard deviation of added noise, share of the range")
+    blur: Amount = Field(0.0, description="largest standard deviation of a Gaussian blur, pixels")
+
+
+class Train(_Section):
+    """The optimisation."""
+
+    steps: Count = Field(2000, description="optimiser steps")
+    batch_size: Count = Field(8, description="images in a step")
+    learning_rate: Positive = Field(1e-3, description="peak learning rate of AdamW")
+    weight_decay: Amount = Field(1e-2, description="weight decay of AdamW")
+    warmup: Share = Field(
+        0.05, description="share of the steps in which the rate rises; then it falls as a cosine to 0"
+    )
+    clip: Positive = Field(1.0, description="largest norm of the gradient")
+    loss: dict[Literal["bce", "dice", "jaccard"], Positive] = Field(
+        {"bce": 0.5, "dice": 0.5}, min_length=1, description="weights of the losses that are added up"
+    )
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    seed: int = Field(0, ge=0, description="decides initial weights, order and augmentation")
+    validate_every: Count = Field(200, description="steps between two looks at the validation patients")
+
+
+class Config(_Section):
+    """Everything that a run needs to be repeated, besides the data."""
+
+    model: Model = Field(Model(), description="the network")
+    data: Data = Field(Data(), description="image and label size, folds, cache")
+    augment: Augment = Field(Augment(), description="limits of the augmentation")
+    train: Train = Field(Train(), description="the optimisation")
+    classes: str | None = Field(None, description="JSON file with another class list; null: the 29 bones of the hand")
+
+
+def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> Config:
+    """Make a config from YAML layers, later ones first in rank, and ``a.b=c`` overrides.
+
+    Args:
+        recipes: paths of YAML files or bare names of the recipes that come with Carpus.
+        overrides: as of ``--set``; the value is read as YAML.
+
+    Raises:
+        ConfigError: one line that names the file or the override, the field, what came and what was expected.
+    """
+    content: dict[str, Any] = {}
+    for recipe in recipes:
+        path = _find(recipe)
+        layer = _read(path)
+        _validate(layer, str(path))
+        content = _merge(content, layer)
+    for override in overrides:
+        layer = _parse(override)
+        _validate(layer, f"--set {override}")
+        content = _merge(content, layer)
+    return _validate(content, " + ".join(map(str, recipes)) or "config")
+
+
+def dump(config: Config) -> str:
+    """The complete config as YAML; `load` reads it back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every field as (name, type, default, meaning), sections flattened to dotted names."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            schema = model.model_json_schema()["properties"][name]
+            default = yaml.safe_dump(field.get_default(), default_flow_style=True).removesuffix("...\n").strip()
+            yield f"{prefix}{name}", _type(schema), default, field.description or ""
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema or "const" in schema:
+        return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return " | ".join(_type(option) for option in schema["anyOf"])
+    names = {"null": "null", "object": "mapping", "array": "list"}
+    text = names.get(schema["type"], schema["type"])
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
+    if high is not None:
+        return f"{text} {low:g}..{high:g}"
+    if low is not None:
+        return f"{text} {'>' if 'exclusiveMinimum' in schema else '>='} {low:g}"
+    return text
+
+
+def _find(recipe: Path | str) -> Path:
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    own = {own.stem: own for own in sorted(RECIPES.glob("*.yaml"))}
+    if str(recipe) in own:
+        return own[str(recipe)]
+    raise ConfigError(f"{recipe}: no such file, nor one of the recipes {', '.join(own)}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML in which a key stands once and a tag is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # pyright: ignore[reportUnknownMemberType]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return _mapping(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, _StrictLoader)  # a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{source}: {where}{getattr(error, 'problem', None) or error}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected settings by name, got {type(content).__name__}")
+    return content
+
+
+def _parse(override: str) -> dict[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: expected NAME=VALUE, as in train.steps=500")
+    layer = _mapping(f"value: {value}", f"--set {override}")["value"]
+    for part in reversed(key.strip().split(".")):
+        layer = {part: layer}
+    return layer
+
+
+def _merge(base: dict[str, Any], layer: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        # A loss is one choice as a whole: {dice: 1} must not leave the bce of an earlier layer in it.
+        section = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "loss"
+        merged[key] = _merge(merged[key], value) if section else value
+    return merged
+
+
+def _validate(content: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: {name}: no such setting{_nearest(name)}") from None
+        raise ConfigError(f"{source}: {name}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    known = [field for field, *_ in fields()]
+    near = difflib.get_close_matches(name, known, n=1) or [
+        field for field in known if field.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
+    ]
+    return f"; did you mean {near[0]}?" if near else "; `carpus schema` lists them all"

@@ -1,0 +1,310 @@
+"""Cases, patient-grouped folds, and the batch of a step as a pure function of (seed, step).
+
+Dimension key: B batch, S side of the square canvas an image is laid on, L side of its label map.
+
+The competition's layout is read (docs/formats.md)::
+
+    DATA/train/DCM/ID001/image1.png   DATA/train/outputs_json/ID001/image1.json
+    DATA/test/DCM/ID040/image9.png    DATA/test_labels/outputs_json/ID040/image9.json   (where the truth is known)
+    DATA/meta_data.xlsx               (optional: sex and height)
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carpus import augment
+from carpus import labels as label_map
+from carpus.errors import DataError, warn
+from carpus.formats import annotations, images
+from carpus.labels import BONES, Classes, LabelMap
+
+
+@dataclass(frozen=True)
+class Case:
+    """One radiograph: ``name`` is its path below DCM without suffix, ``ID001/image1661130828152_R``."""
+
+    name: str
+    patient: str
+    image: Path
+    annotation: Path | None
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What meta_data.xlsx says of a patient; None where it says nothing usable."""
+
+    sex: str | None = None
+    height_cm: float | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The cases of a data folder, sorted by name, and its patients' metadata by patient name (``ID001``)."""
+
+    root: Path
+    train: tuple[Case, ...]
+    test: tuple[Case, ...]
+    patients: Mapping[str, Patient] = field(default_factory=dict)
+
+
+def read(root: Path | str) -> Dataset:
+    """Read a data folder in the competition's layout; nothing is decoded yet.
+
+    Raises:
+        DataError: no such folder, no image below train/DCM or test/DCM, one image name twice in a folder, or one
+            patient in both splits.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected a data set with train/DCM and train/outputs_json")
+    train = _cases(root / "train" / "DCM", root / "train" / "outputs_json")
+    test = _cases(root / "test" / "DCM", root / "test_labels" / "outputs_json")
+    if not train and not test:
+        raise DataError(f"{root}: no images below train/DCM or test/DCM; is this the folder that holds train/?")
+    both = sorted({case.patient for case in train} & {case.patient for case in test})
+    if both:
+        raise DataError(f"{root}: patient {both[0]} is in train and in test ({len(both)} such patients): a leak")
+    return Dataset(root, train, test, _metadata(root))
+
+
+def _cases(pictures: Path, labels: Path) -> tuple[Case, ...]:
+    cases: dict[str, Case] = {}
+    for image in images.find(pictures) if pictures.is_dir() else []:
+        name = image.relative_to(pictures).with_suffix("").as_posix()
+        if name in cases:
+            raise DataError(f"{image}: {cases[name].image.name} has the same name; an image name must be unique")
+        annotation = labels / f"{name}.json"
+        # A picture that lies in no patient's folder is a patient of its own.
+        patient = name.rsplit("/", 1)[0]
+        cases[name] = Case(name, patient, image, annotation if annotation.is_file() else None)
+    return tuple(cases[name] for name in sorted(cases))
+
+
+def _metadata(root: Path) -> dict[str, Patient]:
+    import pandas
+
+    paths = [path for path in (root / "meta_data.xlsx", root / "meta_data.csv") if path.is_file()]
+    if not paths:
+        return {}
+    try:
+        table = pandas.read_excel(paths[0]) if paths[0].suffix == ".xlsx" else pandas.read_csv(paths[0])
+    except ImportError:
+        warn(f"{paths[0]}: not read, because openpyxl is missing (pip install 'carpus[xlsx]')")
+        return {}
+    except Exception as error:  # what the readers of spreadsheets raise is without limit
+        raise DataError(f"{paths[0]}: cannot be read as a table ({error})") from error
+    columns = {str(column).split("(")[0].strip().lower(): column for column in table.columns}
+
+    def column(*names: str) -> list[object]:
+        found = next((columns[name] for name in names if name in columns), None)
+        return [None] * len(table) if found is None else table[found].tolist()
+
+    patients: dict[str, Patient] = {}
+    for number, sex, height in zip(column("id"), column("성별", "sex"), column("키", "height"), strict=True):
+        try:
+            identity = f"ID{int(str(number).removeprefix('ID').removesuffix('.0')):03d}"
+        except ValueError:
+            continue
+        patients[identity] = Patient(_sex(sex), _height(height))
+    return patients
+
+
+def _sex(cell: object) -> str | None:
+    # The real column holds cells such as "_x0008_여" and " 남".
+    text = str(cell).strip().lower()
+    if text.endswith(("여", "female")) or text == "f":
+        return "female"
+    return "male" if text.endswith(("남", "male")) or text == "m" else None
+
+
+def _height(cell: object) -> float | None:
+    try:
+        height = float(str(cell))
+    except ValueError:
+        return None
+    return height if 50 < height < 250 else None
+
+
+def folds(dataset: Dataset, count: int = 5, seed: int = 0) -> dict[str, int]:
+    """Deal the training patients into `count` folds: {patient: fold}.
+
+    Both hands of a patient are in one fold. Patients are ordered by sex and height where known, and every `count`
+    neighbours are dealt to different folds, so that each fold holds alike men and women, tall and short.
+
+    Raises:
+        DataError: fewer patients than folds.
+    """
+    patients = sorted({case.patient for case in dataset.train})
+    if len(patients) < count:
+        raise DataError(f"{dataset.root}: {len(patients)} training patients cannot make {count} folds")
+    random = np.random.default_rng(seed)
+    random.shuffle(patients)
+    unknown = Patient()
+
+    def stratum(patient: str) -> tuple[str, float]:
+        of_patient = dataset.patients.get(patient, unknown)
+        return of_patient.sex or "", of_patient.height_cm or 0.0
+
+    ordered = sorted(patients, key=stratum)
+    dealt: dict[str, int] = {}
+    for start in range(0, len(ordered), count):
+        block = ordered[start : start + count]
+        dealt |= dict(zip(block, random.permutation(count).tolist(), strict=False))
+    return dealt
+
+
+def fingerprint(cases: Iterable[Case]) -> str:
+    """SHA-256 over the images and annotations of `cases`, the same wherever the folder lies.
+
+    Raises:
+        DataError: two patients share an image, byte for byte (a leak between splits or folds).
+    """
+    total, seen = hashlib.sha256(), dict[str, Case]()
+    for case in sorted(cases, key=lambda case: case.name):
+        content = _digest(case.image)
+        twin = seen.setdefault(content, case)
+        if twin.patient != case.patient:
+            raise DataError(f"{case.image}: the same image as {twin.image}, of another patient: a leak between splits")
+        total.update(f"{case.name} {content} {_digest(case.annotation) if case.annotation else ''}\n".encode())
+    return total.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Lay an (H, W) image in the top left corner of a black square and resize that to (side, side)."""
+    height, width = image.shape
+    if height != width:
+        image = np.pad(image, ((0, max(width - height, 0)), (0, max(height - width, 0))))
+    if image.shape[0] == side:
+        return image
+    # Area averaging is the antialiased choice for shrinking; it is nearest neighbour for growing.
+    method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=method)
+
+
+def square_labels(labels: LabelMap, side: int) -> LabelMap:
+    """The same for a label map, nearest neighbour and exact."""
+    height, width = labels.shape
+    if height != width:
+        labels = np.pad(labels, ((0, max(width - height, 0)), (0, max(height - width, 0))))
+    if labels.shape[0] == side:
+        return labels
+    pixels = cv2.resize(label_map.channels(labels), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    return label_map.from_channels(pixels)
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Grey values in 0..1 to about mean 0 and SD 1, by the mean and SD of real hand radiographs."""
+    return (pictures - 0.124) / 0.168
+
+
+def read_labels(case: Case, classes: Classes = BONES) -> LabelMap:
+    """The label map of a case at its image's own size; raises `DataError` if it has no annotation."""
+    if case.annotation is None:
+        raise DataError(f"{case.image}: has no annotation")
+    return annotations.read(case.annotation, images.size(case.image), classes)
+
+
+class Cache:
+    """Decoded cases on their square canvas, kept in memory up to a bound, oldest out first. Thread-safe.
+
+    Args:
+        classes: the class list of the annotations.
+        image_size: S, side of the canvas.
+        label_size: L, side of the label map.
+        limit_bytes: memory for decoded cases; what does not fit is decoded again.
+    """
+
+    def __init__(self, classes: Classes, image_size: int, label_size: int, limit_bytes: int) -> None:
+        self._classes, self._image_size, self._label_size = classes, image_size, label_size
+        self._limit, self._held = limit_bytes, 0
+        self._kept: OrderedDict[Path, tuple[NDArray[np.uint8], LabelMap]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, case: Case) -> tuple[NDArray[np.uint8], LabelMap]:
+        """Image (S, S) uint8 and label map (L, L) int32 of a case; do not write to them."""
+        with self._lock:
+            if case.image in self._kept:
+                self._kept.move_to_end(case.image)
+                return self._kept[case.image]
+        image = square(images.read(case.image), self._image_size)
+        labels = square_labels(read_labels(case, self._classes), self._label_size)
+        with self._lock:
+            if case.image not in self._kept:
+                self._kept[case.image] = image, labels
+                self._held += image.nbytes + labels.nbytes
+            while self._held > self._limit and len(self._kept) > 1:
+                _, (old_image, old_labels) = self._kept.popitem(last=False)
+                self._held -= old_image.nbytes + old_labels.nbytes
+        return image, labels
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from: images (B, 1, S, S) float32 in 0..1, labels (B, L, L) int32, cases in order."""
+
+    images: Tensor
+    labels: Tensor
+    cases: tuple[Case, ...]
+
+
+class Batches:
+    """Training batches, each a pure function of (seed, step): any step can be asked for, in any order.
+
+    Sample n of a run is the (n mod cases)-th of a shuffle seeded by (seed, epoch), changed by an augmentation
+    seeded by (seed, n). Steps before are not needed, so a run resumes exactly, and more steps or more devices
+    continue the same stream.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], cache: Cache, settings: augment.Settings, *, batch_size: int, seed: int
+    ) -> None:
+        if not cases:
+            raise DataError("no annotated training case is left; check the folds and the annotations")
+        self._cases, self._cache, self._settings = tuple(cases), cache, settings
+        self._batch_size, self._seed = batch_size, seed
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of `step`, counted from 0."""
+        drawn = [self._sample(step * self._batch_size + n) for n in range(self._batch_size)]
+        pictures = torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None])
+        maps = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
+        return Batch(pictures, maps, tuple(case for _, _, case in drawn))
+
+    def ahead(self, steps: range, workers: int) -> Iterator[Batch]:
+        """The batches of `steps` in order, made by `workers` threads while the network is at work."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for step in steps:
+                    waiting.append(pool.submit(self, step))
+                    if len(waiting) > workers:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _sample(self, number: int) -> tuple[NDArray[np.float32], LabelMap, Case]:
+        epoch, place = divmod(number, len(self._cases))
+        order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._cases))
+        case = self._cases[order[place]]
+        image, labels = self._cache(case)
+        random = np.random.default_rng([self._seed, 1, number])
+        return *augment.apply(image, labels, self._settings, random), case

@@ -1,0 +1,90 @@
+"""Predictions against annotations: one tidy table (case, patient, split, class, metric, value)."""
+
+from collections.abc import Callable, Sequence
+
+import pandas
+from pandas import DataFrame
+
+from carpus import data, kernels, metrics, run
+from carpus.data import Case, Dataset
+from carpus.errors import DataError
+from carpus.formats import files, images
+from carpus.labels import Classes, LabelMap
+from carpus.predict import Predictor
+
+COLUMNS = ("case", "patient", "split", "class", "metric", "value")
+
+
+def scores(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    split: str,
+    classes: Classes,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+    keep: Callable[[Case, LabelMap, LabelMap], object] | None = None,
+) -> DataFrame:
+    """Dice of every case and class at the labels' own resolution.
+
+    Args:
+        predictor: images to label maps.
+        cases: annotated cases.
+        split: what the column `split` shall say.
+        classes: the class list.
+        progress: called with (cases done, cases in all).
+        keep: called with (case, truth, prediction), for whoever wants the maps.
+
+    Returns:
+        One row a case and class, the columns of `COLUMNS`, metric "dice".
+    """
+    rows = []
+    predicted = predictor.many((case, lambda case=case: images.read(case.image)) for case in cases)
+    for done, (case, labels) in enumerate(predicted, start=1):
+        truth = data.read_labels(case, classes)
+        dice = metrics.dice(kernels.overlap(labels, truth, len(classes)))
+        rows += [
+            (case.name, case.patient, split, name, "dice", value)
+            for name, value in zip(classes, dice.tolist(), strict=True)
+        ]
+        if keep:
+            keep(case, truth, labels)
+        if progress:
+            progress(done, len(cases))
+    return DataFrame(rows, columns=list(COLUMNS))
+
+
+def cases_of(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
+    """The annotated cases of a split: `val` is the fold the run held out, `test` the test images with known truth.
+
+    Raises:
+        DataError: there are none.
+    """
+    if split == "val":
+        held_out = set(trained.manifest["val_patients"])
+        found = [case for case in dataset.train if case.patient in held_out and case.annotation]
+        missing = held_out - {case.patient for case in dataset.train}
+        if missing:
+            raise DataError(
+                f"{dataset.root}: patient {min(missing)} of the run's validation fold is not there "
+                f"({len(missing)} such patients); is this the data set that {trained.path} was trained on?"
+            )
+    else:
+        found = [case for case in dataset.test if case.annotation]
+    if not found:
+        raise DataError(f"{dataset.root}: no annotated {split} images")
+    return found
+
+
+def mean(table: DataFrame, metric: str = "dice") -> float:
+    """Mean over images, then over classes, as the competition counts."""
+    return float(table[table["metric"] == metric].groupby("class")["value"].mean().mean())
+
+
+def save(trained_path: run.Path, table: DataFrame) -> None:
+    """Put `table` into the run's scores.csv in place of what it held for the same splits."""
+    path = trained_path / run.SCORES
+    if path.is_file():
+        old = pandas.read_csv(path)
+        table = pandas.concat([old[~old["split"].isin(table["split"].unique())], table])
+    with files.atomic(path) as temporary:
+        table.to_csv(temporary, index=False)

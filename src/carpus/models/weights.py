@@ -1,0 +1,44 @@
+"""Weights from and to local files: safetensors only, because a pickle runs code when it is read."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from carpus.errors import DataError
+from carpus.formats import files
+
+
+def save(network: nn.Module, path: Path) -> None:
+    """Write all parameters and buffers of `network` to `path`, whole or not at all."""
+    with files.atomic(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+
+
+def load(network: nn.Module, path: Path) -> None:
+    """Load `path` into `network`, every key with its shape.
+
+    Raises:
+        DataError: not a safetensors file, or a key that is missing, unexpected or of another shape.
+    """
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path}: only .safetensors is read; a pickled checkpoint could run code of its own")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: not readable as safetensors ({error})") from error
+    expected = network.state_dict()
+    wrong = (
+        [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
+        + [f"unexpected {name}" for name in sorted(state.keys() - expected.keys())]
+        + [
+            f"{name} has shape {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & state.keys())
+            if state[name].shape != expected[name].shape
+        ]
+    )
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DataError(f"{path}: does not fit this network: {'; '.join(wrong[:3])}{more}")
+    network.load_state_dict(state)
