@@ -1,0 +1,267 @@
+"""DICOM radiographs as grey images: modality table, VOI table or window, MONOCHROME1 inverted.
+
+Dimension key: H rows, W columns.
+
+Only the elements that pixels need are parsed. No message contains a value of the file beyond sizes and transfer
+syntaxes, and what pydicom warns or logs is kept silent, because it quotes values, and values may be patient data.
+The 128 bytes before "DICM" are ignored, whatever program they may contain, and never written.
+"""
+
+import io
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread, uid
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+
+from carpus.errors import DataError, warn
+
+_IMAGE: list[str] = [
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelSpacing",
+    "ImagerPixelSpacing",
+]  # fmt: skip
+_PIXELS: list[str] = [
+    *_IMAGE, "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "VOILUTFunction",
+    "WindowCenter", "WindowWidth", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData", "LUTDescriptor", "LUTData",
+]  # fmt: skip
+_PACKAGES = {
+    uid.JPEGBaseline8Bit: "pylibjpeg[libjpeg]",
+    uid.JPEGExtended12Bit: "pylibjpeg[libjpeg]",
+    uid.JPEGLossless: "pylibjpeg[libjpeg]",
+    uid.JPEGLosslessSV1: "pylibjpeg[libjpeg]",
+    uid.JPEGLSLossless: "pylibjpeg[libjpeg]",
+    uid.JPEGLSNearLossless: "pylibjpeg[libjpeg]",
+    uid.JPEG2000Lossless: "pylibjpeg[openjpeg]",
+    uid.JPEG2000: "pylibjpeg[openjpeg]",
+    uid.HTJ2KLossless: "pylibjpeg[openjpeg]",
+    uid.HTJ2KLosslessRPCL: "pylibjpeg[openjpeg]",
+    uid.HTJ2K: "pylibjpeg[openjpeg]",
+}
+_MAX_INFLATED = 1 << 30
+_META_BYTES = 1 << 14  # the transfer syntax stands within the first few hundred
+
+# warnings.catch_warnings swaps a list of the whole process; two threads inside at once would leave the wrong one.
+_quiet = threading.Lock()
+
+
+def read(path: Path, content: bytes, max_pixels: int) -> NDArray[np.uint16]:
+    """Read the first frame of a DICOM file as grey.
+
+    Args:
+        path: the file, for messages.
+        content: its bytes.
+        max_pixels: the largest Rows x Columns that is decoded.
+
+    Returns:
+        (H, W) uint16; with a window or VOI table 0 to 65535 is its range, without one it is the range of the
+        pixels present (padding left out). An image of one value is 0.
+
+    Raises:
+        DataError: no pixel data, not as long as Rows x Columns needs, a decoder is missing, or damaged.
+    """
+    with _errors(path):
+        dataset = _dataset(path, content, _PIXELS, max_pixels)
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        _check_pixels(path, dataset, frames)
+        stored = _decode(path, dataset)
+        stored = stored.reshape(dataset.Rows, dataset.Columns, -1)
+        kind = str(dataset.PhotometricInterpretation)
+        if kind == "PALETTE COLOR":
+            grey = _luma(apply_color_lut(stored[..., 0], dataset))
+        elif stored.shape[2] == 3:
+            grey = _luma(stored, int(dataset.BitsStored))
+        elif stored.shape[2] == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
+            grey = _shown(path, stored[..., 0], dataset)
+            if kind == "MONOCHROME1":
+                grey = ~grey
+        else:
+            raise DataError(f"{path}: PhotometricInterpretation: expected MONOCHROME1, MONOCHROME2 or RGB")
+    if frames > 1:
+        warn(f"{path}: has {frames} frames; only the first is read")
+    return grey
+
+
+def size(path: Path, max_pixels: int) -> tuple[int, int]:
+    """(Rows, Columns) of a DICOM file from its header."""
+    with _errors(path):
+        dataset = _dataset(path, path, _IMAGE, max_pixels)
+        return int(dataset.Rows), int(dataset.Columns)
+
+
+def spacing_mm(path: Path) -> tuple[float, float] | None:
+    """PixelSpacing, or ImagerPixelSpacing (at the detector, not in the hand), in mm as (row, column); None without."""
+    with _errors(path):
+        dataset = _dataset(path, path, _IMAGE, None)
+        for name in ("PixelSpacing", "ImagerPixelSpacing"):
+            values = dataset.get(name)
+            if not values:
+                continue
+            row, column = (float(value) for value in values)
+            if not (0 < row < 1000 and 0 < column < 1000):
+                raise DataError(f"{path}: {name}: expected two positive numbers in mm, has {row} and {column}")
+            return row, column
+    return None
+
+
+def _dataset(path: Path, source: bytes | Path, tags: list[str], max_pixels: int | None) -> FileDataset:
+    file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+    _check_inflated(path, source)
+    dataset = dcmread(file, specific_tags=list(tags), stop_before_pixels=tags is _IMAGE)
+    for name in ("Rows", "Columns"):
+        if not isinstance(dataset.get(name), int) or dataset.get(name) <= 0:
+            raise DataError(f"{path}: {name}: is missing or not a positive number; is this an image?")
+    if max_pixels is not None and dataset.Rows * dataset.Columns > max_pixels:
+        raise DataError(f"{path}: claims {dataset.Columns} x {dataset.Rows} pixels; at most {max_pixels} are read")
+    return dataset
+
+
+def _check_inflated(path: Path, source: bytes | Path) -> None:
+    """Refuse a deflated file that would not fit into memory before pydicom inflates all of it."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        head = file.read(_META_BYTES)
+        if uid.DeflatedExplicitVRLittleEndian.encode() not in head:
+            return
+        # The deflated part starts after the group 2 elements; their length is the first one's value.
+        file.seek(144 + int.from_bytes(head[140:144], "little"))
+        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while not inflater.eof and (rest := inflater.unconsumed_tail or file.read(1 << 16)):
+            total += len(inflater.decompress(rest, 1 << 20))
+            if total > _MAX_INFLATED:
+                raise DataError(f"{path}: inflates to more than {_MAX_INFLATED >> 20} MiB")
+
+
+def _check_pixels(path: Path, dataset: FileDataset, frames: int) -> None:
+    if "PixelData" not in dataset:
+        raise DataError(f"{path}: PixelData: is missing; expected a radiograph")
+    if dataset.get("BitsAllocated") not in (1, 8, 16):
+        raise DataError(f"{path}: BitsAllocated: expected 8 or 16")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax == uid.DeflatedExplicitVRLittleEndian:
+        per_pixel = int(dataset.BitsAllocated) * int(dataset.SamplesPerPixel)
+        if dataset.PhotometricInterpretation == "YBR_FULL_422":
+            per_pixel = per_pixel * 2 // 3
+        expected = (int(dataset.Rows) * int(dataset.Columns) * frames * per_pixel + 7) // 8
+        if not expected <= len(dataset.PixelData) <= expected + expected % 2:
+            raise DataError(
+                f"{path}: PixelData: has {len(dataset.PixelData)} bytes, but {dataset.Columns} x {dataset.Rows} pixels"
+                f" of {per_pixel} bits in {frames} frames need {expected}"
+            )
+        return
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(f"{path}: TransferSyntaxUID: {syntax.name} is not a still image's compression") from None
+    if not decoder.is_available:
+        raise DataError(
+            f"{path}: PixelData: is compressed as {syntax.name}; to read it: pip install '{_package(syntax)}'"
+        )
+
+
+def _decode(path: Path, dataset: FileDataset) -> NDArray[Any]:
+    try:
+        return pixel_array(dataset, index=0)
+    except RuntimeError:  # every installed decoder gave up
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise DataError(
+            f"{path}: PixelData: is damaged, or its {syntax.name} needs another decoder: pip install '{_package(syntax)}'"
+        ) from None
+
+
+def _package(syntax: uid.UID) -> str:
+    return _PACKAGES.get(syntax, "pylibjpeg[all]")
+
+
+def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np.uint16]:
+    """Stored values to presentation values, 0 to 65535.
+
+    Every step is a function of the stored value alone, so it is computed once for each value there is (at most
+    65536) and looked up for each pixel.
+    """
+    lowest, highest = int(stored.min()), int(stored.max())
+    steps = np.arange(lowest, highest + 1)
+    padding = dataset.get("PixelPaddingValue")
+    values = _modality(steps, dataset)
+    if dataset.get("VOILUTSequence"):
+        unit = _table(values, dataset.VOILUTSequence[0], scale=True)
+    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        unit = _window(path, values, dataset)
+    else:
+        present = stored[stored != padding] if padding is not None else stored
+        ends = values[present.min() - lowest], values[present.max() - lowest]
+        bottom, top = (min(ends), max(ends)) if present.size else (0, 0)
+        unit = np.clip((values - bottom) / (top - bottom), 0, 1) if top > bottom else np.zeros(len(values))
+    shades = np.rint(unit * 65535).astype(np.uint16)
+    return shades[stored.astype(np.int64) - lowest]
+
+
+def _modality(steps: NDArray[np.int64], dataset: Dataset) -> NDArray[Any]:
+    if dataset.get("ModalityLUTSequence"):
+        return _table(steps, dataset.ModalityLUTSequence[0], scale=False)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return steps * float(1 if slope is None else slope) + float(intercept or 0)
+
+
+def _table(values: NDArray[Any], item: Dataset, scale: bool) -> NDArray[np.float64]:
+    """A DICOM lookup table (PS3.3 C.11.1, C.11.2); values beyond its ends take the first or last entry."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    data = item.LUTData
+    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
+    table = table[: entries or 1 << 16].astype(np.float64)
+    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+    return np.clip(table[index] / ((1 << bits) - 1), 0, 1) if scale else table[index]
+
+
+def _window(path: Path, values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+    """The first window of the file (PS3.3 C.11.2.1.2 and C.11.2.1.3), as 0 to 1."""
+    center, width = (float(np.atleast_1d(dataset[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if not (np.isfinite(center) and np.isfinite(width)) or width < (1 if function == "LINEAR" else 1e-9):
+        raise DataError(f"{path}: WindowWidth: expected a positive number, has {width} around {center}")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+        if width == 0:
+            return (values > center).astype(np.float64)
+    elif function != "LINEAR_EXACT":
+        raise DataError(f"{path}: VOILUTFunction: expected LINEAR, LINEAR_EXACT or SIGMOID")
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _luma(pixels: NDArray[Any], bits: int | None = None) -> NDArray[np.uint16]:
+    """RGB of any depth to grey (ITU-R 601), 0 to 65535; equal channels to that channel."""
+    top = (1 << (bits or 8 * pixels.dtype.itemsize)) - 1
+    red, green, blue = (pixels[..., channel].astype(np.uint64) for channel in range(3))
+    grey = red * 19595 + green * 38470 + blue * 7471
+    return np.minimum((grey * 65535 // top + (1 << 15)) >> 16, 65535).astype(np.uint16)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Silence pydicom and turn what its parsing raises into one `DataError` that quotes nothing."""
+    try:
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, MemoryError):
+        raise
+    except RecursionError:
+        raise DataError(f"{path}: sequences are nested too deeply for a radiograph") from None
+    except EOFError:
+        raise DataError(f"{path}: is truncated (DICOM)") from None
+    except Exception as error:
+        raise DataError(f"{path}: is truncated or damaged (DICOM: {type(error).__name__})") from None
