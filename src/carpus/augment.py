@@ -75,8 +75,9 @@ def warp(pixels: NDArray[np.uint8], matrix: NDArray[np.float64], method: int) ->
     # Pixel centres lie at (i + 0.5) / side - 0.5.
     middle = (side - 1) / 2
     offset = middle - matrix[:, :2] @ [middle, middle] + matrix[:, 2] * side
-    return cv2.warpAffine(
-        pixels, np.column_stack([matrix[:, :2], offset]), (side, side), flags=method | cv2.WARP_INVERSE_MAP
+    inverse = np.column_stack([matrix[:, :2], offset])
+    return cv2.warpAffine(pixels, inverse, (side, side), flags=method | cv2.WARP_INVERSE_MAP).astype(
+        np.uint8, copy=False
     )
 
 

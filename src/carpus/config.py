@@ -32,17 +32,19 @@ class Model(_Section):
     """The network."""
 
     name: Literal["unet"] = Field(
-        "unet", description="architecture; `unet` is the U-Net of segmentation-models-pytorch"
+        default="unet", description="architecture; `unet` is the U-Net of segmentation-models-pytorch"
     )
-    encoder: str = Field("resnet18", description="name of a segmentation-models-pytorch encoder")
+    encoder: str = Field(default="resnet18", description="name of a segmentation-models-pytorch encoder")
     weights: str | None = Field(
-        None, description="what the encoder starts from: null (random), a hub name such as `imagenet`, or a local file"
+        default=None,
+        description="what the encoder starts from: null (random), a hub name such as `imagenet`, or a local file",
     )
     decoder_channels: tuple[Count, ...] = Field(
-        (256, 128, 64, 32, 16), description="channels of the five decoder blocks, coarse to fine"
+        default=(256, 128, 64, 32, 16), description="channels of the five decoder blocks, coarse to fine"
     )
     stride: Literal[1, 2, 4, 8] = Field(
-        1, description="stride of the logits; they are upsampled to the labels, so 2 saves time and costs little"
+        default=1,
+        description="stride of the logits; they are upsampled to the labels, so 2 saves time and costs little",
     )
 
 
@@ -50,61 +52,65 @@ class Data(_Section):
     """What the network sees and what it is measured by."""
 
     image_size: int = Field(
-        512, ge=32, multiple_of=32, description="side of the square image the network sees, in pixels"
+        default=512, ge=32, multiple_of=32, description="side of the square image the network sees, in pixels"
     )
     label_size: int | None = Field(
-        None, ge=1, description="side of the label maps of the loss, in pixels; null: the same as image_size"
+        default=None, ge=1, description="side of the label maps of the loss, in pixels; null: the same as image_size"
     )
-    folds: int = Field(5, ge=2, description="the training patients are dealt into so many folds")
-    fold: int = Field(0, ge=0, description="the fold that validates")
-    workers: Count = Field(2, description="threads that prepare batches")
-    cache_gib: Positive = Field(4.0, description="memory for decoded cases, in GiB")
+    folds: int = Field(default=5, ge=2, description="the training patients are dealt into so many folds")
+    fold: int = Field(default=0, ge=0, description="the fold that validates")
+    workers: Count = Field(default=2, description="threads that prepare batches")
+    cache_gib: Positive = Field(default=4.0, description="memory for decoded cases, in GiB")
 
 
 class Augment(_Section):
     """How far a training image may be changed; 0 turns a change off."""
 
-    rotation_deg: float = Field(30.0, ge=0, le=180, description="largest turn to either side, degrees")
-    scale: Amount = Field(0.15, description="largest change of size: 0.15 draws from 1/1.15 to 1.15")
-    shift: Share = Field(0.06, description="largest shift along each axis, share of the side")
-    flip: bool = Field(True, description="mirror every second image left to right (a left hand becomes a right one)")
-    gamma: Amount = Field(0.25, description="largest change of gamma, as scale")
-    contrast: Amount = Field(0.2, description="largest change of contrast, as scale")
-    brightness: Share = Field(0.05, description="largest change of brightness, share of the range")
-    noise: Share = Field(0.03, description="largest standard deviation of added noise, share of the range")
-    blur: Amount = Field(0.0, description="largest standard deviation of a Gaussian blur, pixels")
+    rotation_deg: float = Field(default=30.0, ge=0, le=180, description="largest turn to either side, degrees")
+    scale: Amount = Field(default=0.15, description="largest change of size: 0.15 draws from 1/1.15 to 1.15")
+    shift: Share = Field(default=0.06, description="largest shift along each axis, share of the side")
+    flip: bool = Field(
+        default=True, description="mirror every second image left to right (a left hand becomes a right one)"
+    )
+    gamma: Amount = Field(default=0.25, description="largest change of gamma, as scale")
+    contrast: Amount = Field(default=0.2, description="largest change of contrast, as scale")
+    brightness: Share = Field(default=0.05, description="largest change of brightness, share of the range")
+    noise: Share = Field(default=0.03, description="largest standard deviation of added noise, share of the range")
+    blur: Amount = Field(default=0.0, description="largest standard deviation of a Gaussian blur, pixels")
 
 
 class Train(_Section):
     """The optimisation."""
 
-    steps: Count = Field(2000, description="optimiser steps")
-    batch_size: Count = Field(8, description="images in a step")
-    learning_rate: Positive = Field(1e-3, description="peak learning rate of AdamW")
-    weight_decay: Amount = Field(1e-2, description="weight decay of AdamW")
+    steps: Count = Field(default=2000, description="optimiser steps")
+    batch_size: Count = Field(default=8, description="images in a step")
+    learning_rate: Positive = Field(default=1e-3, description="peak learning rate of AdamW")
+    weight_decay: Amount = Field(default=1e-2, description="weight decay of AdamW")
     warmup: Share = Field(
-        0.05, description="share of the steps in which the rate rises; then it falls as a cosine to 0"
+        default=0.05, description="share of the steps in which the rate rises; then it falls as a cosine to 0"
     )
-    clip: Positive = Field(1.0, description="largest norm of the gradient")
+    clip: Positive = Field(default=1.0, description="largest norm of the gradient")
     loss: dict[Literal["bce", "dice", "jaccard"], Positive] = Field(
-        {"bce": 0.5, "dice": 0.5}, min_length=1, description="weights of the losses that are added up"
+        default={"bce": 0.5, "dice": 0.5}, min_length=1, description="weights of the losses that are added up"
     )
     precision: Literal["auto", "32", "bf16"] = Field(
-        "auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
+        default="auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
-    seed: int = Field(0, ge=0, description="decides initial weights, order and augmentation")
-    validate_every: Count = Field(200, description="steps between two looks at the validation patients")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute")
+    seed: int = Field(default=0, ge=0, description="decides initial weights, order and augmentation")
+    validate_every: Count = Field(default=200, description="steps between two looks at the validation patients")
 
 
 class Config(_Section):
     """Everything that a run needs to be repeated, besides the data."""
 
-    model: Model = Field(Model(), description="the network")
-    data: Data = Field(Data(), description="image and label size, folds, cache")
-    augment: Augment = Field(Augment(), description="limits of the augmentation")
-    train: Train = Field(Train(), description="the optimisation")
-    classes: str | None = Field(None, description="JSON file with another class list; null: the 29 bones of the hand")
+    model: Model = Field(default=Model(), description="the network")
+    data: Data = Field(default=Data(), description="image and label size, folds, cache")
+    augment: Augment = Field(default=Augment(), description="limits of the augmentation")
+    train: Train = Field(default=Train(), description="the optimisation")
+    classes: str | None = Field(
+        default=None, description="JSON file with another class list; null: the 29 bones of the hand"
+    )
 
 
 def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> Config:
@@ -152,7 +158,7 @@ def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " | ".join(_type(option) for option in schema["anyOf"])
     names = {"null": "null", "object": "mapping", "array": "list"}
-    text = names.get(schema["type"], schema["type"])
+    text: str = names.get(schema["type"], schema["type"])
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     if high is not None:
         return f"{text} {low:g}..{high:g}"

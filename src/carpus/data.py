@@ -194,7 +194,7 @@ def square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         return image
     # Area averaging is the antialiased choice for shrinking; it is nearest neighbour for growing.
     method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=method)
+    return cv2.resize(image, (side, side), interpolation=method).astype(np.uint8, copy=False)
 
 
 def square_labels(labels: LabelMap, side: int) -> LabelMap:
@@ -205,7 +205,7 @@ def square_labels(labels: LabelMap, side: int) -> LabelMap:
     if labels.shape[0] == side:
         return labels
     pixels = cv2.resize(label_map.channels(labels), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    return label_map.from_channels(pixels)
+    return label_map.from_channels(pixels.astype(np.uint8, copy=False))
 
 
 def normalise(pictures: Tensor) -> Tensor:

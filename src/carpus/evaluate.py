@@ -1,16 +1,21 @@
 """Predictions against annotations: one tidy table (case, patient, split, class, metric, value)."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas
 from pandas import DataFrame
 
 from carpus import data, kernels, metrics, run
 from carpus.data import Case, Dataset
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.formats import files, images
 from carpus.labels import Classes, LabelMap
 from carpus.predict import Predictor
+
+Keep = Callable[[Case, LabelMap, LabelMap], object]
+"""Called with (case, truth, prediction), for whoever wants the maps."""
 
 COLUMNS = ("case", "patient", "split", "class", "metric", "value")
 
@@ -22,7 +27,7 @@ def scores(
     classes: Classes,
     *,
     progress: Callable[[int, int], object] | None = None,
-    keep: Callable[[Case, LabelMap, LabelMap], object] | None = None,
+    keep: Keep | None = None,
 ) -> DataFrame:
     """Dice of every case and class at the labels' own resolution.
 
@@ -53,7 +58,55 @@ def scores(
     return DataFrame(rows, columns=list(COLUMNS))
 
 
-def cases_of(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
+def evaluate(
+    run_path: Path,
+    root: Path,
+    split: str,
+    *,
+    device: str = "auto",
+    progress: Callable[[int, int], object] | None = None,
+    keep: Keep | None = None,
+) -> DataFrame:
+    """Score a finished run on a split of a data folder and put the table into the run's scores.csv.
+
+    Args:
+        run_path: the run folder.
+        root: the data folder.
+        split: "val", the patients that the run held out, or "test".
+        device: auto, cpu or cuda.
+        progress: see `scores`.
+        keep: see `scores`.
+
+    Returns:
+        See `scores`.
+
+    Raises:
+        DataError: no such run, no such data, or not the data that the run held out.
+        ConfigError: another split.
+    """
+    if split not in ("val", "test"):
+        raise ConfigError(f"--split {split}: expected val or test")
+    trained = run.read(run_path)
+    cases = _cases(data.read(root), trained, split)
+    predictor = Predictor.of(trained, device)
+    table = scores(predictor, cases, split, trained.classes, progress=progress, keep=keep)
+    save(run_path, table)
+    return table
+
+
+def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:
+    """Mean Dice over images, then classes: over all, by group and by class, and the number of images."""
+    by_class = table[table["metric"] == "dice"].groupby("class")["value"].mean()
+    groups = {name: float(by_class[list(members)].mean()) for name, members in classes.groups.items()}
+    return {
+        "images": int(table["case"].nunique()),
+        "dice": float(by_class.mean()),
+        "groups": groups,
+        "classes": {name: float(by_class[name]) for name in classes},
+    }
+
+
+def _cases(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
     """The annotated cases of a split: `val` is the fold the run held out, `test` the test images with known truth.
 
     Raises:
@@ -80,11 +133,11 @@ def mean(table: DataFrame, metric: str = "dice") -> float:
     return float(table[table["metric"] == metric].groupby("class")["value"].mean().mean())
 
 
-def save(trained_path: run.Path, table: DataFrame) -> None:
+def save(run_path: Path, table: DataFrame) -> None:
     """Put `table` into the run's scores.csv in place of what it held for the same splits."""
-    path = trained_path / run.SCORES
+    path = run_path / run.SCORES
     if path.is_file():
         old = pandas.read_csv(path)
-        table = pandas.concat([old[~old["split"].isin(table["split"].unique())], table])
+        table = pandas.concat([old[~old["split"].isin(table["split"])], table])
     with files.atomic(path) as temporary:
         table.to_csv(temporary, index=False)

@@ -1,0 +1,379 @@
+"""The command `carpus`: one subcommand a verb. Heavy libraries load inside the commands, so that help is instant."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+from rich.console import Console
+from rich.markup import escape
+
+from carpus.errors import ConfigError, DataError, DataWarning
+
+if TYPE_CHECKING:
+    from carpus.labels import Classes
+
+console, stderr = Console(), Console(stderr=True)
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turns what a command raises into one line and an exit status: 2 for the input, 1 for a fault."""
+
+    def invoke(self, ctx: Any) -> Any:
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("error" if ctx.params["strict"] else "always", DataWarning)
+        try:
+            return super().invoke(ctx)
+        except (DataError, ConfigError, DataWarning) as error:
+            _fail(ctx, "error", error, 2)
+        except KeyboardInterrupt:
+            stderr.print("stopped")
+            raise typer.Exit(130) from None
+        except OSError as error:
+            _fail(ctx, "error", error, 1)
+        except ArithmeticError as error:
+            _fail(ctx, "error", error, 1)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith("typer"):
+                raise
+            _fail(ctx, f"fault: {type(error).__name__}", error, 1)
+
+
+def _fail(ctx: Any, kind: str, error: Exception, status: int) -> None:
+    if ctx.params["debug"]:
+        raise error
+    stderr.print(f"[bold red]{kind}:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+    if kind.startswith("fault"):
+        stderr.print("This is a fault of Carpus; `carpus --debug ...` shows where.")
+    raise typer.Exit(status)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, DataWarning):
+        stderr.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        typer.echo(f"carpus {version('carpus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def carpus(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat doubtful input (warnings) as errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Segment the 29 bones of the hand in radiographs, and find out which change to a method really helps.
+
+    Begin with `carpus demo`: it makes data, trains, scores and writes a report, in a few minutes on a laptop.
+    """
+
+
+RecipeArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="RECIPE...", help="YAML files or names of recipes that come along; later ones win."),
+]
+DataOption = Annotated[Path, typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `carpus train`.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ClassesOption = Annotated[
+    Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to make: data/, run/, report.html, submission.csv.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides data and training.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
+) -> None:
+    """The main job from end to end, on made-up data: phantom, train, evaluate, predict, report."""
+    from carpus import demo
+
+    demo.run(out, seed=seed, overwrite=overwrite, console=console)
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in train.steps=500.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+) -> None:
+    """Train a network: `carpus train unet --data DATA --out RUN`. `carpus schema` lists what can be set."""
+    from carpus import config
+
+    chosen = config.load(recipe, settings or [])
+    from carpus import train
+
+    with training_bar(chosen.train.steps) as watch:
+        dice = train.train(chosen, data, out, overwrite=overwrite, watch=watch)
+    console.print(f"mean Dice of the validation patients [bold]{dice:.4f}[/]")
+    console.print(f"next: carpus evaluate {out} --data {data} --split test", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
+    ] = "val",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Dice of a run, by class, at the labels' own resolution; the table goes into RUN/scores.csv."""
+    from rich.table import Table
+
+    from carpus import evaluate
+    from carpus import run as runs
+
+    with bar("evaluate") as progress:
+        table = evaluate.evaluate(run, data, split, device=device, progress=progress)
+    summary = evaluate.summary(table, runs.read(run).classes)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    rows = Table("", "Dice", title=f"{split}: {summary['images']} images")
+    for kind in ({"mean": summary["dice"]}, summary["groups"], summary["classes"]):
+        for name, dice in kind.items():
+            rows.add_row(escape(name), f"{dice:.4f}")
+        rows.add_section()
+    console.print(rows)
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[Path, typer.Option(help="An image (PNG, JPEG, BMP, TIFF, DICOM) or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="sub.csv: a submission; x.json: COCO; a folder: annotations.")],
+    to: Annotated[
+        str | None, typer.Option(help="Format of OUT where its name does not tell; see `carpus convert`.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Segment images with a trained run: `carpus predict RUN --images DIR --out sub.csv`."""
+    from carpus import predict
+    from carpus import run as runs
+
+    with bar("predict") as progress:
+        count = predict.predict(runs.read(run), images, out, device=device, target_format=to, progress=progress)
+    console.print(f"{count} images -> {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def score(
+    prediction: Annotated[Path, typer.Argument(metavar="SUBMISSION", help="CSV with image_name, class, rle.")],
+    truth: Annotated[Path, typer.Option(help="Another such CSV, or a data folder.")],
+    size: Annotated[
+        str | None, typer.Option(help="HxW of the images, where the truth is a CSV; 2048x2048 if not given.")
+    ] = None,
+    public_ids: Annotated[
+        Path | None, typer.Option(help="Names of the public images, one a line; the others are private.")
+    ] = None,
+    classes: ClassesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a submission as the competition does: mean Dice, by class, Val / Public / Private."""
+    from carpus import score
+
+    with bar("score") as progress:
+        result = score.score(
+            prediction, truth, classes=_classes(classes), size=_size(size), public_ids=public_ids, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        console.print(result)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Labels: a file or a folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="x.csv, x.json or a folder.")],
+    source_format: Annotated[str | None, typer.Option("--from", help="Format of IN; guessed from its content.")] = None,
+    target_format: Annotated[str | None, typer.Option("--to", help="Format of OUT; guessed from its name.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images, for formats that do not tell sizes.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="HxW of all images, instead of --images.")] = None,
+    classes: ClassesOption = None,
+) -> None:
+    """Convert labels pixel for pixel: competition, submission, coco, labelme, masks."""
+    from carpus.formats import convert
+
+    with bar("convert") as progress:
+        summary = convert.convert(
+            source,
+            target,
+            source_format=source_format,
+            target_format=target_format,
+            images=images,
+            size=_size(size),
+            classes=_classes(classes),
+            progress=progress,
+        )
+    console.print(str(summary), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    patients: Annotated[int, typer.Option(min=1, help="Training patients, two hands each.")] = 20,
+    test_patients: Annotated[int, typer.Option(min=0, help="Test patients.")] = 8,
+    size: Annotated[int, typer.Option(min=64, help="Side of the images in pixels.")] = 2048,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    annotation_noise: Annotated[
+        float, typer.Option(min=0, help="Sigma of the training outlines' displacement, in pixels.")
+    ] = 0.0,
+    domain_shift: Annotated[
+        float, typer.Option(min=0, max=1, help="How different the test images' exposure is.")
+    ] = 0.0,
+) -> None:
+    """Make a data set of synthetic radiographs with exact labels, in the competition's layout."""
+    from carpus import phantom
+
+    with bar("phantom") as progress:
+        made = phantom.write(
+            out,
+            patients=patients,
+            test_patients=test_patients,
+            size=size,
+            seed=seed,
+            annotation_noise_px=annotation_noise,
+            domain_shift=domain_shift,
+            progress=progress,
+        )
+    console.print(
+        f"{len(made.train)} training and {len(made.test)} test images -> {out}", highlight=False, soft_wrap=True
+    )
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data folder with train/DCM and train/outputs_json.")],
+    classes: ClassesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What is wrong with a data set: missing, mirrored, swapped and outlying bones, leaks between splits.
+
+    Exit status 2 if an error is found.
+    """
+    from carpus import check
+
+    with bar("check") as progress:
+        report = check.check(data, classes=_classes(classes), progress=progress)
+    if as_json:
+        typer.echo(json.dumps(check.to_json(report), indent=2))
+    else:
+        console.print(check.render(report))
+    if any(finding.severity == "error" for finding in report):
+        raise typer.Exit(2)
+
+
+@app.command()
+def schema(as_json: Annotated[bool, typer.Option("--json", help="Print JSON Schema.")] = False) -> None:
+    """Every setting of a recipe: name, type, default and meaning."""
+    from rich import box
+    from rich.table import Table
+
+    from carpus import config
+
+    if as_json:
+        typer.echo(json.dumps(config.Config.model_json_schema(), indent=2))
+        return
+    table = Table(title="Settings of a recipe", box=box.SIMPLE_HEAD)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("meaning")
+    for name, kind, default, meaning in config.fields():
+        table.add_row(name, f"{escape(meaning)}\n[dim]{escape(kind)}; default {escape(default)}[/]")
+    console.print(table)
+
+
+@contextmanager
+def bar(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for (done, all) calls; nothing is drawn where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
+        task = progress.add_task(verb, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_bar(steps: int) -> Iterator[Callable[[Any], None]]:
+    """Live state of a training: step, loss, Dice, images a second, time left; plain lines where it is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  Dice {task.fields[dice]}  {task.fields[speed]} images/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
+        task = progress.add_task("train", total=steps, loss="-", dice="-", speed="-")
+
+        def watch(now: Any) -> None:
+            progress.update(task, completed=now.step, loss=f"{now.loss:.4f}", speed=f"{now.images_per_second:.1f}")
+            if now.val_dice is not None:
+                progress.update(task, dice=f"{now.val_dice:.4f}")
+                console.print(
+                    f"step {now.step}/{steps}  loss {now.loss:.4f}  Dice {now.val_dice:.4f}  "
+                    f"{now.images_per_second:.1f} images/s",
+                    highlight=False,
+                )
+
+        yield watch
+
+
+def _classes(path: Path | None) -> "Classes":
+    from carpus.labels import BONES, Classes
+
+    return Classes.read(path) if path else BONES
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ConfigError(f"--size {text}: expected HxW in pixels, as in 2048x2048")
+    return int(height), int(width)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
