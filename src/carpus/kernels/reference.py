@@ -25,24 +25,22 @@ SUMS = ("pt", "p", "t", "bce")
 """Columns of `sums`: sum p t, sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit)."""
 
 
-def sums(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sums over pixels that every loss is a formula of, at the labels' resolution.
-
-    Args:
-        logits: (B, K, h, w) floating point; upsampled bilinearly (align_corners=False) to (H, W).
-        labels: (B, H, W) int32 label maps.
-
-    Returns:
-        (B, K, S) float32 or float64, the columns named by `SUMS`, differentiable in the logits.
-    """
-    classes = logits.shape[1]
+def sums(logits: Tensor, labels: Tensor, gamma: float | None = None, weight: Tensor | None = None) -> Tensor:
+    """`kernels.sums`, with all K planes at label resolution."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     z = functional.interpolate(wide, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    bits = torch.arange(classes, dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
+    bits = torch.arange(logits.shape[1], dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
     t = ((labels[:, None] >> bits) & 1).to(z.dtype)
     p = torch.sigmoid(z)
     bce = functional.binary_cross_entropy_with_logits(z, t, reduction="none")
-    return torch.stack([(p * t).sum((2, 3)), p.sum((2, 3)), t.sum((2, 3)), bce.sum((2, 3))], dim=2)
+    columns = [p * t, p, t, bce]
+    if gamma is not None:
+        wrong = z * (1 - 2 * t)
+        # |p - t| ** gamma through its logarithm: a power of 0 has no gradient.
+        columns.append(torch.exp(gamma * functional.logsigmoid(wrong)) * bce)
+    if weight is not None:
+        columns = [column * weight[:, None].to(z.dtype) for column in columns]
+    return torch.stack([column.sum((2, 3), dtype=torch.float64) for column in columns], dim=2)
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:

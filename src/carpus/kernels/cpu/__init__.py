@@ -1,0 +1,14 @@
+"""The verbs on the CPU, compiled by numba on first use and then cached on disk.
+
+OpenMP threads that spin while they wait slow each other down when torch and numba share the cores, so they are
+told to sleep before numba starts its own. Only `sums` and `threshold` run in several threads; the verbs that data
+loaders call are serial, because GNU OpenMP does not survive a fork.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from carpus.kernels.cpu.sums import sums
+
+__all__ = ["sums"]

@@ -1,0 +1,74 @@
+"""Exponential and logarithm that the compiler can vectorise: no table, no branch, no call.
+
+In float32 both are within 2 units in the last place of the true value; in float64, for tests, they call the library.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+# log2(e) as the sum of two float32, so that the remainder of the reduction is exact.
+LOG2_E, LOG2_E_REST = np.float32(1.4426950216293335), np.float32(1.92596298909109e-08)
+# Adding 1.5 * 2**23 rounds a float32 to an integer, which then stands in the low bits of the sum.
+ROUND = np.float32(12582912.0)
+ONE = np.float32(1)
+LOWEST = np.float32(-87.33)  # exp(LOWEST) is still a normal number
+# Minimax polynomials (relative error 2e-9 and 5e-9) of 2**x on [-1/2, 1/2] and of log1p(x) / x on [0, 1].
+A1, A2, A3 = np.float32(0.6931471824645996), np.float32(0.24022646248340607), np.float32(0.05550328642129898)
+A4, A5, A6 = np.float32(0.009618489071726799), np.float32(0.0013399930903688073), np.float32(0.0001534581242594868)
+B1, B2, B3 = np.float32(-0.4999990165233612), np.float32(0.3332996368408203), np.float32(-0.24954134225845337)
+B4, B5, B6 = np.float32(0.1967593878507614), np.float32(-0.15305592119693756), np.float32(0.10603653639554977)
+B7, B8, B9 = np.float32(-0.05695951730012894), np.float32(0.019851453602313995), np.float32(-0.0032440233044326305)
+
+
+@intrinsic
+def _integer_of_bits(_: Any, value: Any) -> Any:
+    return types.int32(types.float32), lambda _, builder, __, values: builder.bitcast(values[0], ir.IntType(32))
+
+
+@intrinsic
+def _float_of_bits(_: Any, value: Any) -> Any:
+    return types.float32(types.int32), lambda _, builder, __, values: builder.bitcast(values[0], ir.FloatType())
+
+
+def decay(x: float) -> float:
+    """exp(-x) for x >= 0, in float32 no smaller than 1.18e-38; NaN stays NaN."""
+    return math.exp(-x)
+
+
+def log1p(e: float) -> float:
+    """log(1 + e) for e in [0, 1]; NaN stays NaN."""
+    return math.log1p(e)
+
+
+@overload(decay, jit_options={"fastmath": {"contract"}})
+def _decay(x):
+    if x != types.float32:
+        return lambda x: math.exp(-x)
+
+    def single(x):
+        x = LOWEST if -x < LOWEST else -x
+        rounded = x * LOG2_E + ROUND
+        whole = rounded - ROUND
+        rest = x * LOG2_E - whole
+        rest = x * LOG2_E_REST + rest
+        value = ONE + rest * (A1 + rest * (A2 + rest * (A3 + rest * (A4 + rest * (A5 + rest * A6)))))
+        return value * _float_of_bits(np.int32((_integer_of_bits(rounded) << np.int32(23)) + np.int32(0x3F800000)))
+
+    return single
+
+
+@overload(log1p, jit_options={"fastmath": {"contract"}})
+def _log1p(e):
+    if e != types.float32:
+        return lambda e: math.log1p(e)
+
+    def single(e):
+        tail = B4 + e * (B5 + e * (B6 + e * (B7 + e * (B8 + e * B9))))
+        return e * (ONE + e * (B1 + e * (B2 + e * (B3 + e * tail))))
+
+    return single

@@ -1,0 +1,185 @@
+"""Losses as formulas on sums: each is a few lines on (B, K) tensors, differentiated by autograd.
+
+Dimension key: B batch, K classes, H W label resolution, h w logit resolution.
+
+With p = sigmoid of the upsampled logit and t the label, the kernel gives sum p t, sum p, sum t, sum of the binary
+cross-entropy and, on demand, of the focal loss, for every image and class. Losses are averaged over images and
+classes, so that a small bone weighs as much as a large one.
+
+An absent class (sum t = 0) has no overlap to speak of. Dropping it would let its false positives go free, and a
+constant of one pixel would make them cost 1 at once, without a gradient. Every overlap loss is then
+
+    sum p / (sum p + ABSENT * pixels)
+
+which is 0 without false positives, 1/2 when they are as large as the smallest bones, and always has a gradient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carpus import kernels
+from carpus.errors import ConfigError
+
+ABSENT = 1e-3
+"""Part of an image: about 4,000 of the 4 million pixels of a radiograph, the smallest finger bones."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums of `kernels.sums` by name, each (B, K) float64, and `pixels` (B, 1), their number or weight."""
+
+    pt: Tensor
+    p: Tensor
+    t: Tensor
+    bce: Tensor
+    focal: Tensor | None
+    pixels: Tensor
+
+    def over_batch(self) -> "Sums":
+        """The batch as one large image: B = 1."""
+        together = {name: value.sum(0, keepdim=True) for name, value in vars(self).items() if value is not None}
+        return replace(self, **together)
+
+
+def bce(sums: Sums) -> Tensor:
+    """Binary cross-entropy per pixel."""
+    return sums.bce / sums.pixels
+
+
+def focal(sums: Sums) -> Tensor:
+    """Focal loss per pixel, |p - t|**gamma times the cross-entropy (Lin et al. 2017, without alpha)."""
+    assert sums.focal is not None
+    return sums.focal / sums.pixels
+
+
+def tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
+    """1 - Tversky index (Salehi et al. 2017): `alpha` weighs false positives, `beta` false negatives."""
+    wrong = alpha * (sums.p - sums.pt) + beta * (sums.t - sums.pt)
+    right = torch.where(sums.t > 0, sums.pt, alpha * ABSENT * sums.pixels)
+    return wrong / (wrong + right).clamp_min(1e-12)
+
+
+def dice(sums: Sums) -> Tensor:
+    """1 - soft Dice (Milletari et al. 2016, without squares)."""
+    return tversky(sums, 0.5, 0.5)
+
+
+def jaccard(sums: Sums) -> Tensor:
+    """1 - soft Jaccard index; for labels of 0 and 1 also the Jaccard metric loss (Wang et al. 2023)."""
+    return tversky(sums, 1.0, 1.0)
+
+
+def focal_tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75) -> Tensor:
+    """(1 - Tversky index)**exponent (Abraham & Khan 2019); below 1, the exponent lifts classes that are nearly right."""
+    return tversky(sums, alpha, beta).clamp_min(1e-6) ** exponent
+
+
+def log_cosh_dice(sums: Sums) -> Tensor:
+    """log cosh of the Dice loss (Jadon 2020): quadratic where it is small."""
+    return torch.log(torch.cosh(dice(sums)))
+
+
+FORMULAS: dict[str, Callable[..., Tensor]] = {
+    "bce": bce,
+    "focal": focal,
+    "dice": dice,
+    "jaccard": jaccard,
+    "tversky": tversky,
+    "focal_tversky": focal_tversky,
+    "log_cosh_dice": log_cosh_dice,
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A weighted sum of formulas, called as ``loss(logits, labels)``.
+
+    Args:
+        terms: (weight, formula) pairs.
+        gamma: the focal exponent, None when no term needs it.
+        batch: treat the batch as one large image (sums over B before the formula).
+    """
+
+    terms: tuple[tuple[float, Callable[[Sums], Tensor]], ...]
+    gamma: float | None = None
+    batch: bool = False
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore: int | None = None
+    ) -> Tensor:
+        """The mean over images and classes: a float32 scalar. Arguments as in `kernels.sums`."""
+        return self.per_class(logits, labels, weight=weight, ignore=ignore).mean().float()
+
+    def per_class(
+        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore: int | None = None
+    ) -> Tensor:
+        """The loss of every image and class: (B, K) float64, (1, K) when `batch`."""
+        sums = _measure(logits, labels, self.gamma, weight, ignore)
+        if self.batch:
+            sums = sums.over_batch()
+        return torch.stack([share * formula(sums) for share, formula in self.terms]).sum(0)
+
+    def of_outputs(self, outputs: Sequence[Tensor], labels: Tensor, weights: Sequence[float], **options: Any) -> Tensor:
+        """Several outputs against the same labels: the main logits first, then auxiliary ones of any size.
+
+        Args:
+            outputs: (B, K, h, w) each.
+            labels: (B, H, W) int32.
+            weights: one for each output, not all 0; divided by their sum, so that adding an auxiliary output does
+                not raise the learning rate as well.
+            options: `weight` and `ignore`, as in a call.
+        """
+        if len(weights) != len(outputs) or sum(weights) <= 0:
+            raise ConfigError(f"loss weights: expected {len(outputs)}, not all zero, got {list(weights)}")
+        losses = [share * self(logits, labels, **options) for logits, share in zip(outputs, weights, strict=True)]
+        return torch.stack(losses).sum() / sum(weights)
+
+
+def build(weights: Mapping[str, float | Mapping[str, float]], *, batch: bool = False) -> Loss:
+    """A `Loss` from the names of formulas and their weights.
+
+    Args:
+        weights: ``{"bce": 0.5, "dice": 0.5}``; a formula with parameters takes a mapping instead of a number:
+            ``{"tversky": {"weight": 1, "alpha": 0.3, "beta": 0.7}}``, ``{"focal": {"weight": 1, "gamma": 2}}``.
+        batch: treat the batch as one large image.
+
+    Raises:
+        ConfigError: unknown formula or parameter, no formula, a weight or parameter below 0.
+    """
+    if not weights:
+        raise ConfigError(f"loss: needs at least one of {', '.join(FORMULAS)}")
+    terms, gamma = [], None
+    for name, setting in weights.items():
+        if name not in FORMULAS:
+            raise ConfigError(f"loss: unknown formula {name!r}, expected one of {', '.join(FORMULAS)}")
+        options = dict(setting) if isinstance(setting, Mapping) else {"weight": setting}
+        for option, value in options.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+                raise ConfigError(f"loss.{name}.{option}: expected a number of at least 0, got {value!r}")
+        share = options.pop("weight", 1.0)
+        if name == "focal":
+            gamma = float(options.pop("gamma", 2.0))
+        known = FORMULAS[name].__code__.co_varnames[1 : FORMULAS[name].__code__.co_argcount]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ConfigError(f"loss.{name}: unknown parameter {unknown[0]!r}, expected weight {' '.join(known)}")
+        terms.append((share, partial(FORMULAS[name], **options)))
+    return Loss(tuple(terms), gamma, batch)
+
+
+def _measure(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None, ignore: int | None) -> Sums:
+    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, ignore=ignore)
+    pixels = torch.full((len(labels), 1), labels[0].numel(), dtype=found.dtype, device=found.device)
+    if weight is not None or ignore is not None:
+        counted = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight.double()
+        if ignore is not None:
+            counted = counted * ((labels >> ignore) & 1 == 0)
+        # An image that is ignored altogether has sums of 0 and a loss of 0.
+        pixels = counted.sum((1, 2)).clamp_min(1e-12)[:, None]
+    columns = list(found.unbind(2))
+    return Sums(*columns[:4], focal=columns[4] if gamma is not None else None, pixels=pixels)
