@@ -1,1 +1,67 @@
-"""."""
+"""One file a format: reading, writing and validation together. Every format meets the others in the label map."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from carpus.errors import DataError
+from carpus.formats import files
+from carpus.labels import LabelMap
+
+MAX_PIXELS = 1 << 28
+"""More than 16384 x 16384: no radiograph is larger, and a label map of it would take over 1 GiB."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of one image, as every reader yields them and every writer takes them.
+
+    Args:
+        name: the image, relative to its folder of images, as in "ID001/image1.png"; "/" on every system.
+        labels: (H, W) int32 label map of the image's size.
+    """
+
+    name: str
+    labels: LabelMap
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+
+def check_size(size: tuple[int, int], source: str) -> tuple[int, int]:
+    """Return `size` (H, W) if an image can have it, else raise `DataError` naming `source`."""
+    height, width = size
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise DataError(f"{source}: expected 1 to {MAX_PIXELS} pixels, has {height} x {width}")
+    return size
+
+
+def safe_name(name: object, source: str) -> str:
+    """Return `name` if it is a relative path that every system can hold, else raise `DataError`."""
+    if not isinstance(name, str):
+        raise DataError(f"{source}: expected a file name, has {name!r:.80}")
+    # JSON can hold half a surrogate pair, which no file system can.
+    surrogate = any("\ud800" <= character <= "\udfff" for character in name)
+    if surrogate or len(name) > 1000 or any(len(part) > 200 for part in name.split("/")):
+        raise DataError(f"{source}: {name!a:.80} is not a file name")
+    # Nothing lies below a file, so no link on this machine takes part in the decision.
+    files.inside(__file__, name, source)
+    return name
+
+
+def once(items: Iterable[Labelled], source: str) -> Iterator[Labelled]:
+    """The same items; a name that some system cannot tell from an earlier one is a `DataError`.
+
+    Names equal up to case or Unicode form are one file on Windows and macOS, and the later would replace the earlier.
+    """
+    seen: dict[str, str] = {}
+    for item in items:
+        stem = str(PurePosixPath(item.name).with_suffix(""))
+        key = unicodedata.normalize("NFC", stem).casefold()
+        if key in seen:
+            raise DataError(f"{source}: {item.name!r} and {seen[key]!r} would be one file")
+        seen[key] = item.name
+        yield item

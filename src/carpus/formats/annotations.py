@@ -1,0 +1,127 @@
+"""The competition's annotation JSON: one file an image, one polygon of whole pixels for every part of a bone.
+
+Its `filename` may end in .jpg where the image is a .png, and its `metadata` gives 3060 x 3060 where points lie in the
+image's own 2048 x 2048 grid: neither is believed, the caller gives the image's size.
+"""
+
+import json
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from carpus import kernels
+from carpus.errors import DataError
+from carpus.formats import check_size, files, polygons
+from carpus.kernels import Polygon
+from carpus.labels import Classes, LabelMap
+
+_NAMESPACE = uuid.UUID("6f5a2f5e-3c0b-5c1d-9a54-0b0f6f0c2d11")
+
+
+def read(path: Path | str, size: tuple[int, int], classes: Classes, skip: Sequence[str] = ()) -> LabelMap:
+    """Read the annotation of one image.
+
+    Polygons are filled even-odd with their outline, as cv2.fillPoly does. Those of one class are united; a class
+    without a polygon is an empty mask.
+
+    Args:
+        path: the JSON file.
+        size: (H, W) of the image, whatever the file says.
+        classes: the class list.
+        skip: labels to pass over.
+
+    Returns:
+        (H, W) int32 label map.
+
+    Raises:
+        DataError: naming the file and the field: not such a file, an unknown label, fewer than 3 points, or a point
+            that is no number.
+
+    Warns:
+        DataWarning: a polygon leaves the image (and is cut off), crosses itself, shares pixels with another of its
+            class, or lies between pixels.
+    """
+    return from_content(files.read_json(path), str(path), size, classes, skip)
+
+
+def from_content(
+    content: Any, source: str, size: tuple[int, int], classes: Classes, skip: Sequence[str] = ()
+) -> LabelMap:
+    """`read`, of a file that is parsed already; `source` names it in errors."""
+    check_size(size, source)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f"{source}: annotations: expected a list, as in the competition's files")
+    shapes: list[list[Polygon]] = [[] for _ in classes]
+    for i, annotation in enumerate(content["annotations"]):
+        where = f"{source}: annotations[{i}]"
+        if not isinstance(annotation, dict):
+            raise DataError(f"{where}: expected an object with label and points")
+        if annotation.get("type", "poly_seg") != "poly_seg":
+            raise DataError(f"{where}.type: expected 'poly_seg', has {annotation['type']!r:.40}")
+        label = annotation.get("label")
+        if not isinstance(label, str):
+            raise DataError(f"{where}.label: expected the name of a class, has {label!r:.40}")
+        if label in skip:
+            continue
+        try:
+            k = classes.index(label)
+        except DataError as error:
+            raise DataError(f"{where}.label: {error}") from None
+        points = polygons.whole(polygons.read(annotation.get("points"), f"{where}.points"), f"{where}.points")
+        polygons.doubt(points, size, f"{where}.points")
+        shapes[k].append(points)
+    labels = kernels.rasterise(shapes, size)
+    for k, label in enumerate(classes):
+        polygons.doubt_overlap(shapes[k], labels, k, f"{source}: {label}")
+    return labels
+
+
+def write(path: Path | str, labels: LabelMap, classes: Classes, image_name: str, parent_path: str = "") -> None:
+    """Write the annotation of one image with the competition's keys; reading it gives `labels` back, pixel for pixel.
+
+    Every 8-connected part of a mask becomes an annotation, its holes bridged into the outline; an empty class has
+    none. Ids depend on the names and the class alone, so that equal labels make equal files.
+
+    Args:
+        path: the JSON file, replaced whole.
+        labels: (H, W) int32 label map.
+        classes: the class list.
+        image_name: the image's base name.
+        parent_path: the image's folder, as in "/ID001".
+    """
+    files.write_text(path, to_text(labels, classes, image_name, parent_path))
+
+
+def to_text(labels: LabelMap, classes: Classes, image_name: str, parent_path: str = "") -> str:
+    """What `write` writes."""
+    annotations = []
+    for label, shapes in zip(classes, kernels.polygons(labels, len(classes)), strict=True):
+        for i, outline in enumerate(shapes):
+            points = outline.tolist()
+            # Every reader wants three points, also of a part that is one pixel or a straight line.
+            points += points[-1:] * (3 - len(points))
+            annotations.append(
+                {
+                    "id": f"30-{_identity(parent_path, image_name, label, str(i))}",
+                    "type": "poly_seg",
+                    "attributes": {},
+                    "points": points,
+                    "label": label,
+                }
+            )
+    content = {
+        "annotations": annotations,
+        "attributes": {},
+        "file_id": _identity(parent_path, image_name).hex,
+        "filename": image_name,
+        "parent_path": parent_path,
+        "last_modifier_id": "",
+        "metadata": {"height": labels.shape[0], "width": labels.shape[1]},
+        "last_workers": "",
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _identity(*names: str) -> uuid.UUID:
+    return uuid.uuid5(_NAMESPACE, "\n".join(names))

@@ -1,0 +1,173 @@
+"""The submission: a CSV of `image_name,class,rle`, one row for every image and class.
+
+A mask travels as runs, row by row and counted from 1 (see `rle`); an empty mask is an empty cell. An image is
+named by its base name, which ends in .png.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from carpus.errors import DataError
+from carpus.formats import check_size, files, rle, safe_name
+from carpus.kernels import Runs
+from carpus.labels import Classes
+
+COLUMNS = ("image_name", "class", "rle")
+
+Submission = dict[str, list[Runs]]
+"""Image name -> the runs of class 0, 1, ..., in the file's order of images."""
+
+Size = tuple[int, int] | Callable[[str], tuple[int, int]]
+"""(H, W) of every image, or what gives it for an image's name."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str] | None = None) -> Submission:
+    """Read a submission; rows may come in any order, but every image needs one row for every class.
+
+    Commas or semicolons, LF or CRLF, with or without a byte order mark. An empty mask, also written NaN, has
+    (0, 2) runs.
+
+    Args:
+        path: the CSV file.
+        classes: the class list; a row of another class is an error.
+        size: (H, W) of the images, or a function from image name to (H, W).
+        expected: the names of the images that have to be there, and no others; None takes what comes.
+
+    Raises:
+        DataError: naming the file and the line or image: other columns, a missing, extra or duplicate row, a name
+            that is not a base name ending in .png, or run lengths that `rle.parse` refuses.
+    """
+    path = Path(path)
+    rows: dict[str, list[Runs | None]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for line, (name, label, text) in _rows(path):
+        source = f"{path}: line {line}"
+        if name not in rows:
+            base_name(name, f"{source}: image_name")
+            sizes[name] = check_size(size(name) if callable(size) else size, f"{source}: {name}")
+            rows[name] = [None] * len(classes)
+        try:
+            k = classes.index(label)
+        except DataError as error:
+            raise DataError(f"{source}: class: {error}") from None
+        if rows[name][k] is not None:
+            raise DataError(f"{source}: a second row for {name}, {label}")
+        rows[name][k] = rle.parse("" if text in ("NaN", "nan") else text, sizes[name], f"{source}: rle")
+    return _complete(path, rows, classes, expected)
+
+
+def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes: Classes) -> int:
+    """Write a submission row by row, whole or not at all.
+
+    Args:
+        path: the CSV file, replaced if it is there.
+        items: image name (a base name ending in .png) and the runs of class 0, 1, ...; an empty mask has (0, 2) runs.
+        classes: the class list.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        DataError: a name twice, a name that is no base name or that a spreadsheet would take for a formula, or runs of
+            another number of classes.
+    """
+    path = Path(path)
+    for label in classes:
+        if label.startswith(_FORMULA):
+            raise DataError(f"{path}: class: {label!r} would be a formula in a spreadsheet")
+    seen: set[str] = set()
+    with files.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for name, runs in items:
+            base_name(name, f"{path}: image_name")
+            if name.startswith(_FORMULA):
+                raise DataError(f"{path}: image_name: {name!r} would be a formula in a spreadsheet")
+            if name in seen:
+                raise DataError(f"{path}: image_name: {name!r} comes twice; a submission knows base names only")
+            if len(runs) != len(classes):
+                raise DataError(f"{path}: {name}: has runs of {len(runs)} classes, expected {len(classes)}")
+            seen.add(name)
+            table.writerows((name, label, rle.format_runs(of)) for label, of in zip(classes, runs, strict=True))
+    return len(seen)
+
+
+def base_name(name: str, source: str) -> str:
+    """Return `name` if it is the bare file name of a PNG, else raise `DataError` naming `source`."""
+    if "/" in name or "\\" in name:
+        raise DataError(f"{source}: {name!r} has a folder, expected a base name such as image1.png")
+    safe_name(name, source)
+    if not name.endswith(".png") or name == ".png":
+        raise DataError(f"{source}: {name!r:.80} is not a name that ends in .png")
+    return name
+
+
+def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Line number and cells of every row, in the order of `COLUMNS`."""
+    table = iter(_table(path))
+    line, header = next(table, (1, []))
+    if sorted(header) != sorted(COLUMNS):
+        found = ", ".join(header)[:200] or "nothing"
+        raise DataError(f"{path}: line {line}: expected the columns {', '.join(COLUMNS)}, found {found}")
+    order = [header.index(column) for column in COLUMNS]
+    for line, cells in table:
+        if len(cells) != len(COLUMNS):
+            raise DataError(f"{path}: line {line}: expected {len(COLUMNS)} cells, has {len(cells)}")
+        yield line, (cells[order[0]], cells[order[1]], cells[order[2]])
+
+
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row that is not blank, whatever the separator, line ends and byte order mark."""
+    try:
+        with _long_cells(), path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline(1000)
+            separator = ";" if first.count(";") > first.count(",") else ","
+            stream.seek(0)
+            table = csv.reader(stream, delimiter=separator, strict=True)
+            for cells in table:
+                if cells:
+                    yield table.line_num, [cell.strip() for cell in cells]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text (is it UTF-16? save it as UTF-8)") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from error
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    # csv refuses cells of more than 128 KiB, and the runs of a noisy mask are longer.
+    usual = csv.field_size_limit(files.MAX_JSON_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _complete(
+    path: Path, rows: Mapping[str, list[Runs | None]], classes: Classes, expected: Iterable[str] | None
+) -> Submission:
+    result: Submission = {}
+    for name, of_class in rows.items():
+        runs = [of for of in of_class if of is not None]
+        if len(runs) < len(classes):
+            missing = [label for label, of in zip(classes, of_class, strict=True) if of is None]
+            raise DataError(f"{path}: {name}: no row for {', '.join(missing)}")
+        result[name] = runs
+    if expected is not None:
+        wanted = list(expected)
+        if absent := [name for name in wanted if name not in result]:
+            raise DataError(f"{path}: no rows for {_some(absent)}")
+        known = set(wanted)
+        if extra := [name for name in result if name not in known]:
+            raise DataError(f"{path}: rows for {_some(extra)}, which is not expected here")
+    return result
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
