@@ -42,7 +42,7 @@ _PALETTE: tuple[Colour, ...] = (
 
 _FINER = 3  # Outlines are drawn this much finer than the display, then averaged: that is the anti-aliasing.
 _MARGIN = 4  # Display pixels around a class, so that the edge of its window is no border; outlines are thinner.
-_TINT = 0.45
+_TINT = 0.4
 
 _Window = tuple[slice, slice]
 
@@ -158,7 +158,7 @@ def around(
         return slice(0, labels.shape[0]), slice(0, labels.shape[1])
     low = np.array([[side.start for side in box] for box in boxes]).min(axis=0)
     high = np.array([[side.stop for side in box] for box in boxes]).max(axis=0)
-    size = high - low + 2 * margin * (high - low).max()
+    size = np.minimum(high - low + 2 * margin * (high - low).max(), labels.shape)
     if aspect is not None:
         size = np.maximum(size, [size[1] / aspect, size[0] * aspect])
     size = np.minimum(np.ceil(size).astype(int), labels.shape)

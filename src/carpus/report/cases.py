@@ -103,7 +103,7 @@ def _picture(each: Pictured, classes: Classes, box: pictures.Box, longest: int, 
         each.image, each.prediction, reference=each.truth, classes=classes, box=box, longest=longest
     )
     height, width = drawn.shape[:2]
-    return element("img", src=_data_uri(drawn), alt=told, width=width, height=height, loading="lazy")
+    return element("img", src=_data_uri(drawn), alt=told, width=width, height=height)
 
 
 def _data_uri(pixels: NDArray[np.uint8]) -> str:

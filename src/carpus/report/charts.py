@@ -85,12 +85,12 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
     values = {(s, name): of.of_class(name) for s, of in scores.items() for names in groups.values() for name in names}
     spreads = {key: np.quantile(cases, [0.1, 0.9]).tolist() for key, cases in values.items() if len(cases)}
     lowest = min((low for low, _ in spreads.values()), default=0.0)
-    step, top = 17.0, 28.0
+    step, top = 24.0, 28.0
     height = sum(len(names) * step + 25 for names in groups.values())
     frame = Frame(left=92, top=top, bottom=top + height, x=(min(0.95, _below(lowest)), 1.0))
     parts = [_legend(list(scores), frame.left), frame.x_axis("Dice: mean, and 10th to 90th percentile of the cases")]
     parts += [_line(frame.x(tick), top, frame.x(tick), frame.bottom, "grid") for tick in ticks(*frame.across)]
-    offsets = dict(zip(scores, (-3.2, 3.2) if len(scores) > 1 else (0.0,), strict=True))
+    offsets = dict(zip(scores, (-4.0, 4.0) if len(scores) > 1 else (0.0,), strict=True))
     y = top
     for group, names in groups.items():
         parts.append(element("text", group.capitalize(), x=0.0, y=y + 18, class_="strong"))
@@ -122,7 +122,7 @@ def learning(curves: Curves) -> Markup:
     measured = np.isfinite(curves.loss)
     if measured.any():
         low, high = min(0.0, float(curves.loss[measured].min())), float(curves.loss[measured].max())
-        frame = Frame(top=24, bottom=134, x=x, y=(low, high + ((high - low) or 1) * 0.04))
+        frame = Frame(top=24, bottom=124, x=x, y=(low, high + ((high - low) or 1) * 0.04))
         thin = np.unique(np.linspace(0, len(measured) - 1, _MOST_POINTS).round().astype(int))
         steps = curves.step[thin].tolist()
         raw = frame.path(steps, curves.loss[thin].tolist(), "raw")
@@ -132,7 +132,7 @@ def learning(curves: Curves) -> Markup:
     if validated.any():
         xs, ys = curves.step[validated].tolist(), curves.val_dice[validated].tolist()
         top = frame.bottom + (38 if parts else 24)
-        frame = Frame(top=top, bottom=top + 130, x=x, y=(_below(min(ys)), min(1.0, max(ys) + 0.05)))
+        frame = Frame(top=top, bottom=top + 115, x=x, y=(_below(min(ys)), min(1.0, max(ys) + 0.05)))
         points = [
             element("g", element("title", f"step {number(x)}: {y:.4f}"), _mark("val", frame.x(x), frame.y(y)))
             for x, y in zip(xs, ys, strict=True)
@@ -152,7 +152,7 @@ def dice_by_pose(poses: Poses, scores: Mapping[str, Scores]) -> Markup:
     points = pose_points(poses, scores)
     every = np.concatenate([pairs for pairs in points.values() if len(pairs)])
     furthest = max(float(every[:, 0].max()) * 1.05, BENT_DEG * 2)
-    frame = Frame(top=50, bottom=250, x=(0.0, furthest), y=(_below(float(every[:, 1].min())), 1.0))
+    frame = Frame(top=50, bottom=235, x=(0.0, furthest), y=(_below(float(every[:, 1].min())), 1.0))
     shown = [split for split, pairs in points.items() if len(pairs)]
     parts = [_legend(shown, 0.0, "mean, straight and bent"), frame.y_axis("Dice of the case")]
     parts += [frame.x_axis("Hand axis, degrees from the vertical", "°"), _limit(frame)]
@@ -194,7 +194,7 @@ def pose_histogram(poses: Poses) -> Markup:
     edges = np.arange(0.0, max(float(poses.degrees.max()), BENT_DEG * 2) + 5, 5.0)
     shares = {split: np.histogram(poses.of(split), edges)[0] / len(poses.of(split)) * 100 for split in there}
     highest = max(float(share.max()) for share in shares.values())
-    frame = Frame(top=50, bottom=190, x=(0.0, float(edges[-1])), y=(0.0, highest * 1.06))
+    frame = Frame(top=50, bottom=175, x=(0.0, float(edges[-1])), y=(0.0, highest * 1.06))
     parts = [_legend(there, 0.0), frame.y_axis("Share of the images", " %", most=3)]
     for place, (split, share) in enumerate(shares.items()):
         told = [f"{edge:.0f}° {percent:.0f} %" for edge, percent in zip(edges[:-1], share, strict=True) if percent]
@@ -288,5 +288,5 @@ def _legend(splits: Sequence[str], left: float, line: str | None = None) -> Mark
 
 def _limit(frame: Frame) -> Markup:
     x = frame.x(BENT_DEG)
-    note = element("text", f"bent: over {BENT_DEG:.0f}°", x=x + 5, y=frame.top - 6)
-    return join(_line(x, frame.top - 14, x, frame.bottom, "limit"), note)
+    note = element("text", f"bent: over {BENT_DEG:.0f}°", x=frame.right, y=frame.top - 11, class_="end")
+    return join(_line(x, frame.top - 4, x, frame.bottom, "limit"), note)

@@ -19,7 +19,7 @@ def overall(scores: Mapping[str, Scores]) -> str:
         return "No case was scored."
     if len(told) == 1:
         return f"Mean Dice {told[0]}."
-    return f"Mean Dice {' and '.join(told)}: {difference(means['test'] - means['val'])} from one to the other."
+    return f"Mean Dice {' and '.join(told)} (difference {difference(means['test'] - means['val'])})."
 
 
 def by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[str]]) -> str:
@@ -76,8 +76,12 @@ def by_pose(poses: Poses, scores: Mapping[str, Scores]) -> str:
 def pose_shift(poses: Poses) -> str:
     """How many hands of each split are bent."""
     shares = {split: poses.bent(split) for split in SPLITS}
-    told = [f"{shares[split]:.0%} of {count(len(poses.of(split)), split)}" for split in SPLITS if len(poses.of(split))]
-    text = f"Bent are {', '.join(told)}."
+    told = [
+        f"{shares[split] * 100:.0f} % of {count(len(poses.of(split)), split)}"
+        for split in SPLITS
+        if len(poses.of(split))
+    ]
+    text = f"Bent by more than {BENT_DEG:.0f}°: {', '.join(told)}."
     if shares["test"] > 2 * shares["train"] and shares["test"] - shares["train"] > 0.1:
         text += (
             " The test images are posed otherwise than the training images: expect a gap between validation and test."

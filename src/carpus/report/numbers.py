@@ -57,10 +57,10 @@ class Scores:
         of_case = zip(self.cases, mean(self._of(names), axis=1).tolist(), strict=True)
         return dict(sorted((pair for pair in of_case if pair[1] == pair[1]), key=lambda pair: -pair[1]))
 
-    def interval(self) -> tuple[float, float] | None:
+    def interval(self, names: Sequence[str] | None = None) -> tuple[float, float] | None:
         """The 95 % bootstrap interval of the mean over patients; None below five patients."""
         patient = dict(zip(self.cases, self.patients, strict=True))
-        by_case = self.by_case()
+        by_case = self.by_case(names)
         number = {name: i for i, name in enumerate(sorted({patient[case] for case in by_case}))}
         if len(number) < _PATIENTS_NEEDED:
             return None

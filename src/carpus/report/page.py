@@ -86,17 +86,16 @@ def _header(
 ) -> Markup:
     tiles = []
     for split, of_split in scores.items():
+        name = element("span", SPLITS[split], class_=split)
         patients = len(set(of_split.patients))
-        note = f"{len(of_split.cases)} images of {patients} patient{'' if patients == 1 else 's'}"
-        interval = of_split.interval()
-        if interval:
-            note = f"{interval[0]:.4f} to {interval[1]:.4f} (95 %), {note}"
-        tiles.append(_tile(element("span", SPLITS[split], class_=split), of_split.mean(), note))
-    if "carpals" in groups:
-        for split, of_split in scores.items():
-            named = join("Carpals, ", element("span", SPLITS[split].lower(), class_=split))
-            tiles.append(_tile(named, of_split.mean(groups["carpals"]), None))
-    tiles += [_tile(name, value, None) for name, value in summary.items()]
+        told = f"{len(of_split.cases)} images, {patients} patient{'' if patients == 1 else 's'}"
+        tiles.append(_tile(name, of_split.mean(), _interval(of_split.interval()), told))
+    for split, of_split in scores.items():
+        if "carpals" in groups:
+            name = join("Carpals, ", element("span", SPLITS[split].lower(), class_=split))
+            told = _interval(of_split.interval(groups["carpals"]))
+            tiles.append(_tile(name, of_split.mean(groups["carpals"]), told))
+    tiles += [_tile(name, value) for name, value in summary.items()]
     missing = sum(of_split.missing for of_split in scores.values())
     method = "Dice at the annotation's resolution, mean over images, then over classes; a class empty in both counts 1."
     if any(of_split.interval() for of_split in scores.values()):
@@ -115,10 +114,14 @@ def _header(
     )
 
 
-def _tile(name: str | Markup, value: float | str, note: str | None) -> Markup:
+def _tile(name: str | Markup, value: float | str, *notes: str | None) -> Markup:
     shown = value if isinstance(value, str) else _dice(value)
-    under = element("dd", note, class_="note") if note else None
-    return element("div", element("dt", name), element("dd", shown), under)
+    under = [element("dd", note, class_="note") for note in notes if note]
+    return element("div", element("dt", name), element("dd", shown), *under)
+
+
+def _interval(interval: tuple[float, float] | None) -> str | None:
+    return f"95 %: {interval[0]:.4f}–{interval[1]:.4f}" if interval else None
 
 
 def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: Classes) -> Markup | None:
@@ -141,7 +144,7 @@ def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: 
 def _key(colour: tuple[int, int, int], kind: str, name: str) -> Markup:
     # Bright outlines for dark radiographs: on a light page the sample needs no more contrast than a swatch.
     sample = element("span", style=f"background: rgb{colour}", class_=f"key{kind}")
-    return join(sample, name)
+    return element("span", sample, name, class_="named")
 
 
 def _figures(
@@ -195,9 +198,10 @@ def _classes(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[str]]) 
         element("tbody", element("tr", element("th", "all", scope="row"), *_cells(scores, every), class_="group"))
     )
     told = "Mean Dice over images, its standard deviation over images, and the lowest single value."
-    caption = element("caption", element("b", "Table 1. Classes."), " ", told)
-    table = element("table", caption, element("thead", element("tr", *head)), *bodies)
-    return element("section", element("h2", "Classes"), element("div", table, class_="scroll"))
+    caption = element("figcaption", element("b", "Table 1. Classes."), " ", told)
+    table = element("table", element("thead", element("tr", *head)), *bodies, aria_label="Dice by class")
+    scrolled = element("div", table, class_="scroll", role="region", aria_label="Table 1", tabindex=0)
+    return element("section", element("h2", "Classes"), element("figure", caption, scrolled))
 
 
 def _cells(scores: Mapping[str, Scores], names: Sequence[str]) -> list[Markup]:
