@@ -8,7 +8,8 @@
 """
 
 from carpus.phantom import anatomy
+from carpus.phantom.dataset import Summary, write
 from carpus.phantom.hands import Hand, hand
 from carpus.phantom.skeleton import Patient, patient
 
-__all__ = ["Hand", "Patient", "anatomy", "hand", "patient"]
+__all__ = ["Hand", "Patient", "Summary", "anatomy", "hand", "patient", "write"]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from carpus import labels as label_map
 from carpus.errors import ConfigError
-from carpus.labels import BONES, LabelMap
-from carpus.phantom import radiograph, skeleton, tissue
+from carpus.labels import LabelMap
+from carpus.phantom import exposure, skeleton
 from carpus.phantom.anatomy import Points, Side, Wrist
 from carpus.phantom.skeleton import Patient, Sex
 
@@ -26,6 +26,7 @@ class Hand:
         labels: (H, W) int32 label map of `labels.BONES`.
         polygons: for every class one polygon (N, 2) int32 of (x, y) pixels, within the image; filled with its
             outline included they give `labels` exactly.
+        outlines: the same, neither cut at the image's edges nor rounded to pixels: (N, 2) float64.
         side: "right" shows the thumb on the image's left.
         wrist: "straight" or "bent".
         patient: what the patient's other hand shares.
@@ -34,6 +35,7 @@ class Hand:
     image: NDArray[np.uint8]
     labels: LabelMap
     polygons: tuple[NDArray[np.int32], ...]
+    outlines: tuple[Points, ...]
     side: Side
     wrist: Wrist
     patient: Patient
@@ -73,9 +75,9 @@ def hand(
     who, posing, looks = rng.spawn(3)
     patient = patient or skeleton.patient(who, height_cm=height_cm, sex=sex)
     bones = skeleton.pose(posing, patient, wrist=wrist, side=side, size=size)
-    polygons = tuple(_within(outline, size) for outline in bones.outlines)
-    image = radiograph.image(bones, patient, size, looks, side=side, domain_shift=domain_shift)
-    return Hand(image, filled(polygons, size), polygons, side, wrist, patient)
+    polygons = tuple(within(outline, size) for outline in bones.outlines)
+    image = exposure.image(bones, patient, size, looks, side=side, domain_shift=domain_shift)
+    return Hand(image, filled(polygons, size), polygons, bones.outlines, side, wrist, patient)
 
 
 def filled(polygons: tuple[NDArray[np.int32], ...], size: int) -> LabelMap:
@@ -90,7 +92,7 @@ def filled(polygons: tuple[NDArray[np.int32], ...], size: int) -> LabelMap:
     return labels
 
 
-def _within(outline: Points, size: int) -> NDArray[np.int32]:
+def within(outline: Points, size: int) -> NDArray[np.int32]:
     """The part of an outline inside the image, in whole pixels, no point twice in a row."""
     for axis in (0, 1):
         for edge, sign in ((0.0, 1.0), (size - 1.0, -1.0)):

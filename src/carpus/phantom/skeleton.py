@@ -46,6 +46,7 @@ class Patient:
         build: thickness of the soft tissue, 1 on average.
         cortex: thickness of the cortical bone, 1 on average.
         ring: 0 for none, else 1 + the index in `FINGERS` of the finger that wears one.
+        metal: a plate and screws on the Radius of one hand.
     """
 
     sex: Sex
@@ -57,6 +58,7 @@ class Patient:
     build: float
     cortex: float
     ring: int
+    metal: bool
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def patient(rng: np.random.Generator, *, height_cm: float | None = None, sex: Se
         float(np.clip(1 + 0.028 * (mass_index - 22.5), 0.85, 1.3)),
         float(np.clip(rng.normal(1.0, 0.12), 0.72, 1.28)),
         ring,
+        bool(rng.random() < 0.02),
     )
 
 
