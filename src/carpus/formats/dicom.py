@@ -8,8 +8,7 @@ The 128 bytes before "DICM" are ignored, whatever program they may contain, and 
 """
 
 import io
-import threading
-import warnings
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,9 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 
 from carpus.errors import DataError, warn
+from carpus.formats import check_size
+from carpus.formats.grey import Grey, luma
+from carpus.formats.quiet import quiet
 
 _IMAGE: list[str] = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
@@ -54,17 +56,16 @@ _PACKAGES = {
 _MAX_INFLATED = 1 << 30
 _META_BYTES = 1 << 14  # the transfer syntax stands within the first few hundred
 
-# warnings.catch_warnings swaps a list of the whole process; two threads inside at once would leave the wrong one.
-_quiet = threading.Lock()
+# pydicom's log quotes values as its warnings do.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
-def read(path: Path, content: bytes, max_pixels: int) -> NDArray[np.uint16]:
+def read(path: Path, content: bytes) -> NDArray[np.uint16]:
     """Read the first frame of a DICOM file as grey.
 
     Args:
         path: the file, for messages.
         content: its bytes.
-        max_pixels: the largest Rows x Columns that is decoded.
 
     Returns:
         (H, W) uint16; with a window or VOI table 0 to 65535 is its range, without one it is the range of the
@@ -74,16 +75,17 @@ def read(path: Path, content: bytes, max_pixels: int) -> NDArray[np.uint16]:
         DataError: no pixel data, not as long as Rows x Columns needs, a decoder is missing, or damaged.
     """
     with _errors(path):
-        dataset = _dataset(path, content, _PIXELS, max_pixels)
+        dataset = _dataset(path, content, _PIXELS)
         frames = int(dataset.get("NumberOfFrames") or 1)
         _check_pixels(path, dataset, frames)
         stored = _decode(path, dataset)
         stored = stored.reshape(dataset.Rows, dataset.Columns, -1)
         kind = str(dataset.PhotometricInterpretation)
         if kind == "PALETTE COLOR":
-            grey = _luma(apply_color_lut(stored[..., 0], dataset))
+            coloured = apply_color_lut(stored[..., 0], dataset)
+            grey = _wide(luma(coloured), 8 * coloured.dtype.itemsize)
         elif stored.shape[2] == 3:
-            grey = _luma(stored, int(dataset.BitsStored))
+            grey = _wide(luma(stored), int(dataset.BitsStored))
         elif stored.shape[2] == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
             grey = _shown(path, stored[..., 0], dataset)
             if kind == "MONOCHROME1":
@@ -95,17 +97,17 @@ def read(path: Path, content: bytes, max_pixels: int) -> NDArray[np.uint16]:
     return grey
 
 
-def size(path: Path, max_pixels: int) -> tuple[int, int]:
+def size(path: Path) -> tuple[int, int]:
     """(Rows, Columns) of a DICOM file from its header."""
     with _errors(path):
-        dataset = _dataset(path, path, _IMAGE, max_pixels)
+        dataset = _dataset(path, path, _IMAGE)
         return int(dataset.Rows), int(dataset.Columns)
 
 
 def spacing_mm(path: Path) -> tuple[float, float] | None:
     """PixelSpacing, or ImagerPixelSpacing (at the detector, not in the hand), in mm as (row, column); None without."""
     with _errors(path):
-        dataset = _dataset(path, path, _IMAGE, None)
+        dataset = _dataset(path, path, _IMAGE)
         for name in ("PixelSpacing", "ImagerPixelSpacing"):
             values = dataset.get(name)
             if not values:
@@ -117,15 +119,14 @@ def spacing_mm(path: Path) -> tuple[float, float] | None:
     return None
 
 
-def _dataset(path: Path, source: bytes | Path, tags: list[str], max_pixels: int | None) -> FileDataset:
+def _dataset(path: Path, source: bytes | Path, tags: list[str]) -> FileDataset:
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     _check_inflated(path, source)
     dataset = dcmread(file, specific_tags=list(tags), stop_before_pixels=tags is _IMAGE)
     for name in ("Rows", "Columns"):
         if not isinstance(dataset.get(name), int) or dataset.get(name) <= 0:
             raise DataError(f"{path}: {name}: is missing or not a positive number; is this an image?")
-    if max_pixels is not None and dataset.Rows * dataset.Columns > max_pixels:
-        raise DataError(f"{path}: claims {dataset.Columns} x {dataset.Rows} pixels; at most {max_pixels} are read")
+    check_size((dataset.Rows, dataset.Columns), str(path))
     return dataset
 
 
@@ -176,9 +177,8 @@ def _decode(path: Path, dataset: FileDataset) -> NDArray[Any]:
         return pixel_array(dataset, index=0)
     except RuntimeError:  # every installed decoder gave up
         syntax = dataset.file_meta.TransferSyntaxUID
-        raise DataError(
-            f"{path}: PixelData: is damaged, or its {syntax.name} needs another decoder: pip install '{_package(syntax)}'"
-        ) from None
+        hint = f"its {syntax.name} needs another decoder: pip install '{_package(syntax)}'"
+        raise DataError(f"{path}: PixelData: is damaged, or {hint}") from None
 
 
 def _package(syntax: uid.UID) -> str:
@@ -195,6 +195,8 @@ def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np
     steps = np.arange(lowest, highest + 1)
     padding = dataset.get("PixelPaddingValue")
     values = _modality(steps, dataset)
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: RescaleSlope: leads out of the numbers that can be computed with")
     if dataset.get("VOILUTSequence"):
         unit = _table(values, dataset.VOILUTSequence[0], scale=True)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
@@ -242,23 +244,24 @@ def _window(path: Path, values: NDArray[np.float64], dataset: Dataset) -> NDArra
     return np.clip((values - center) / width + 0.5, 0, 1)
 
 
-def _luma(pixels: NDArray[Any], bits: int | None = None) -> NDArray[np.uint16]:
-    """RGB of any depth to grey (ITU-R 601), 0 to 65535; equal channels to that channel."""
-    top = (1 << (bits or 8 * pixels.dtype.itemsize)) - 1
-    red, green, blue = (pixels[..., channel].astype(np.uint64) for channel in range(3))
-    grey = red * 19595 + green * 38470 + blue * 7471
-    return np.minimum((grey * 65535 // top + (1 << 15)) >> 16, 65535).astype(np.uint16)
+def _wide(pixels: Grey, bits: int) -> NDArray[np.uint16]:
+    """Values of `bits` bits to 0 to 65535."""
+    top = (1 << bits) - 1
+    return (np.minimum(pixels, top).astype(np.uint32) * 65535 // top).astype(np.uint16)
 
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
     """Silence pydicom and turn what its parsing raises into one `DataError` that quotes nothing."""
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except MemoryError:
+        raise DataError(f"{path}: needs more memory than there is (DICOM)") from None
     except RecursionError:
         raise DataError(f"{path}: sequences are nested too deeply for a radiograph") from None
     except EOFError:

@@ -2,39 +2,40 @@
 
 Dimension key: H rows, W columns.
 
-Grey levels fill the type that comes back: the highest value a file can hold is 255 (or 65535), the lowest 0. DICOM
-additionally goes through its modality and VOI tables and its window (see `dicom`). Colour becomes luma (ITU-R 601);
-three equal channels become that channel exactly. Transparent pixels are laid on black, with a warning.
-Of several pages or frames the first is read, with a warning. The EXIF orientation is applied once.
-The header is checked before anything is decoded: an image of more than `MAX_PIXELS` is refused.
+Grey levels fill the type that comes back: the highest value a file can hold becomes 255 (or 65535), the lowest 0;
+DICOM goes through its tables or its window (see `dicom`). Colour becomes luma (ITU-R 601), three equal channels
+that channel exactly. Transparent pixels are laid on black, with a warning. Of several pages or frames the first is
+read, with a warning. The EXIF orientation is applied once. An image that claims more than `MAX_PIXELS` is refused
+before it is decoded.
+
+16-bit colour keeps its 16 bits in PNG without interlacing and in TIFF without alpha, else the upper 8.
 """
 
 import io
 import stat
-import threading
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from carpus.errors import DataError, warn
-from carpus.formats import MAX_PIXELS, dicom, files
-
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
-"""(H, W) uint8 or uint16, 0 is black."""
+from carpus.errors import DataError, DataWarning, warn
+from carpus.formats import MAX_PIXELS, check_size, dicom, files, png
+from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
+from carpus.formats.quiet import quiet
 
 MAX_BYTES = 1 << 31
-"""Larger files are not opened: no grey or 8-bit image within `MAX_PIXELS` needs more."""
+"""Larger files are not opened: no image within `MAX_PIXELS` has reason to be larger."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
 """What `find` takes without opening the file."""
+
+# Pillow's own limit, at which it warns, must not come before ours.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 _HEAD = 132
 _MAGIC = {
@@ -59,12 +60,6 @@ _OTHERS = {
     b"P6": "a PPM image",
 }
 
-# Pillow's own limit, which it warns at and doubles to refuse, must not come before ours.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-# warnings.catch_warnings swaps a list of the whole process; two threads inside at once would leave the wrong one.
-_quiet = threading.Lock()
-
 
 def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     """Read an image file as one grey channel.
@@ -74,7 +69,7 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
         bits: 8 for uint8, 16 for uint16; the file's range is scaled to the whole range, never wrapped.
 
     Returns:
-        (H, W) uint8 or uint16, upright (the EXIF orientation is applied), MONOCHROME1 inverted.
+        (H, W) uint8 or uint16, upright, MONOCHROME1 inverted.
 
     Raises:
         DataError: the file is missing, empty, truncated, damaged, too large or of another format.
@@ -85,24 +80,26 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     content = _content(path)
     kind = _kind(path, content[:_HEAD])
     if kind == "DICOM":
-        return _scale(dicom.read(path, content, MAX_PIXELS), bits)
-    with _open(path, kind, content) as image:
-        _one_page(path, image)
-        pixels = _pixels(path, image)
-    if pixels.dtype == np.uint16 and pixels.max(initial=0) < 1 << 12:
-        warn(f"{path}: uses at most 12 of its 16 bits and is read nearly black; were its pixels never scaled?")
-    return _scale(pixels, bits)
+        return scale(dicom.read(path, content), bits)
+    pixels = _png(path, content) if kind == "PNG" else _pillow(path, kind, content)
+    if pixels.dtype == np.uint16 and 0 < pixels.max() < 1 << 12:
+        warn(f"{path}: uses at most 12 of its 16 bits and is read nearly black; multiply its pixels by 16")
+    return scale(pixels, bits)
 
 
 def size(path: Path | str) -> tuple[int, int]:
     """The (H, W) of the array that `read` would return, from the header alone; raises `DataError` as `read` does."""
     path = Path(path)
-    head = _content(path, _HEAD)
-    kind = _kind(path, head)
+    kind = _kind(path, _content(path, _HEAD))
     if kind == "DICOM":
-        return dicom.size(path, MAX_PIXELS)
-    with path.open("rb") as file, _open(path, kind, file) as image:
-        return _upright(image)
+        return dicom.size(path)
+    with path.open("rb") as file:
+        if kind == "PNG":
+            header = _png_header(path, file)
+            return turned((header.height, header.width), header.orientation)
+        with _open(path, kind, file) as image:
+            turn = orientation(image.getexif()) if kind == "JPEG" else 1
+            return turned((image.height, image.width), turn)
 
 
 def spacing_mm(path: Path | str) -> tuple[float, float] | None:
@@ -193,7 +190,7 @@ def _content(path: Path, limit: int | None = None) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is not a file; expected an image")
+            raise DataError(f"{path}: is a folder or device; expected an image file")
         if status.st_size > MAX_BYTES:
             raise DataError(
                 f"{path}: has {status.st_size >> 20} MiB; expected an image of at most {MAX_BYTES >> 20} MiB"
@@ -225,71 +222,99 @@ def _kind(path: Path, head: bytes) -> str:
     return kind
 
 
-@contextmanager
-def _open(path: Path, kind: str, content: bytes | io.BufferedReader) -> Iterator[Image.Image]:
-    """Open with the one decoder that the magic bytes name, check the size, and turn what it raises into `DataError`."""
-    source = io.BytesIO(content) if isinstance(content, bytes) else content
+def _png_header(path: Path, file: BinaryIO) -> png.Header:
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(source, formats=[kind])
-        with image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DataError(f"{path}: claims {width} x {height} pixels; at most {MAX_PIXELS} are read")
-            yield image
-    except (DataError, MemoryError, Warning):
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever their parsing stumbles over
-        raise DataError(f"{path}: is truncated or damaged ({kind}: {_reason(error)})") from error
+        header = png.header(file)
+    except png.DamagedError as error:
+        raise DataError(f"{path}: is truncated or damaged (PNG: {error})") from None
+    check_size((header.height, header.width), str(path))
+    return header
 
 
-def _one_page(path: Path, image: Image.Image) -> None:
-    # A JPEG's further pictures are previews that cameras add.
-    pages = getattr(image, "n_frames", 1) if image.format != "JPEG" else 1
+def _png(path: Path, content: bytes) -> Grey:
+    header = _png_header(path, io.BytesIO(content))
+    if not header.plain:
+        return upright(_pillow(path, "PNG", content), header.orientation)
+    try:
+        pixels = png.decode(content, header)
+    except png.DamagedError as error:
+        raise DataError(f"{path}: is truncated or damaged (PNG: {error})") from None
+    if pixels.ndim == 3:
+        grey = luma(pixels) if header.channels > 2 else pixels[..., 0]
+        pixels = _opaque(path, grey, pixels[..., -1]) if header.channels in (2, 4) else grey
+    return upright(pixels, header.orientation)
+
+
+def _pillow(path: Path, kind: str, content: bytes) -> Grey:
+    """Decode with Pillow; a TIFF or JPEG comes upright, a PNG as stored."""
+    with _open(path, kind, io.BytesIO(content)) as image:
+        with quiet():
+            # A JPEG's further pictures are previews, which cameras add.
+            pages = getattr(image, "n_frames", 1) if kind != "JPEG" else 1
+            turn = orientation(image.getexif()) if kind == "JPEG" else 1
+        if kind == "JPEG":
+            image.draft("L", image.size)  # luma is what is stored, so the colours need no decoding
+        pixels = _tiff(path, image, content) if kind == "TIFF" else _grey(path, image)
     if pages > 1:
         warn(f"{path}: has {pages} pages; only the first is read")
+    return upright(pixels, turn)
 
 
-def _upright(image: Image.Image) -> tuple[int, int]:
-    width, height = image.size
-    # Pillow's TIFF reader reports the upright size by itself.
-    turned = image.format != "TIFF" and image.getexif().get(0x112) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+def _tiff(path: Path, image: Image.Image, content: bytes) -> Grey:
+    tags: Any = getattr(image, "tag_v2", {})  # gone, in part, once the pixels are loaded
+    depths, photometric, signs, turn = (tags.get(tag) for tag in (258, 262, 339, 274))
+    if image.mode in ("I", "F") or set(signs or (1,)) != {1}:
+        raise DataError(f"{path}: is signed or has more than 16 bits a channel; expected 1 to 16 bits, unsigned")
+    with quiet():
+        image.load()
+    if depths == (16, 16, 16):
+        # Pillow has no mode for it; but it has found the file sound, so that OpenCV has nothing to print.
+        colours = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if colours is None or colours.dtype != np.uint16 or colours.shape[2:] != (3,):
+            raise DataError(f"{path}: is a 16-bit colour TIFF of a kind that is not read; save it as grey")
+        return upright(luma(colours[..., ::-1]), turn if turn in range(1, 9) else 1)
+    if image.mode != "I;16":
+        return _grey(path, image)
+    pixels = np.asarray(image).astype(np.uint16)
+    if depths == (12,):
+        pixels = (pixels.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
+    return ~pixels if photometric == 0 else pixels  # white is 0; Pillow inverts 8 bits only
 
 
-def _pixels(path: Path, image: Image.Image) -> Grey:
-    if image.mode in ("F", "I") and image.format == "TIFF":
-        raise DataError(f"{path}: has 32 bits a channel; expected 8 or 16")
-    if image.format == "JPEG":
-        image.draft("L", image.size)  # the luma is stored, so the colours need no decoding
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ImageOps.exif_transpose(image, in_place=True)
+def _grey(path: Path, image: Image.Image) -> Grey:
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            warn(f"{path}: is partly transparent; laid on black")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        image = image.convert("RGB")
-    elif image.mode not in ("L", "RGB", "1"):
+        return _opaque(path, np.asarray(image.convert("RGB").convert("L")), np.asarray(image.getchannel("A")))
+    if image.mode not in ("L", "1"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
 
 
-def _scale(pixels: Grey, bits: int) -> Grey:
-    if pixels.dtype == np.uint8:
-        return pixels if bits == 8 else pixels.astype(np.uint16) * np.uint16(257)
-    if bits == 16:
+def _opaque(path: Path, pixels: Grey, alpha: Grey) -> Grey:
+    if alpha.min() == np.iinfo(alpha.dtype).max:
         return pixels
-    # (v * 255 + 32767) // 65535, the nearest of 256 levels, through a table.
-    return _TO_8_BITS[pixels]
+    warn(f"{path}: is partly transparent; laid on black")
+    return on_black(pixels, alpha)
 
 
-_TO_8_BITS = ((np.arange(1 << 16, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+@contextmanager
+def _open(path: Path, kind: str, source: BinaryIO) -> Iterator[Image.Image]:
+    """Open with the one decoder that the magic bytes name, check the size, turn what it raises into `DataError`."""
+    try:
+        with quiet():
+            image = Image.open(source, formats=[kind])
+        with image:
+            check_size((image.height, image.width), str(path))
+            yield image
+    except (DataError, DataWarning):
+        raise
+    except MemoryError:
+        raise DataError(f"{path}: needs more memory than there is ({kind})") from None
+    except Exception as error:  # Pillow's decoders raise whatever their parsing stumbles over
+        raise DataError(f"{path}: is truncated or damaged ({kind}: {_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+    return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
