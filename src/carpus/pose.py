@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Pairs = tuple[tuple[int, int], ...]
 
-FAR = 6.0
+FAR = 5.0
 """Standard deviations from its place at which a bone is no longer believed to be drawn there."""
 
 SWAP_GAIN = 25.0
