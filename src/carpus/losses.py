@@ -75,7 +75,7 @@ def jaccard(sums: Sums) -> Tensor:
 
 
 def focal_tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75) -> Tensor:
-    """(1 - Tversky index)**exponent (Abraham & Khan 2019); below 1, the exponent lifts classes that are nearly right."""
+    """(1 - Tversky index)**exponent (Abraham & Khan 2019): below 1 it lifts classes that are nearly right."""
     return tversky(sums, alpha, beta).clamp_min(1e-6) ** exponent
 
 

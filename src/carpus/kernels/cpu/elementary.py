@@ -11,15 +11,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-# log2(e) as the sum of two float32, so that the remainder of the reduction is exact.
-LOG2_E, LOG2_E_REST = np.float32(1.4426950216293335), np.float32(1.92596298909109e-08)
+LOG2_E = np.float32(1.4426950408889634)
+# log(2) as the sum of two float32, the first so short that its product with a small integer is exact.
+LOG_2, LOG_2_REST = np.float32(0.693359375), np.float32(-2.12194440e-4)
 # Adding 1.5 * 2**23 rounds a float32 to an integer, which then stands in the low bits of the sum.
 ROUND = np.float32(12582912.0)
 ONE = np.float32(1)
+SHIFT, ONE_BITS = np.int32(23), np.int32(0x3F800000)
 LOWEST = np.float32(-87.33)  # exp(LOWEST) is still a normal number
-# Minimax polynomials (relative error 2e-9 and 5e-9) of 2**x on [-1/2, 1/2] and of log1p(x) / x on [0, 1].
-A1, A2, A3 = np.float32(0.6931471824645996), np.float32(0.24022646248340607), np.float32(0.05550328642129898)
-A4, A5, A6 = np.float32(0.009618489071726799), np.float32(0.0013399930903688073), np.float32(0.0001534581242594868)
+# Minimax polynomials (relative error 2e-9 and 5e-9) of exp(x) on |x| <= log(2) / 2 and of log1p(x) / x on [0, 1].
+A1, A2, A3 = np.float32(1.0), np.float32(0.49999991059303284), np.float32(0.16666419804096222)
+A4, A5, A6 = np.float32(0.04166822507977486), np.float32(0.008374817669391632), np.float32(0.001383684342727065)
 B1, B2, B3 = np.float32(-0.4999990165233612), np.float32(0.3332996368408203), np.float32(-0.24954134225845337)
 B4, B5, B6 = np.float32(0.1967593878507614), np.float32(-0.15305592119693756), np.float32(0.10603653639554977)
 B7, B8, B9 = np.float32(-0.05695951730012894), np.float32(0.019851453602313995), np.float32(-0.0032440233044326305)
@@ -54,10 +56,9 @@ def _decay(x):
         x = LOWEST if -x < LOWEST else -x
         rounded = x * LOG2_E + ROUND
         whole = rounded - ROUND
-        rest = x * LOG2_E - whole
-        rest = x * LOG2_E_REST + rest
+        rest = (x - whole * LOG_2) - whole * LOG_2_REST
         value = ONE + rest * (A1 + rest * (A2 + rest * (A3 + rest * (A4 + rest * (A5 + rest * A6)))))
-        return value * _float_of_bits(np.int32((_integer_of_bits(rounded) << np.int32(23)) + np.int32(0x3F800000)))
+        return value * _float_of_bits(np.int32((_integer_of_bits(rounded) << SHIFT) + ONE_BITS))  # pyright: ignore[reportCallIssue]
 
     return single
 

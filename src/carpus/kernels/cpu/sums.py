@@ -17,8 +17,6 @@ number of slots (the factor, rounded up), with a weight, and a mask that is 0 in
 slot reads and writes contiguous memory whatever the factor, so the compiler can vectorise it.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numba
@@ -29,48 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from carpus.kernels.cpu.axis import THREADS, VECTOR, Axis, axis
 from carpus.kernels.cpu.elementary import decay, log1p
 
-VECTOR = 16
 TILE = 256
 """Gaps handled together: a constant, so that rows of scratch memory are a constant distance apart (no alias checks)."""
 
 MAPS = 4
 BCE, P, FOCAL, PT = 0, 1, 2, 3
-
-
-@dataclass(frozen=True, eq=False)
-class Axis:
-    """Where the `wide` pixels of one axis lie between its `narrow` logits.
-
-    Gap g is between logits g - 1 and g, with the first and the last logit repeated outside: gaps 0..narrow.
-    Columns are padded to a multiple of `VECTOR`.
-    """
-
-    gap: NDArray[np.int32]
-    """(wide,) the gap of every pixel."""
-    position: NDArray[np.float64]
-    """(wide,) the weight of the logit after the gap."""
-    first: NDArray[np.int32]
-    """(gaps + 1,) the first pixel of every gap."""
-    weight: NDArray[np.floating]
-    """(slots, padded gaps) `position` by slot."""
-    mask: NDArray[np.floating]
-    """(slots, padded gaps) 1 where the slot holds a pixel."""
-
-
-@lru_cache(maxsize=64)
-def axis(narrow: int, wide: int, dtype: str) -> Axis:
-    """The `Axis` of an upsampling from `narrow` to `wide` (align_corners=False), tables in `dtype`."""
-    source = (np.arange(wide) + 0.5) * (narrow / wide) - 0.5
-    gap = np.floor(source).astype(np.int32) + 1
-    first = np.searchsorted(gap, np.arange(narrow + 2)).astype(np.int32)
-    slots = int(np.diff(first).max())
-    padded = -(-(narrow + 1) // VECTOR) * VECTOR
-    weight, mask = np.zeros((slots, padded), dtype), np.zeros((slots, padded), dtype)
-    slot = np.arange(wide) - first[gap]
-    weight[slot, gap], mask[slot, gap] = source - np.floor(source), 1
-    return Axis(gap, source - np.floor(source), first, weight, mask)
 
 
 @njit(cache=True, parallel=True, nogil=True)
@@ -101,7 +65,7 @@ LOSS, FOCAL_LOSS, OVERLAP, TRUE = 2 * MAPS, 2 * MAPS + 1, 2 * MAPS + 2, 2 * MAPS
 ROWS = 2 * MAPS + 4
 
 
-@njit(fastmath={"contract"}, nogil=True)
+@njit(fastmath={"contract"}, error_model="numpy", nogil=True)
 def _slot(z_row, weight, mask, truth, gamma, rows, count):
     """Add one slot of gaps; `truth` is 1 where the pixel has the class, None where no pixel has it.
 
@@ -147,7 +111,7 @@ def _total(row, count):
     return total
 
 
-@njit(fastmath={"contract"}, nogil=True)
+@njit(fastmath={"contract"}, error_model="numpy", nogil=True)
 def _add(target, source, factor, count):
     for g in range(count):
         target[g] += factor * source[g]
@@ -166,7 +130,7 @@ def _spread(rows, target, row, left, right, width):
 
 
 @njit(nogil=True)
-def _plane(logits, words, span, bit, scale, down, across, gamma, maps, inside, corner, result):
+def _plane(logits, words, span, image, bit, scale, down, across, gamma, maps, inside, corner, result):
     """Sums and maps of one class of one image."""
     height, width = logits.shape
     gap, position = down
@@ -177,7 +141,7 @@ def _plane(logits, words, span, bit, scale, down, across, gamma, maps, inside, c
     truth = np.zeros((slots, padded), dtype)
     tile = np.zeros(ROWS * TILE, dtype)
     rows = np.zeros((MAPS, 4, padded), dtype)
-    dense = len(maps)
+    dense, weighted = len(maps), scale.size > 0
     overlap, loss, focal, true, excess = 0.0, 0.0, 0.0, 0.0, 0.0
     maps[:] = 0
     inside[:] = 0
@@ -210,7 +174,7 @@ def _plane(logits, words, span, bit, scale, down, across, gamma, maps, inside, c
                 count = end - at
                 tile[:] = 0
                 for m in range(slots):
-                    seen = mask[m, at:end] if scale is None else scale[y, m, at:end]
+                    seen = scale[image, y, m, at:end] if weighted else mask[m, at:end]
                     if labelled:
                         _slot(z_row[at:], weight[m, at:end], seen, truth[m, at:end], gamma, tile, count)
                     else:
@@ -251,9 +215,8 @@ def _forward(logits, labels, span, scale, down, across, gamma, maps, inside, box
         b, k = plane // classes, plane % classes
         top, bottom, left, right = boxes[plane]
         part = inside[offsets[plane] : offsets[plane + 1]].reshape((bottom - top, right - left))
-        of_image = None if scale is None else scale[b]
         _plane(
-            logits[b, k], labels[b], span[b, :, k], k, of_image, down, across, gamma,
+            logits[b, k], labels[b], span[b, :, k], b, k, scale, down, across, gamma,
             maps[:, b, k], part, (top, left), results[b, k],
         )  # fmt: skip
 
@@ -308,7 +271,7 @@ def sums(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | N
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None) -> Tensor:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(torch.get_num_threads(), THREADS))
         wide = logits.detach().contiguous()
         x = (wide if wide.dtype == torch.float64 else wide.float()).numpy()
         words = labels.contiguous().numpy()
@@ -326,7 +289,7 @@ class _Sums(torch.autograd.Function):
             x,
             words,
             span,
-            None if weight is None else _by_slot(weight, columns),
+            np.empty((0, 0, 0, 0), x.dtype) if weight is None else _by_slot(weight, columns),
             (rows.gap, rows.position),
             (columns.weight, columns.mask, columns.gap, columns.first),
             None if gamma is None else x.dtype.type(gamma),
@@ -343,7 +306,8 @@ class _Sums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
         result = np.empty_like(ctx.maps[0][0])
-        _backward(gradient.contiguous().numpy(), *ctx.maps, result)
+        maps, inside, boxes, offsets = ctx.maps
+        _backward(gradient.contiguous().numpy(), maps, inside, boxes, offsets, result)
         return torch.from_numpy(result).to(ctx.dtype), None, None, None
 
 
