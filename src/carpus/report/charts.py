@@ -110,12 +110,13 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
                 mark = _mark(split, frame.x(average), at)
                 parts.append(element("g", element("title", tip), spread, mark, class_=split))
             y += step
-    description = "; ".join(f"{SPLITS[split]}: mean {of_split.mean():.4f}" for split, of_split in scores.items())
+    means = {split: of_split.mean() for split, of_split in scores.items()}
+    description = "; ".join(f"{SPLITS[split]}: mean {value:.4f}" for split, value in means.items() if value == value)
     return _svg("Dice by class", description, frame.bottom + 40, *parts)
 
 
 def learning(curves: Curves) -> Markup:
-    """Loss and validation Dice over steps, one above the other on one axis; at least one step."""
+    """Loss and validation Dice over steps, one above the other on one axis; at least one value of either."""
     x = (min(0.0, float(curves.step.min())), max(float(curves.step.max()), 1.0))
     parts: list[Markup] = []
     frame = Frame(top=0, bottom=0, x=x)

@@ -91,7 +91,12 @@ def pose_shift(poses: Poses) -> str:
 
 def count(cases: int, split: str) -> str:
     """A number of images and their split, as in "12 test images"."""
-    return f"{number(cases)} {SPLITS[split].lower()} image{'' if cases == 1 else 's'}"
+    return plural(cases, f"{SPLITS[split].lower()} image")
+
+
+def plural(things: int, name: str) -> str:
+    """A number of things, as in "1 patient" or "12 patients"."""
+    return f"{number(things)} {name}{'' if things == 1 else 's'}"
 
 
 def difference(value: float) -> str:

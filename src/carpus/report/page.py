@@ -87,8 +87,8 @@ def _header(
     tiles = []
     for split, of_split in scores.items():
         name = element("span", SPLITS[split], class_=split)
-        patients = len(set(of_split.patients))
-        told = f"{len(of_split.cases)} images, {patients} patient{'' if patients == 1 else 's'}"
+        images, patients = len(of_split.cases), len(set(of_split.patients))
+        told = f"{findings.plural(images, 'image')}, {findings.plural(patients, 'patient')}"
         tiles.append(_tile(name, of_split.mean(), _interval(of_split.interval()), told))
     for split, of_split in scores.items():
         if "carpals" in groups:
@@ -103,7 +103,7 @@ def _header(
             " The interval is a bootstrap over patients: it holds for this one trained model, not for a second seed."
         )
     if missing:
-        method += f" {missing} value{' is' if missing == 1 else 's are'} missing and left out."
+        method += f" Missing and left out: {findings.plural(missing, 'value')}."
     return element(
         "header",
         element("h1", title),
@@ -159,7 +159,7 @@ def _figures(
     right: list[tuple[str, str, Markup]] = []
     if scores:
         left.append(("Dice by class.", findings.by_class(scores, groups), charts.dice_by_class(scores, groups)))
-    if curves:
+    if curves and (np.isfinite(curves.loss).any() or np.isfinite(curves.val_dice).any()):
         right.append(("Learning curves.", findings.learned(curves), charts.learning(curves)))
     if poses and any(len(points) for points in charts.pose_points(poses, scores).values()):
         right.append(("Dice by pose.", findings.by_pose(poses, scores), charts.dice_by_pose(poses, scores)))
