@@ -1,8 +1,11 @@
 """Files that are written whole or not at all, names that stay in their folder, JSON that means one thing."""
 
 import json
+import math
 import os
-import tempfile
+import re
+import secrets
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,28 +15,35 @@ from carpus.errors import DataError
 
 MAX_JSON_BYTES = 1 << 30
 
+_DRIVE = re.compile(r"[A-Za-z]:")
+_RESERVED = re.compile(r'(?i)(CON|PRN|AUX|NUL|COM\d|LPT\d)(\.|$)|.*[<>:"|?*]')
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary path to write to; when the block ends well it becomes `path`, else it is removed.
 
     The file is flushed to disk before the rename and its folder after it, so that a crash at any moment leaves
-    the earlier file or the whole new one. Parent folders are made.
+    the earlier file or the whole new one. Parent folders are made. The temporary name starts with a dot.
+
+    Raises:
+        OSError: naming `path`, when the disk is full or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    # The suffix stays last: writers such as pandas and torch choose the format by it.
+    temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(6)}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.open("xb").close()
         yield temporary
-        # mkstemp makes the file readable for its owner only; a finished file follows the umask as any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        # A full disk names no file at all, and the temporary name would tell the user nothing.
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -58,25 +68,36 @@ def read_json(path: Path | str) -> Any:
     path = Path(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise DataError(f"{path}: key {twice!r} appears twice in one object")
+        content: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in content:
+                raise DataError(f"{path}: key {key[:80]!r} appears twice in one object")
+            content[key] = value
         return content
 
     def refuse(token: str) -> float:
-        raise DataError(f"{path}: {token} is not a number that JSON allows")
+        raise DataError(f"{path}: {token[:80]} is not a number that JSON allows")
+
+    def finite(token: str) -> float:
+        number = float(token)
+        return number if math.isfinite(number) else refuse(token)
 
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: is a folder or device; expected a JSON file")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise DataError(f"{path}: is larger than {MAX_JSON_BYTES >> 20} MiB, too large for a label file")
         text = path.read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        content = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+        if "\\ud" in text or "\\uD" in text:  # half a surrogate pair could be read here and written nowhere
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text (is it UTF-16? save it as UTF-8)") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: contains half a surrogate pair, which is no character") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from error
     except RecursionError as error:
@@ -96,24 +117,31 @@ def inside(folder: Path | str, name: str, source: str) -> Path:
         source: the file and field that said so, for the error.
 
     Raises:
-        DataError: an absolute path, `..`, a NUL or another control character, a reserved name, or a link out.
+        DataError: an absolute path, `..`, a NUL or another control character, a reserved name, more than 255 bytes
+            in one part, or a link out.
     """
-    parts = name.replace("\\", "/").split("/")
-    reserved = {"CON", "PRN", "AUX", "NUL", *(f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789")}
-    if not name or any(ord(character) < 32 for character in name):
-        raise DataError(f"{source}: {name!r} is not a file name")
-    if parts[0] == "" or ":" in name or ".." in parts:
-        raise DataError(f"{source}: {name!r} leads out of its folder")
-    if any(part.split(".")[0].upper() in reserved or part != part.rstrip(" .") for part in parts):
-        raise DataError(f"{source}: {name!r} is a name that some systems reserve")
+    quoted = repr(name if len(name) <= 80 else f"{name[:80]}…")
+    parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
+    if name.startswith(("/", "\\")) or ".." in parts or (parts and _DRIVE.match(parts[0])):
+        raise DataError(f"{source}: {quoted} leads out of its folder")
+    if not any(parts) or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise DataError(f"{source}: {quoted} is not a file name")
+    if any(_RESERVED.match(part) or part != part.rstrip(" .") or len(part.encode()) > 255 for part in parts):
+        raise DataError(f"{source}: {quoted} is a name that not every system can hold")
     folder = Path(folder)
     path = folder.joinpath(*parts)
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"{source}: {name!r} is a link out of {folder}")
+    try:
+        stays = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        stays = False
+    if not stays:
+        raise DataError(f"{source}: {quoted} is a link out of {folder}")
     return path
 
 
 def _sync(path: Path) -> None:
+    if os.name != "posix":  # Windows opens no folders and lets only the writer flush a file
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
