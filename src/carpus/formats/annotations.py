@@ -6,15 +6,19 @@ image's own 2048 x 2048 grid: neither is believed, the caller gives the image's 
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from carpus import kernels
 from carpus.errors import DataError
-from carpus.formats import check_size, files, polygons
+from carpus.formats import Labelled, check_size, files, once, polygons, safe_name, trees
+from carpus.formats.sizes import Sizes
 from carpus.kernels import Polygon
 from carpus.labels import Classes, LabelMap
+
+JSON_FOLDER = "outputs_json"
+IMAGE_FOLDER = "DCM"
 
 _NAMESPACE = uuid.UUID("6f5a2f5e-3c0b-5c1d-9a54-0b0f6f0c2d11")
 
@@ -121,6 +125,41 @@ def to_text(labels: LabelMap, classes: Classes, image_name: str, parent_path: st
         "last_workers": "",
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] = ()) -> Iterator[Labelled]:
+    """The labels of every image of the competition's layout, sorted by path.
+
+    Args:
+        source: a folder that holds `outputs_json` (or `train/outputs_json`), any folder of such files, or one file.
+            Images in a folder `DCM` beside `outputs_json` are used for names and sizes unless `sizes` has some.
+        classes: the class list.
+        sizes: what knows the images: the files themselves lie about their size.
+        skip: labels to pass over.
+    """
+    root = layout(source)
+    if sizes.folder is None and root.name == JSON_FOLDER and (root.parent / IMAGE_FOLDER).is_dir():
+        sizes = Sizes(root.parent / IMAGE_FOLDER)
+    for path, stem in trees.json_files(root):
+        name, size = sizes.find(f"{stem}.png", str(path))
+        yield Labelled(name, read(path, size, classes, skip))
+
+
+def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
+    """Write the competition's layout: `ID001/image1.png` becomes `outputs_json/ID001/image1.json`."""
+    root = target / JSON_FOLDER
+    for item in once(items, str(target)):
+        path = files.inside(root, safe_name(item.name, str(target)), str(target))
+        folder = path.parent.relative_to(root).as_posix()
+        write(path.with_suffix(".json"), item.labels, classes, path.name, "" if folder == "." else f"/{folder}")
+
+
+def layout(source: Path) -> Path:
+    """The folder of annotation files of a folder in the competition's layout; anything else comes back as it is."""
+    for below in (JSON_FOLDER, f"train/{JSON_FOLDER}"):
+        if (source / below).is_dir():
+            return source / below
+    return source
 
 
 def _identity(*names: str) -> uuid.UUID:

@@ -34,13 +34,27 @@ def read(value: object, source: str, least: int = 3) -> Points:
         raise DataError(f"{source}: expected a list of [x, y]")
     if len(value) < least:
         raise DataError(f"{source}: needs at least {least} points, has {len(value)}")
-    if set(map(len, value)) > {2} or any(len(pair) != 2 for pair in value):
+    if set(map(len, value)) - {2}:
         row = next(row for row, pair in enumerate(value) if len(pair) != 2)
         raise DataError(f"{source}[{row}]: expected [x, y], has {len(value[row])} values")
-    flat = list(chain.from_iterable(value))
+    return _numbers(list(chain.from_iterable(value)), source)
+
+
+def read_flat(value: object, source: str) -> Points:
+    """`read`, of points in COCO's manner: one list of x1, y1, x2, y2, ..."""
+    if not isinstance(value, list):
+        raise DataError(f"{source}: expected a list of x1, y1, x2, y2, ...")
+    if len(value) % 2:
+        raise DataError(f"{source}: expected pairs of x and y, has an odd number of values ({len(value)})")
+    if len(value) < 6:
+        raise DataError(f"{source}: needs at least 3 points, has {len(value) // 2}")
+    return _numbers(value, source)
+
+
+def _numbers(flat: list, source: str) -> Points:
     if not set(map(type, flat)) <= {int, float}:
-        row = next(row for row, number in enumerate(flat) if type(number) not in (int, float)) // 2
-        raise DataError(f"{source}[{row}]: expected two numbers, has {value[row]!r:.80}")
+        at = next(at for at, number in enumerate(flat) if type(number) not in (int, float))
+        raise DataError(f"{source}: point {at // 2}: expected numbers, has {flat[at]!r:.80}")
     try:
         points = np.array(flat, np.float64).reshape(-1, 2)
     except OverflowError:
@@ -48,8 +62,8 @@ def read(value: object, source: str, least: int = 3) -> Points:
     # Written so that NaN and infinity fail it too.
     near = np.abs(points) <= MAX_COORDINATE
     if not near.all():
-        row = int(np.flatnonzero(~near.all(axis=1))[0])
-        raise DataError(f"{source}[{row}]: {value[row]!r:.80} is no place near an image")
+        at = int(np.flatnonzero(~near)[0])
+        raise DataError(f"{source}: point {at // 2}: {flat[at]!r:.40} is no place near an image")
     return points
 
 
@@ -62,10 +76,17 @@ def whole(points: Points, source: str) -> Polygon:
     return rounded.astype(np.int32)
 
 
-def doubt(points: NDArray, size: tuple[int, int], source: str) -> None:
-    """Warn if the polygon leaves the image of `size` (H, W) or crosses itself."""
+def doubt(points: NDArray, size: tuple[int, int], source: str, border: int = 1) -> None:
+    """Warn if the polygon leaves the image or crosses itself.
+
+    Args:
+        points: (N, 2) points as (x, y).
+        size: (H, W) of the image.
+        source: the file and field.
+        border: 1 where a point is the centre of a pixel and the last is at W - 1, 0 where the image ends at W.
+    """
     low, high = points.min(axis=0), points.max(axis=0)
-    if low.min() < 0 or high[0] > size[1] - 1 or high[1] > size[0] - 1:
+    if low.min() < 0 or high[0] > size[1] - border or high[1] > size[0] - border:
         warn(f"{source}: leaves the {size[0]} x {size[1]} image and is cut off at its edge")
     if crosses_itself(points):
         warn(f"{source}: crosses itself; it is filled even-odd")

@@ -7,11 +7,12 @@ named by its base name, which ends in .png.
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from carpus.errors import DataError
-from carpus.formats import check_size, files, rle, safe_name
-from carpus.kernels import Runs
+from carpus.formats import Labelled, check_size, files, rle, safe_name
+from carpus.formats.sizes import Sizes
+from carpus.kernels import Runs, decode, encode
 from carpus.labels import Classes
 
 COLUMNS = ("image_name", "class", "rle")
@@ -94,6 +95,28 @@ def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes
             seen.add(name)
             table.writerows((name, label, rle.format_runs(of)) for label, of in zip(classes, runs, strict=True))
     return len(seen)
+
+
+def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] = ()) -> Iterator[Labelled]:
+    """The labels of every image of a submission, in the file's order.
+
+    A submission has neither folders nor sizes: a folder of images in `sizes` gives both, found by base name.
+    `skip` is there for the other formats; a submission has exactly the classes of the class list.
+    """
+    found: dict[str, tuple[str, tuple[int, int]]] = {}
+
+    def size(name: str) -> tuple[int, int]:
+        found[name] = sizes.find(name, str(source))
+        return found[name][1]
+
+    for name, runs in read(source, classes, size).items():
+        yield Labelled(found[name][0], decode(runs, found[name][1]))
+
+
+def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
+    """Write a submission; an image goes by its base name with .png, so two of one base name are an error."""
+    rows = ((f"{PurePosixPath(item.name).stem}.png", encode(item.labels, len(classes))) for item in items)
+    write(target, rows, classes)
 
 
 def base_name(name: str, source: str) -> str:

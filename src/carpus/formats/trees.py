@@ -1,0 +1,67 @@
+"""Folders of label files: found in one order, links that lead out refused, written whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from carpus.errors import DataError
+from carpus.formats import files
+
+
+def json_files(root: Path) -> list[tuple[Path, str]]:
+    """Every JSON file below a folder, or the one file that `root` is, sorted by path, hidden ones left out.
+
+    Returns:
+        The path and, relative to the folder and without suffix, what it is called: "ID001/image1".
+
+    Raises:
+        DataError: nothing is there, or a link leads out of the folder.
+    """
+    if root.is_file():
+        return [(root, root.stem)]
+    found = [(path, name.rsplit(".", 1)[0]) for path, name in walk(root) if name.lower().endswith(".json")]
+    if not found:
+        raise DataError(f"{root}: holds no JSON files")
+    return found
+
+
+def walk(root: Path) -> list[tuple[Path, str]]:
+    """Every file below `root` as its path and its name relative to it, sorted, hidden ones left out."""
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such file or folder")
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in names:
+            if not name.startswith("."):
+                path = Path(folder, name)
+                relative = path.relative_to(root).as_posix()
+                if path.is_symlink():
+                    files.inside(root, relative, str(root))
+                found.append((path, relative))
+    return sorted(found, key=lambda pair: pair[1].split("/"))
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary folder to write to; when the block ends well it becomes `target`, else it is removed.
+
+    Raises:
+        DataError: `target` is there and not an empty folder.
+    """
+    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+        raise DataError(f"{target}: is there already; give a new or an empty folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
