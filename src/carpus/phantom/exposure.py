@@ -13,7 +13,7 @@ from carpus.phantom.skeleton import Patient, Skeleton
 
 Map = NDArray[np.float32]
 
-_SOFT = 0.0135
+_SOFT = 0.0150
 """Attenuation of soft tissue per millimetre."""
 
 
@@ -60,7 +60,7 @@ def image(
 
 def _background(rng: np.random.Generator, size: int) -> Map:
     """What the bare detector shows, (size, size): nearly black, rising slowly to one edge."""
-    angle, level, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.012, 0.035), rng.uniform(0.02, 0.17)
+    angle, level, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.010, 0.030), rng.uniform(0.02, 0.16)
     ramp = np.linspace(-0.5, 0.5, 64, dtype=np.float32)
     tilt = np.clip(0.5 + 0.75 * (np.cos(angle) * ramp[None] + np.sin(angle) * ramp[:, None]), 0, 1)
     small = (level + strength * tilt**2.2).astype(np.float32)
@@ -71,7 +71,7 @@ def _display(shown: Map, size: int) -> Map:
     """The equipment's edge enhancement: a little of what differs from the surroundings is added."""
     small = cv2.resize(shown, (256, 256), interpolation=cv2.INTER_AREA)
     wide = cv2.GaussianBlur(small, (0, 0), 4.0)
-    return shown + np.float32(0.22) * (shown - cv2.resize(wide, (size, size), interpolation=cv2.INTER_LINEAR))
+    return shown + np.float32(0.16) * (shown - cv2.resize(wide, (size, size), interpolation=cv2.INTER_LINEAR))
 
 
 def _collimate(shown: Map, rng: np.random.Generator) -> None:

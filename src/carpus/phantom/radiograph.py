@@ -26,7 +26,7 @@ Map = NDArray[np.float32]
 MM = 45.0
 """Millimetres to the unit of length, the Capitate to finger-11 distance."""
 
-_CORTEX, _SPONGY, _MARROW = 0.125, 0.034, 0.012
+_CORTEX, _SPONGY, _MARROW = 0.115, 0.023, 0.009
 _CARPALS = frozenset(BONES.groups["carpals"])
 _FOREARM = frozenset(BONES.groups["forearm"])
 _METACARPALS = frozenset(("finger-3", "finger-7", "finger-11", "finger-15", "finger-19"))
@@ -119,11 +119,15 @@ def _add_bone(
     inner = np.sqrt(within * np.maximum(2 * w - t - distance, 0))
     inside = np.float32(_MARROW) + s * np.float32(_SPONGY - _MARROW)
     inside *= 1 + texture * (np.float32(0.05) + np.float32(0.14) * s)
-    flat, dense = (1.75, 1.0) if name in _CARPALS else (1.5, 0.78) if name in _FOREARM else (1.85, 1.0)
-    ray = np.float32(flat) * (np.float32(_CORTEX * dense) * (outer - inner) + inside * inner)
+    flat, dense = (1.5, 1.0) if name in _CARPALS else (1.3, 0.70) if name in _FOREARM else (1.75, 1.0)
     # Facing joints the surface curves away from the ray: the outermost rim is faint and the gap looks dark.
-    edge = np.minimum(distance / profile.rim[row], 1)
-    ray *= np.float32(0.25) + np.float32(0.75) * edge * edge * (3 - 2 * edge)
+    shell = np.minimum(distance / profile.rim[row], 1)
+    ray = (outer - inner) * (
+        np.float32(_CORTEX * dense) * (np.float32(0.25) + np.float32(0.75) * shell * shell * (3 - 2 * shell))
+    )
+    thinning = np.float32(3.0 if name in _CARPALS else 1.2)
+    ray += inside * inner * (np.float32(0.35) + np.float32(0.65) * np.sqrt(np.minimum(distance / thinning, 1)))
+    ray *= np.float32(flat)
     for curve, amount in _contours(name, local, variation):
         _add_line(ray, (curve @ frame.matrix.T + frame.centre - low), float(0.45 / mm), amount, mask[:height])
     total[low[1] : high[1], low[0] : high[0]] += ray
@@ -148,7 +152,7 @@ def _profile(name: str, local: Points, who: Patient) -> _Profile:
     if name in _CARPALS:
         half = np.full(_COARSE, half.max() * 0.95)
         shaft, spongy, thick, ends = np.zeros(_COARSE), np.ones(_COARSE), 0.5, 0.5
-        rim = np.full(_COARSE, 0.9)
+        rim = np.full(_COARSE, 0.6)
     elif name in _FOREARM:
         shaft, spongy = _step(tip, 10.0, 42.0), 1 - _step(tip, 8.0, 48.0)
         thick, ends = (3.0 if name == "Radius" else 2.6), 0.5

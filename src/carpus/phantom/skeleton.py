@@ -32,7 +32,7 @@ FINGERS: tuple[tuple[str, ...], ...] = (
 
 _UPSAMPLED = 240
 _SHAFT_REACH = 6.0
-_LUNATE_ON_RADIUS = 1700 / anatomy.SCALE_PX**2
+_LUNATE_ON_RADIUS = 1660 / anatomy.SCALE_PX**2
 
 
 @dataclass(frozen=True)
@@ -247,14 +247,16 @@ def _forearm(
 ) -> None:
     """Place the Radius along its axis where it covers the wanted part of the Lunate, and the Ulna beside it."""
     mean = anatomy.mean_pose(wrist)
-    wanted = _LUNATE_ON_RADIUS * float(np.exp(0.3 * np.clip(rng.standard_normal(), -2, 2)))
+    wanted = _LUNATE_ON_RADIUS * float(np.exp(0.25 * np.clip(rng.standard_normal(), -2, 2)))
     ulna = anatomy.bones(wrist)["Ulna"]
     jitter = np.clip(rng.standard_normal(4), -1.5, 1.5)
     turn = rotation(angle)
     # The wrist's centre keeps its place relative to the Radius when the forearm turns: about the Lunate.
     lunate = local["Lunate"][0]
     lever = rotation(angle - mean["Radius"][1]) @ (mean["Radius"][0] - mean["Lunate"][0])
-    start = lunate + lever + turn @ np.array([0.03 * jitter[0], 0.0])
+    # A straight wrist's Radius has to reach further under the Lunate than under the Scaphoid.
+    beneath = 0.07 if wrist == "straight" else 0.0
+    start = lunate + lever + turn @ np.array([beneath + 0.025 * jitter[0], 0.0])
     outline = smooth(shapes["Lunate"]) @ rotation(local["Lunate"][1]).T + lunate
     radius = smooth(shapes["Radius"]) @ turn.T + start
     low, high = -0.6, 0.6
@@ -301,7 +303,7 @@ def _in_image(
         matrix = to_axis @ rotation(angle)
         points[name] = (frame, matrix)
     hand = np.concatenate([shapes[n] @ points[n][1].T + points[n][0] for n in BONES if n not in ("Radius", "Ulna")])
-    wanted_x, wanted_y = rng.normal(0.0, 22.0), rng.normal(1370.0 if wrist == "straight" else 1345.0, 38.0)
+    wanted_x, wanted_y = rng.normal(0.0, 22.0), rng.normal(1415.0 if wrist == "straight" else 1395.0, 38.0)
     top, bottom = hand[:, 1].max() * scale, hand[:, 1].min() * scale
     # Finger tips stay 70 pixels below the upper edge, and a piece of forearm stays in the image.
     wanted_y = float(np.clip(wanted_y, top + 70.0, 1720.0 + bottom)) if top + 70.0 < 1720.0 + bottom else top + 70.0

@@ -32,7 +32,7 @@ def _levels() -> tuple[Map, ...]:
         return (ridge - ridge.mean()) / ridge.std()
 
     cloud = band(90.0, 1.0)
-    tile = 1.0 * struts(17.0, 1.9) + 0.75 * struts(10.0, 1.3) + 0.5 * struts(26.0, 2.4) + 0.55 * cloud
+    tile = 1.0 * struts(12.0, 2.0) + 0.7 * struts(7.0, 1.5) + 0.6 * struts(20.0, 2.8) + 0.5 * cloud
     tile = (tile / tile.std()).astype(np.float32)
     levels = [tile - tile.mean()]
     while levels[-1].shape[0] > 64:
