@@ -161,8 +161,8 @@ def _below(folder: Path, root: Path) -> Iterator[Path]:
         name = path.name
         if name.startswith(".") or name == "__MACOSX":
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise DataError(f"{path}: is a link that leads out of {root.name}; copy the file or give its own folder")
+        if path.is_symlink():
+            _check_link(path, root)
         is_folder = path.is_dir()
         if not is_folder and not _looks_like_image(path):
             continue
@@ -174,6 +174,15 @@ def _below(folder: Path, root: Path) -> Iterator[Path]:
             yield path
         elif not path.is_symlink():
             yield from _below(path, root)
+
+
+def _check_link(path: Path, root: Path) -> None:
+    try:
+        inside = path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):
+        raise DataError(f"{path}: is a link that leads nowhere") from None
+    if not inside:
+        raise DataError(f"{path}: is a link that leads out of {root.name}; copy what it points to into the folder")
 
 
 def _looks_like_image(path: Path) -> bool:
@@ -312,6 +321,8 @@ def _open(path: Path, kind: str, source: BinaryIO) -> Iterator[Image.Image]:
             yield image
     except (DataError, DataWarning):
         raise
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: expected 1 to {MAX_PIXELS} pixels, claims more") from None
     except MemoryError:
         raise DataError(f"{path}: needs more memory than there is ({kind})") from None
     except Exception as error:  # Pillow's decoders raise whatever their parsing stumbles over
