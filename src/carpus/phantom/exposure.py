@@ -35,7 +35,9 @@ def image(
     thickness = radiograph.attenuation(skeleton, who, size, structure)
     soft = tissue.thickness(skeleton, who, size)
     empty = cv2.resize(soft, (64, 64), interpolation=cv2.INTER_AREA) == 0
-    soft *= np.float32(radiograph.MM * _SOFT)
+    # Fat between the muscles: slow, faint variation.
+    streaks = 1 + 0.035 * np.clip(structure.standard_normal((24, 24), dtype=np.float32), -2, 2)
+    soft *= cv2.resize(streaks * np.float32(radiograph.MM * _SOFT), (size, size), interpolation=cv2.INTER_CUBIC)
     thickness += soft
     metal.add(thickness, skeleton, who, things, side=side, empty=empty)
 
@@ -76,7 +78,7 @@ def _display(shown: Map, size: int) -> Map:
 
 def _collimate(shown: Map, rng: np.random.Generator) -> None:
     """In many images the upper border is the collimator's: white, with a soft dark edge below it."""
-    present, height, slope = rng.random() < 0.6, rng.uniform(0.004, 0.028), rng.normal(0, 0.002)
+    present, height, slope = rng.random() < 0.6, rng.uniform(0.003, 0.013), rng.normal(0, 0.002)
     if not present:
         return
     size = shown.shape[0]

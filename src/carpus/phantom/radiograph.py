@@ -26,7 +26,7 @@ Map = NDArray[np.float32]
 MM = 45.0
 """Millimetres to the unit of length, the Capitate to finger-11 distance."""
 
-_CORTEX, _SPONGY, _MARROW = 0.115, 0.023, 0.009
+_CORTEX, _SPONGY, _MARROW = 0.118, 0.0205, 0.008
 _CARPALS = frozenset(BONES.groups["carpals"])
 _FOREARM = frozenset(BONES.groups["forearm"])
 _METACARPALS = frozenset(("finger-3", "finger-7", "finger-11", "finger-15", "finger-19"))
@@ -118,8 +118,8 @@ def _add_bone(
     within = np.maximum(distance - t, 0)
     inner = np.sqrt(within * np.maximum(2 * w - t - distance, 0))
     inside = np.float32(_MARROW) + s * np.float32(_SPONGY - _MARROW)
-    inside *= 1 + texture * (np.float32(0.05) + np.float32(0.14) * s)
-    flat, dense = (1.5, 1.0) if name in _CARPALS else (1.3, 0.70) if name in _FOREARM else (1.75, 1.0)
+    inside *= 1 + texture * (np.float32(0.05) + np.float32(0.17) * s)
+    flat, dense = (1.4, 1.35) if name in _CARPALS else (1.3, 0.75) if name in _FOREARM else (1.75, 1.0)
     # Facing joints the surface curves away from the ray: the outermost rim is faint and the gap looks dark.
     shell = np.minimum(distance / profile.rim[row], 1)
     ray = (outer - inner) * (
@@ -151,7 +151,7 @@ def _profile(name: str, local: Points, who: Patient) -> _Profile:
     tip, base, length = (high - y) * MM, (y - low) * MM, (high - low) * MM
     if name in _CARPALS:
         half = np.full(_COARSE, half.max() * 0.95)
-        shaft, spongy, thick, ends = np.zeros(_COARSE), np.ones(_COARSE), 0.5, 0.5
+        shaft, spongy, thick, ends = np.zeros(_COARSE), np.ones(_COARSE), 0.4, 0.4
         rim = np.full(_COARSE, 0.6)
     elif name in _FOREARM:
         shaft, spongy = _step(tip, 10.0, 42.0), 1 - _step(tip, 8.0, 48.0)
@@ -185,9 +185,10 @@ def _contours(name: str, local: Points, variation: NDArray[np.float64]) -> list[
         arc = np.roll(local, -start, axis=0)[: int(len(local) * 0.45)]
         curves.append((0.80 * arc + 0.012 * variation[1:3], 0.07))
         if name == "Hamate":
-            turn = np.linspace(0, 2 * np.pi, 40)
-            hook = np.stack([0.075 * np.cos(turn), 0.05 * np.sin(turn)], axis=1)
-            curves.append((hook + np.array([0.03, -0.02]) + 0.01 * variation[3:5], 0.13))
+            # The hook points at the viewer: an open, uneven ring.
+            turn = np.linspace(0.4 * variation[5], 4.6 + 0.5 * variation[3], 40)
+            ring = np.stack([0.07 * np.cos(turn), 0.052 * np.sin(turn + 0.15 * variation[4])], axis=1)
+            curves.append((ring + np.array([0.03, -0.02]) + 0.01 * variation[3:5], 0.085))
     elif name in _FOREARM:
         near = _run(local, local[:, 1] > high - (0.34 if name == "Radius" else 0.16))
         middle = near.mean(axis=0)

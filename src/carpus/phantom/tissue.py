@@ -74,8 +74,8 @@ def _rods(skeleton: Skeleton, who: Patient) -> list[tuple[Points, Points, float,
     for finger, (first, *rest) in enumerate(FINGERS):
         base, head = span[first]
         thick = 1.12 if finger == 0 else (1.0, 1.03, 0.97, 0.86)[finger - 1]
-        rod(at(first, base + 0.1), at(first, head - 0.1), 0.25, 0.24 * thick, 0.32, 0.25)
-        radius, half = 0.215 * thick, 0.215 * thick
+        rod(at(first, base + 0.1), at(first, head - 0.1), 0.25, 0.24 * thick, 0.27, 0.24)
+        radius, half = 0.215 * thick, 0.245 * thick
         before = at(first, head - 0.1)
         for number, name in enumerate(rest):
             last = number == len(rest) - 1
@@ -88,39 +88,39 @@ def _rods(skeleton: Skeleton, who: Patient) -> list[tuple[Points, Points, float,
         a, b = FINGERS[one][0], FINGERS[other][0]
         for share in (0.1, 0.35, 0.6, 0.85):
             ends = [at(name, (1 - share) * span[name][0] + share * span[name][1]) for name in (a, b)]
-            rod(*ends, 0.22, 0.22, 0.34 - 0.07 * share, 0.34 - 0.07 * share)
+            rod(*ends, 0.22, 0.22, 0.27, 0.27 - 0.02 * share)
         # The web reaches a third up the first phalanges.
         a, b = FINGERS[one][1], FINGERS[other][1]
         rod(at(a, 0.62 * span[a][0]), at(b, 0.62 * span[b][0]), 0.15, 0.15, 0.21, 0.21)
         rod(at(a, 0.25 * span[a][0]), at(b, 0.25 * span[b][0]), 0.06, 0.06, 0.14, 0.14)
     for low, high, radius, half in (
-        (-0.4, -0.6, 0.2, 0.34),
-        (-0.15, -0.35, 0.18, 0.33),
-        (0.1, -0.1, 0.15, 0.28),
+        (-0.4, -0.6, 0.2, 0.29),
+        (-0.15, -0.35, 0.18, 0.29),
+        (0.1, -0.1, 0.15, 0.26),
         (0.32, 0.15, 0.10, 0.22),
         (0.45, 0.3, 0.04, 0.15),
     ):
         rod(at("finger-3", low), at("finger-7", high), radius, radius, half, half)
     base, head = span["finger-19"]
-    rod(at("finger-19", base, 0.10), at("finger-19", head - 0.2, 0.06), 0.27, 0.22, 0.34, 0.26)
-    rod(at("finger-3", span["finger-3"][0], -0.06), at("finger-3", 0.1, -0.03), 0.25, 0.24, 0.36, 0.32)
+    rod(at("finger-19", base, 0.10), at("finger-19", head - 0.2, 0.06), 0.27, 0.22, 0.28, 0.24)
+    rod(at("finger-3", span["finger-3"][0], -0.06), at("finger-3", 0.1, -0.03), 0.25, 0.24, 0.30, 0.28)
     wrist = place["Capitate"].centre
     for name, radius in (
         ("Trapezium", 0.32),
         ("Scaphoid", 0.34),
-        ("Triquetrum", 0.34),
+        ("Triquetrum", 0.40),
         ("Hamate", 0.32),
         ("Lunate", 0.34),
     ):
-        rod(wrist, place[name].centre, 0.36, radius, 0.40, 0.38)
+        rod(wrist, place[name].centre, 0.36, radius, 0.29, 0.28)
     radius_top, ulna_top = at("Radius", span["Radius"][1] - 0.25), at("Ulna", span["Ulna"][1] - 0.15)
-    rod(place["Scaphoid"].centre, radius_top, 0.34, 0.44, 0.38, 0.40)
-    rod(place["Trapezium"].centre, at("Radius", span["Radius"][1] - 0.1, -0.1), 0.32, 0.34, 0.38, 0.40)
-    rod(place["Triquetrum"].centre, ulna_top, 0.34, 0.38, 0.36, 0.38)
-    rod(radius_top, ulna_top, 0.42, 0.36, 0.40, 0.38)
+    rod(place["Scaphoid"].centre, radius_top, 0.34, 0.44, 0.28, 0.29)
+    rod(place["Trapezium"].centre, at("Radius", span["Radius"][1] - 0.1, -0.1), 0.32, 0.34, 0.28, 0.29)
+    rod(place["Triquetrum"].centre, ulna_top, 0.40, 0.40, 0.28, 0.29)
+    rod(radius_top, ulna_top, 0.42, 0.36, 0.29, 0.29)
     for name, start in (("Radius", radius_top), ("Ulna", ulna_top)):
         top = span[name][1]
-        rod(start, at(name, top - 5.0), 0.42 if name == "Radius" else 0.36, 0.78, 0.40, 0.62)
+        rod(start, at(name, top - 5.0), 0.42 if name == "Radius" else 0.36, 0.78, 0.29, 0.48)
     middle = (at("Radius", span["Radius"][1] - 5.0) + at("Ulna", span["Ulna"][1] - 5.0)) / 2
-    rod((radius_top + ulna_top) / 2, middle, 0.36, 0.8, 0.40, 0.66)
+    rod((radius_top + ulna_top) / 2, middle, 0.36, 0.8, 0.29, 0.5)
     return rods
