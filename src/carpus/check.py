@@ -12,7 +12,6 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +40,6 @@ SHOWN = 30
 """Rows of a severity in the printed table; the JSON has all."""
 
 _SPLITS = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
-_GROUPS = tuple((group, np.array([BONES.index(name) for name in members])) for group, members in BONES.groups.items())
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,10 @@ class _Seen:
     split: str
     digest: str = ""
     image_side: int = 0
-    labelled: bool = False
     fit: pose.Fit | None = None
+    thumb_left: bool | None = None
+    mirrored: bool = False
+    contrast: float = np.nan
     elongation: NDArray[np.float64] = field(default_factory=lambda: np.full(len(BONES), np.nan))
     lies_on: dict[int, str] = field(default_factory=dict)
 
@@ -212,9 +212,8 @@ def _examine(seen: _Seen, classes: Classes) -> Iterator[Finding]:
     seen.digest = hashlib.blake2b(np.ascontiguousarray(image).data, key=str(image.shape).encode()).hexdigest()
     seen.image_side = max(image.shape)
     if labels is not None:
-        seen.labelled = True
         yield from _measure(seen, labels, classes)
-        yield from _against_image(case.name, image, labels)
+        yield from _against_image(seen, image, labels)
 
 
 def _measure(seen: _Seen, labels: LabelMap, classes: Classes) -> Iterator[Finding]:
@@ -241,8 +240,8 @@ def _measure(seen: _Seen, labels: LabelMap, classes: Classes) -> Iterator[Findin
         centroids[n] = left + moments["m10"] / moments["m00"], top + moments["m01"] / moments["m00"]
         cut = top == 0 or left == 0 or box[0].stop == labels.shape[0] or box[1].stop == labels.shape[1]
         if not cut:
-            areas[n], seen.elongation[n] = moments["m00"], _elongation(moments)
-    yield from _directions(name, centroids)
+            areas[n], seen.elongation[n] = moments["m00"], pose.elongation(moments)
+    yield from _directions(seen, centroids)
     seen.fit = pose.fit(centroids, areas)
     if seen.fit:
         for n in np.flatnonzero(seen.fit.distance > pose.FAR).tolist():
@@ -257,51 +256,36 @@ def _beneath(labels: LabelMap, n: int, classes: Classes) -> dict[int, str]:
     return {n: classes.names[int(shared.argmax())]} if shared.max() > own / 5 else {}
 
 
-def _elongation(moments: Any) -> float:
-    """Logarithm of the ratio of the long to the short axis; moments are OpenCV's."""
-    xx, yy, xy = (moments[key] / max(abs(moments["m00"]), 1e-12) for key in ("mu20", "mu02", "mu11"))
-    mean, half = (xx + yy) / 2, float(np.hypot((xx - yy) / 2, xy))
-    # A single pixel has no extent; a twelfth is the variance within one.
-    return float(np.log((mean + half + 1e-9) / max(mean - half, 1e-9)) / 2) if mean > 0 else 0.0
-
-
-def _directions(name: str, centroids: NDArray[np.float64]) -> Iterator[Finding]:
+def _directions(seen: _Seen, centroids: NDArray[np.float64]) -> Iterator[Finding]:
     """Fingers, carpals and forearm must run from the thumb's to the little finger's side the same way."""
-    expected = anatomy.expected("straight").position[:, 0]
-    fingers = np.isin(np.arange(len(BONES)), _GROUPS[0][1])
-    present = ~np.isnan(centroids[:, 0])
-    if (present & fingers).sum() < 2 or (present & ~fingers).sum() < 2:
+    sides = pose.thumb_left(centroids)
+    forearm, hand = sides.pop("forearm", None), set(sides.values())
+    if len(hand) < 2:
+        # A forearm that alone disagrees is Radius and Ulna exchanged, which is found as such.
+        seen.thumb_left = next(iter(hand), forearm)
         return
-    along = centroids[present & fingers].mean(axis=0) - centroids[present & ~fingers].mean(axis=0)
-    across = centroids @ np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
-    votes: dict[str, float] = {}
-    for group, members in _GROUPS:
-        known = members[present[members]]
-        if len(known) > 1 and np.ptp(across[known]) > 0:
-            votes[group] = float(np.corrcoef(expected[known], across[known])[0, 1])
-    sure = {group: vote for group, vote in votes.items() if abs(vote) > 0.5}
-    right = sum(vote > 0 for vote in sure.values())
-    if right in (0, len(sure)):
-        return
-    for group, vote in sure.items():
-        if (vote > 0) == (right == 1) and (len(sure) > 2 or group == "fingers"):
-            others = " and ".join(other for other in sure if other != group)
-            message = f"the {group} run from the thumb's to the little finger's side the other way than the {others}"
-            yield Finding(name, "mirrored", None, "error", message, round(vote, 3))
+    odd = "carpals" if sides["fingers"] == forearm else "fingers"
+    others = " and ".join(group for group in ("fingers", "carpals", "forearm") if group != odd)
+    seen.mirrored = True
+    message = f"the {odd} run from the thumb's to the little finger's side the other way than {others}"
+    yield Finding(seen.case.name, "mirrored", None, "error", message)
 
 
-def _against_image(name: str, image: images.Grey, labels: LabelMap) -> Iterator[Finding]:
+def _against_image(seen: _Seen, image: images.Grey, labels: LabelMap) -> Iterator[Finding]:
     """Bones are brighter than what surrounds them; labels that are not are not on their image's bones."""
     step = max(1, max(image.shape) // 256)
     small = cv2.resize(image, (image.shape[1] // step, image.shape[0] // step), interpolation=cv2.INTER_AREA)
     mask = cv2.resize((labels != 0).astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
     contrast, mirrored = _contrast(small, mask), _contrast(small, np.ascontiguousarray(mask[:, ::-1]))
-    if mirrored - contrast > 0.3:
+    if mirrored > max(contrast, 0) + 0.2:
+        seen.mirrored = True
         message = f"mirrored, the labels would lie on the image's bones (contrast {mirrored:.2f}, now {contrast:.2f})"
-        yield Finding(name, "mirrored", None, "error", message, round(mirrored - contrast, 3))
+        yield Finding(seen.case.name, "mirrored", None, "error", message, round(mirrored - contrast, 3))
     elif contrast < 0:
         message = "labelled pixels are darker than their surroundings: inverted image, or labels of another image?"
-        yield Finding(name, "contrast", None, "warning", message, round(contrast, 3))
+        yield Finding(seen.case.name, "contrast", None, "warning", message, round(contrast, 3))
+    else:
+        seen.contrast = contrast
 
 
 def _contrast(image: NDArray[Any], mask: NDArray[np.uint8]) -> float:
@@ -341,47 +325,43 @@ def _sides(seen: Sequence[_Seen]) -> Iterator[Finding]:
     for one in seen:
         of_patient[one.split, one.case.patient].append(one)
     pairs = [sorted(both, key=lambda one: one.case.name) for both in of_patient.values() if len(both) == 2]
-    # Per pair: whether each labelled image agrees with the competition's order.
+    # Per pair: whether each image, if its labels tell, agrees with the competition's order.
     agree = [
-        [one.fit.thumb_left == (place == 0) if one.fit else None for place, one in enumerate(pair)] for pair in pairs
+        [None if one.thumb_left is None else one.thumb_left == (place == 0) for place, one in enumerate(pair)]
+        for pair in pairs
     ]
-    votes = [vote for pair in agree for vote in pair if vote is not None]
-    usual = 2 * sum(votes) >= len(votes) or len(votes) < 10
-    ordered = len(votes) < 10 or max(sum(votes), len(votes) - sum(votes)) > 0.75 * len(votes)
+    votes = [vote for both in agree for vote in both if vote is not None]
+    few = len(votes) < 10
+    usual = few or 2 * sum(votes) >= len(votes)
+    ordered = few or max(sum(votes), len(votes) - sum(votes)) > 0.75 * len(votes)
     for pair, both in zip(pairs, agree, strict=True):
         wrong = [one for one, vote in zip(pair, both, strict=True) if vote is not None and vote != usual]
-        if len(wrong) == 2 and ordered:
+        if len(wrong) == 2 and ordered and not any(one.mirrored for one in wrong):
             message = "the thumbs of both images lie on the other side than in other patients: are the files exchanged?"
             yield Finding(wrong[0].case.patient, "mirrored", None, "warning", message)
         elif len(wrong) == 1 and (ordered or None not in both):
             one = wrong[0]
-            thumb = "left" if one.fit and one.fit.thumb_left else "right"
+            one.mirrored = True
+            thumb = "left" if one.thumb_left else "right"
             place = "first" if one is pair[0] else "second"
             message = f"the labels' thumb is on the image's {thumb}, which is not so in the {place} image of a patient"
             yield Finding(one.case.name, "mirrored", None, "error", message)
 
 
-@lru_cache(maxsize=1)
-def _shapes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and sd of every bone's elongation in the anatomy."""
-    means, sds = [], []
-    for bone in anatomy.bones("straight").values():
-        ones = np.concatenate([np.zeros((1, len(bone.mode_sd))), np.eye(len(bone.mode_sd)), -np.eye(len(bone.mode_sd))])
-        found = np.array([_elongation(cv2.moments(bone.shape(one).astype(np.float32)[:, None])) for one in ones])
-        means.append(found[0])
-        plus, minus = np.split(found[1:], 2)
-        sds.append(np.hypot(np.linalg.norm(plus - minus) / 2, 0.08))
-    return np.array(means), np.array(sds)
-
-
 def _outliers(seen: Sequence[_Seen]) -> Iterator[Finding]:
-    """Swapped and misplaced bones, odd areas and shapes, and hands of an odd size."""
-    fitted = [(one, one.fit) for one in seen if one.fit]
+    """Labels beside the bones, swapped and misplaced bones, odd areas and shapes, and hands of an odd size."""
+    contrasts = np.array([one.contrast for one in seen if one.contrast > 0])
+    for one in seen if len(contrasts) >= 5 else ():
+        if one.contrast < np.median(contrasts) / 2:
+            message = "the labels lie on the image's bones much less well than usual: are they another image's?"
+            yield Finding(one.case.name, "contrast", None, "warning", message, round(one.contrast, 3))
+    # What a mirrored hand's bones are called is not judged before it is set right.
+    fitted = [(one, one.fit) for one in seen if one.fit and not one.mirrored]
     if not fitted:
         return
     white = _usual(np.stack([np.einsum("nij,nj->ni", fit.whiten, fit.residual) for _, fit in fitted]))
     areas = _usual(np.stack([fit.size for _, fit in fitted]))
-    mean, sd = _shapes()
+    mean, sd = pose.elongations()
     shapes = _usual((np.stack([one.elongation for one, _ in fitted]) - mean) / sd)
     scales = np.array([fit.scale_px / one.image_side for one, fit in fitted])
     usual_scale = float(np.median(scales)) if len(scales) >= ENOUGH else anatomy.SCALE_PX / anatomy.FULL_SIZE
@@ -393,9 +373,10 @@ def _outliers(seen: Sequence[_Seen]) -> Iterator[Finding]:
         distance = np.linalg.norm(off, axis=1)
         lost = np.flatnonzero(distance > pose.FAR)
         present = np.count_nonzero(~np.isnan(distance))
-        if len(lost) > present / 3:
-            message = f"the labels do not form a hand: {len(lost)} of {present} bones are far from their place"
-            yield Finding(name, "misplaced", None, "error", message, len(lost))
+        wrong = len(lost) + 2 * len(fit.swapped)
+        if wrong > present / 3:
+            message = f"the labels do not form a hand: at least {wrong} of {present} bones are not in their place"
+            yield Finding(name, "misplaced", None, "error", message, wrong)
             continue
         for pairs, gain in fit.swapped:
             left, right = (_list_of([BONES.names[pair[side]] for pair in pairs]) for side in range(2))
@@ -417,7 +398,8 @@ def _misplaced(one: _Seen, fit: pose.Fit, n: int, distance: float) -> Finding:
     units = float(np.hypot(*fit.residual[n]))
     diameter = 2 * np.sqrt(anatomy.expected(fit.wrist).area[n] / np.pi)
     # Within a bone's own width the place may be an anatomy of its own; beyond, the label is on something else.
-    severity: Severity = "error" if units > diameter and distance > 1.5 * pose.FAR else "warning"
+    sure = distance > 1.5 * pose.FAR or n in one.lies_on
+    severity: Severity = "error" if units > diameter and sure else "warning"
     message = f"{units * fit.scale_px:.0f} pixels from where the other bones put it"
     if n in one.lies_on:
         message += f", on {one.lies_on[n]}"

@@ -11,7 +11,9 @@ thumb on the left, unless they are called pixels. Distances are in standard devi
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,9 @@ _FLOOR = 0.035
 
 _AREA_FLOOR = 0.1
 """The same of the logarithm of an area."""
+
+_ELONGATION_FLOOR = 0.08
+"""The same of the logarithm of an elongation."""
 
 _FOREARM_SHOWN = 0.35
 """The centroid of Radius and Ulna moves along the forearm with how much of it an image shows."""
@@ -105,6 +110,53 @@ def fit(pixels: Points, areas_px: Floats) -> Fit | None:
         if off <= 2 * best + 1
     ]
     return min(hands, key=lambda hand: hand.cost)
+
+
+def thumb_left(pixels: Points) -> dict[str, bool]:
+    """Whether fingers, carpals and forearm, each by itself, run from a thumb on the image's left.
+
+    Args:
+        pixels: (29, 2) centroids as (x, y down) pixels; NaN for an absent bone.
+
+    Returns:
+        {group: thumb on the left}, without groups that do not tell.
+    """
+    expected = anatomy.expected("straight").position[:, 0]
+    fingers = np.isin(BONES.names, BONES.groups["fingers"])
+    present = ~np.isnan(pixels).any(axis=1)
+    if min((present & fingers).sum(), (present & ~fingers).sum()) < 2:
+        return {}
+    along = pixels[present & fingers].mean(axis=0) - pixels[present & ~fingers].mean(axis=0)
+    across = pixels @ (-along[1], along[0])
+    decided: dict[str, bool] = {}
+    for group, names in BONES.groups.items():
+        known = present & np.isin(BONES.names, names)
+        if known.sum() > 1 and np.ptp(across[known]) > 0:
+            vote = np.corrcoef(expected[known], across[known])[0, 1]
+            if abs(vote) > 0.5:
+                decided[group] = bool(vote > 0)
+    return decided
+
+
+def elongation(moments: Any) -> float:
+    """Logarithm of the ratio of a shape's long to its short axis, from OpenCV's moments."""
+    xx, yy, xy = (moments[key] / max(moments["m00"], 1e-12) for key in ("mu20", "mu02", "mu11"))
+    mean, half = (xx + yy) / 2, float(np.hypot((xx - yy) / 2, xy))
+    return float(np.log((mean + half) / (mean - half)) / 2) if mean > half else 0.0
+
+
+@lru_cache(maxsize=1)
+def elongations() -> tuple[Floats, Floats]:
+    """Mean and standard deviation (N,) of every bone's `elongation`."""
+    means, sds = [], []
+    for bone in anatomy.bones("straight").values():
+        each = np.eye(len(bone.mode_sd))
+        shapes = [bone.shape(one).astype(np.float32)[:, None] for one in (each[0] * 0, *each, *-each)]
+        found = np.array([elongation(cv2.moments(shape)) for shape in shapes])
+        means.append(found[0])
+        plus, minus = np.split(found[1:], 2)
+        sds.append(np.hypot(np.linalg.norm(plus - minus) / 2, _ELONGATION_FLOOR))
+    return np.array(means), np.array(sds)
 
 
 @dataclass(frozen=True)
@@ -187,7 +239,8 @@ def _explain(thumb_left: bool, wrist: Wrist, points: Points, scale: float, areas
     residual, whiten = _conditional(points, believed, model)
     y = (points - model.mean)[believed].ravel()
     cost = float(y @ _precision(believed, model) @ y) + SWAP_GAIN * len(swapped)
-    cost += FAR**2 * float(np.count_nonzero(present & ~believed))
+    # A misplaced bone explains less than an exchange does, and so must cost more.
+    cost += 2 * FAR**2 * float(np.count_nonzero(present & ~believed))
     residual[~present] = np.nan
     size = (log_areas - model.log_area) / model.log_area_sd
     return Fit(thumb_left, wrist, 1 / scale, residual, whiten, size, believed, swapped, cost)
