@@ -449,6 +449,9 @@ def test_nothing_is_printed_about_damage(tmp_path):
     for name, content in WHOLE.items():
         for kept in (0.4, 0.95):
             (tmp_path / f"{name}-{kept}").write_bytes(content[: int(len(content) * kept)])
+        for place in (0.2, 0.5, 0.8):
+            at = int(len(content) * place)
+            (tmp_path / f"{name}-at-{place}").write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
     program = (
         "import sys\nfrom pathlib import Path\nfrom carpus.errors import DataError\nfrom carpus.formats import images\n"
         "for path in Path(sys.argv[1]).iterdir():\n"

@@ -8,7 +8,6 @@ The 128 bytes before "DICM" are ignored, whatever program they may contain, and 
 """
 
 import io
-import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,9 +54,6 @@ _PACKAGES = {
 }
 _MAX_INFLATED = 1 << 30
 _META_BYTES = 1 << 14  # the transfer syntax stands within the first few hundred
-
-# pydicom's log quotes values as its warnings do.
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def read(path: Path, content: bytes) -> NDArray[np.uint16]:

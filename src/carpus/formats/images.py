@@ -26,7 +26,7 @@ from PIL import Image
 from carpus.errors import DataError, DataWarning, warn
 from carpus.formats import MAX_PIXELS, check_size, dicom, files, png
 from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
-from carpus.formats.quiet import quiet
+from carpus.formats.quiet import muted, quiet
 
 MAX_BYTES = 1 << 31
 """Larger files are not opened: no image within `MAX_PIXELS` has reason to be larger."""
@@ -276,11 +276,12 @@ def _tiff(path: Path, image: Image.Image, content: bytes) -> Grey:
     depths, photometric, signs, turn = (tags.get(tag) for tag in (258, 262, 339, 274))
     if image.mode in ("I", "F") or set(signs or (1,)) != {1}:
         raise DataError(f"{path}: is signed or has more than 16 bits a channel; expected 1 to 16 bits, unsigned")
-    with quiet():
+    with muted():  # libtiff
         image.load()
     if depths == (16, 16, 16):
-        # Pillow has no mode for it; but it has found the file sound, so that OpenCV has nothing to print.
-        colours = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        # Pillow has no mode for it.
+        with muted():
+            colours = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
         if colours is None or colours.dtype != np.uint16 or colours.shape[2:] != (3,):
             raise DataError(f"{path}: is a 16-bit colour TIFF of a kind that is not read; save it as grey")
         return upright(luma(colours[..., ::-1]), turn if turn in range(1, 9) else 1)
