@@ -41,7 +41,7 @@ def image(
     thickness += soft
     metal.add(thickness, skeleton, who, things, side=side, empty=empty)
 
-    exposure = np.exp(0.08 * np.clip(scene.standard_normal(), -2, 2) - 0.25 * domain_shift)
+    exposure = np.exp(0.08 * np.clip(scene.standard_normal(), -2, 2) - 0.04 - 0.25 * domain_shift)
     direct = _background(scene, size)
     np.exp(thickness * np.float32(-exposure), out=thickness)
     through = thickness
@@ -57,7 +57,7 @@ def image(
     noise *= np.float32(sigma) * (np.float32(0.6) + shown)
     shown += noise
     np.clip(shown, 0, 1, out=shown)
-    return cv2.convertScaleAbs(shown, alpha=255)
+    return np.asarray(cv2.convertScaleAbs(shown, alpha=255), np.uint8)
 
 
 def _background(rng: np.random.Generator, size: int) -> Map:
@@ -73,7 +73,8 @@ def _display(shown: Map, size: int) -> Map:
     """The equipment's edge enhancement: a little of what differs from the surroundings is added."""
     small = cv2.resize(shown, (256, 256), interpolation=cv2.INTER_AREA)
     wide = cv2.GaussianBlur(small, (0, 0), 4.0)
-    return shown + np.float32(0.16) * (shown - cv2.resize(wide, (size, size), interpolation=cv2.INTER_LINEAR))
+    wide = cv2.resize(wide, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(shown + np.float32(0.16) * (shown - wide), np.float32)
 
 
 def _collimate(shown: Map, rng: np.random.Generator) -> None:

@@ -66,10 +66,14 @@ def hand(
         domain_shift: 0 (the training images' equipment) to 1 (darker, softer and noisier).
 
     Raises:
-        ConfigError: a size below 64, or a `domain_shift` outside 0 to 1.
+        ConfigError: a size below 64, a `domain_shift` outside 0 to 1, or an unknown `wrist` or `side`.
     """
     if size < 64:
         raise ConfigError(f"size: expected at least 64 pixels, got {size}")
+    if wrist not in ("straight", "bent"):
+        raise ConfigError(f"wrist: expected straight or bent, got {wrist!r}")
+    if side not in ("right", "left"):
+        raise ConfigError(f"side: expected right or left, got {side!r}")
     if not 0 <= domain_shift <= 1:
         raise ConfigError(f"domain_shift: expected 0 to 1, got {domain_shift}")
     who, posing, looks = rng.spawn(3)
@@ -88,7 +92,7 @@ def filled(polygons: tuple[NDArray[np.int32], ...], size: int) -> LabelMap:
         right, bottom = polygon.max(axis=0).tolist()
         mask = np.zeros((bottom - top + 1, right - left + 1), np.uint8)
         cv2.fillPoly(mask, [polygon - np.array([left, top], np.int32)], 1)
-        label_map.paint(labels, k, mask, top, left)
+        label_map.paint(labels, k, mask > 0, top, left)
     return labels
 
 

@@ -54,41 +54,38 @@ def _ring(thickness: Map, skeleton: Skeleton, finger: int, band: float) -> None:
     frame = skeleton.frames[k]
     across = np.linspace(-1, 1, 25)
     bow = 0.035 * np.sqrt(np.clip(1 - across**2, 0, 1))
-    lower = np.stack([0.2 * across, -0.12 - bow], axis=1)
-    upper = np.stack([0.2 * across, band - 0.12 - bow], axis=1)
+    lower = np.stack([0.225 * across, -0.12 - bow], axis=1)
+    upper = np.stack([0.225 * across, band - 0.12 - bow], axis=1)
     front = np.concatenate([lower, upper[::-1]])
-    back = front * [1, 1] + [0, 0]
+    back = front.copy()
     back[:, 1] += 2 * np.concatenate([bow, bow[::-1]])
     for outline in (front, back):
         _fill(thickness, [outline @ frame.matrix.T + frame.centre], 0.6 * _STEEL)
 
 
 def _plate(thickness: Map, frame: Frame, outline: Points, rng: np.random.Generator) -> None:
-    """A T-plate on the distal Radius and its screws."""
-    tip = ((outline - frame.centre) @ np.linalg.inv(frame.matrix).T)[:, 1].max()
-    shift = rng.normal(0, 0.02)
-    stem = np.array(
-        [
-            [-0.07, -1.25],
-            [0.07, -1.25],
-            [0.08, -0.45],
-            [0.24, -0.3],
-            [0.24, -0.2],
-            [-0.22, -0.2],
-            [-0.22, -0.3],
-            [-0.08, -0.45],
-        ]
+    """A T-plate on the distal Radius and its screws, seen from the front."""
+    tip = float(((outline - frame.centre) @ np.linalg.inv(frame.matrix).T)[:, 1].max())
+    start = np.array([rng.normal(0, 0.02), tip - 0.06])
+    half = np.array(
+        [[0.06, -1.30], [0.07, -1.27], [0.07, -0.52], [0.12, -0.42], [0.22, -0.36], [0.23, -0.28], [0.2, -0.25]]
     )
-    plate = (stem + np.array([shift, tip])) @ frame.matrix.T + frame.centre
-    _fill(thickness, [plate], 1.3)
-    screws = [(0.0, -0.6), (0.0, -0.82), (0.0, -1.05), (-0.14, -0.25), (0.0, -0.25), (0.15, -0.25)]
+    plate = np.concatenate([half * [-1, 1], half[::-1]])
+    _fill(thickness, [(plate + start) @ frame.matrix.T + frame.centre], 1.2)
     turn = np.linspace(0, 2 * np.pi, 25)[:-1]
-    heads = [np.stack([0.05 * np.cos(turn) + x + shift, 0.05 * np.sin(turn) + y + tip], axis=1) for x, y in screws]
-    _fill(thickness, [head @ frame.matrix.T + frame.centre for head in heads], _STEEL)
-    shafts = [
-        np.array([[x - 0.025, y], [x + 0.025, y], [x + 0.025, y + 0.13], [x - 0.025, y + 0.13]]) for x, y in screws[3:]
-    ]
-    _fill(thickness, [(shaft + np.array([shift, tip])) @ frame.matrix.T + frame.centre for shaft in shafts], _STEEL)
+    head = np.stack([0.042 * np.cos(turn), 0.042 * np.sin(turn)], axis=1)
+    solids = []
+    for x, y, reach, lean in (
+        (0, -0.62, 0.05, 0),
+        (0, -0.84, 0.06, 0),
+        (0, -1.08, 0.04, 0),
+        (-0.14, -0.31, 0.13, 0.3),
+        (0, -0.31, 0.14, 0.05),
+        (0.14, -0.31, 0.12, -0.25),
+    ):
+        stem = np.array([[-0.02, 0.0], [0.02, 0.0], [0.016 + lean * reach, reach], [-0.016 + lean * reach, reach]])
+        solids += [head + np.array([x, y]), stem + np.array([x, y])]
+    _fill(thickness, [(solid + start) @ frame.matrix.T + frame.centre for solid in solids], _STEEL)
 
 
 def _marker(thickness: Map, letter: str, corners: NDArray[np.int64], tilt: float, empty: NDArray[np.bool_]) -> None:

@@ -30,9 +30,13 @@ FINGERS: tuple[tuple[str, ...], ...] = (
 )
 """From the wrist to the tip, thumb first."""
 
+Places = dict[str, tuple[Points, float]]
+"""Every bone's centroid and angle in degrees, in the hand's frame."""
+
 _UPSAMPLED = 240
 _SHAFT_REACH = 6.0
-_LUNATE_ON_RADIUS = 1660 / anatomy.SCALE_PX**2
+_WIDTH, _ABOVE_TIPS, _LOWEST_CARPAL = 1928.0, 70.0, 1720.0
+_LUNATE_ON_RADIUS = 1680 / anatomy.SCALE_PX**2
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def patient(rng: np.random.Generator, *, height_cm: float | None = None, sex: Se
     height_cm = drawn_height if height_cm is None else float(height_cm)
     mass_index = float(np.clip(rng.normal(22.5 if sex == "female" else 24.0, 2.8), 17.5, 33.0))
     # The part of the measured spread that body height does not explain.
-    scale = 297.0 + 1.55 * (height_cm - 167.0) + (3.0 if sex == "male" else -3.0) + rng.normal(0, 7.0)
+    scale = 292.5 + 1.55 * (height_cm - 167.0) + (3.0 if sex == "male" else -3.0) + rng.normal(0, 7.0)
     ring = int(rng.choice([1, 2, 3, 4, 5], p=[0.02, 0.08, 0.2, 0.6, 0.1])) if rng.random() < 0.04 else 0
     return Patient(
         sex,
@@ -128,12 +132,11 @@ def pose(rng: np.random.Generator, who: Patient, *, wrist: Wrist, side: Side, si
         size: width and height of the image in pixels.
     """
     shapes = _shapes(who.coefficients + 0.3 * rng.standard_normal(who.coefficients.shape))
-    local = _wrist(rng, wrist, shapes)
-    for finger in range(5):
-        _finger(rng, finger, wrist, shapes, local)
-    forearm_deg = float(np.clip(rng.normal(0.0, 2.0), -5, 5))
+    local = _wrist(rng, wrist)
+    _fingers(rng, wrist, shapes, local)
+    forearm_deg = 2.0 * _normal(rng, 2.5)
     mean, sd = anatomy.axis_deg(wrist)
-    axis = mean + 0.8 * sd * float(np.clip(rng.standard_normal(), -2, 2))
+    axis = mean + 0.8 * sd * _normal(rng, 2.0)
     _forearm(rng, wrist, forearm_deg - axis, shapes, local)
     return _in_image(rng, who, shapes, local, axis, side, size, wrist)
 
@@ -177,65 +180,66 @@ def _extended(outline: Points) -> Points:
     return np.concatenate([left, ends[0], ends[1][::-1], right])
 
 
+def _normal(rng: np.random.Generator, limit: float = 1.8) -> float:
+    """A standard normal number cut off at `limit`."""
+    return float(np.clip(rng.standard_normal(), -limit, limit))
+
+
 def _ends(outline: Points) -> tuple[float, float]:
     return float(outline[:, 1].min()), float(outline[:, 1].max())
 
 
-def _wrist(rng: np.random.Generator, wrist: Wrist, shapes: dict[str, Points]) -> dict[str, tuple[Points, float]]:
+def _wrist(rng: np.random.Generator, wrist: Wrist) -> Places:
     """Place the carpals: between the straight and the bent pose by one draw, with a little of their own."""
     straight, bent = anatomy.mean_pose("straight"), anatomy.mean_pose("bent")
-    along = (0.0 if wrist == "straight" else 1.0) + 0.12 * float(np.clip(rng.standard_normal(), -1.5, 1.5))
-    local: dict[str, tuple[Points, float]] = {}
+    along = (0.0 if wrist == "straight" else 1.0) + 0.12 * _normal(rng, 1.5)
+    local: Places = {}
     for name in BONES.groups["carpals"]:
         bone = anatomy.bones(wrist)[name]
-        own = np.clip(rng.standard_normal(3), -1.5, 1.5)
+        own = np.array([_normal(rng, 1.5) for _ in range(3)])
         centre = (1 - along) * straight[name][0] + along * bent[name][0]
         angle = (1 - along) * straight[name][1] + along * bent[name][1]
+        if name == "Pisiform":
+            # Mean outlines are rounder than any one bone, and lose some of the measured overlap.
+            centre = centre - 0.2 * (rotation(local["Triquetrum"][1]) @ bone.offset)
         local[name] = (centre + 0.25 * bone.offset_sd * own[:2], angle + 0.25 * bone.angle_sd_deg * own[2])
-    del shapes
     return local
 
 
-def _finger(
-    rng: np.random.Generator,
-    finger: int,
-    wrist: Wrist,
-    shapes: dict[str, Points],
-    local: dict[str, tuple[Points, float]],
-) -> None:
-    """Place a metacarpal on its carpal and the phalanges on it, each turned about the head of the one before."""
+def _fingers(rng: np.random.Generator, wrist: Wrist, shapes: dict[str, Points], local: Places) -> None:
+    """Place each metacarpal on its carpal and the phalanges on it, each turned about the head of the one before.
+
+    The fingers lean to one side together and spread evenly; what each does beside that is small, so that no two
+    cross.
+    """
     known, mean = anatomy.bones(wrist), anatomy.mean_pose(wrist)
-    thumb = finger == 0
-    # Drawn by the caller's generator for each finger alone; what fingers share comes from `_spread`.
-    turn, curl = rng.standard_normal(2)
-    first, *rest = FINGERS[finger]
-    base = known[first].parent or ""
-    centre, angle = mean[first]
-    moved = local[base][0] - mean[base][0]
-    turned = (4.0 if thumb else 1.0) * float(np.clip(turn, -1.8, 1.8))
-    shorter = _ends(shapes[first])[0] - _ends(known[first].outline)[0]
-    foot = centre + rotation(angle) @ np.array([0.0, _ends(known[first].outline)[0]]) + moved
-    reach = rotation(angle + turned) @ np.array([0.0, -_ends(shapes[first])[0]])
-    local[first] = (foot + reach, angle + turned)
-    del shorter
-    parent = first
-    for name in rest:
-        bone = known[name]
-        proximal, distal = _ends(bone.outline)
-        head = _ends(known[parent].outline)[1]
-        longer = _ends(shapes[parent])[1] - head
-        own = float(np.clip(rng.standard_normal(), -1.8, 1.8))
-        sd = 0.28 * bone.angle_sd_deg if not thumb else 0.4 * bone.angle_sd_deg
-        bend = sd * (0.6 * float(np.clip(curl, -1.8, 1.8)) + 0.8 * own)
-        # The pivot is the middle of the parent's head, so that a turned bone keeps the width of the joint's gap.
-        pivot = np.array([0.0, head - (0.13 if parent == first else 0.09)])
-        lever = bone.offset - pivot
-        stretch = rotation(bone.angle_deg) @ np.array([0.0, proximal - _ends(shapes[name])[0]])
-        place = pivot + np.array([0.0, longer]) + rotation(bend) @ (lever + stretch)
-        centre, angle = local[parent]
-        local[name] = (centre + rotation(angle) @ place, angle + bone.angle_deg + bend)
-        parent = name
-        del distal
+    lean, spread = 2.0 * _normal(rng), 1.5 * _normal(rng)
+    for finger, (first, *rest) in enumerate(FINGERS):
+        thumb = finger == 0
+        turn = 4.0 * _normal(rng) if thumb else 0.8 * _normal(rng)
+        curl = _normal(rng)
+        centre, angle = mean[first]
+        base = known[first].parent or "Capitate"
+        foot = centre + rotation(angle) @ np.array([0.0, _ends(known[first].outline)[0]])
+        foot = foot + local[base][0] - mean[base][0]
+        angle += turn
+        local[first] = (foot - rotation(angle) @ np.array([0.0, _ends(shapes[first])[0]]), angle)
+        parent = first
+        for name in rest:
+            bone = known[name]
+            head = _ends(known[parent].outline)[1]
+            bend = (0.4 if thumb else 0.25) * bone.angle_sd_deg * (0.6 * curl + 0.8 * _normal(rng))
+            if parent == first and not thumb:
+                bend += lean + spread * (2.5 - finger) / 1.5
+            # The pivot is the middle of the parent's head, so that a turned bone keeps the width of the joint's gap.
+            pivot = np.array([0.0, head - (0.13 if parent == first else 0.09)])
+            longer = np.array([0.0, _ends(shapes[parent])[1] - head])
+            stretch = np.array([0.0, _ends(bone.outline)[0] - _ends(shapes[name])[0]])
+            lever = bone.offset - pivot + rotation(bone.angle_deg) @ stretch
+            centre, angle = local[parent]
+            place = pivot + longer + rotation(bend) @ lever
+            local[name] = (centre + rotation(angle) @ place, angle + bone.angle_deg + bend)
+            parent = name
 
 
 def _forearm(
@@ -243,19 +247,19 @@ def _forearm(
     wrist: Wrist,
     angle: float,
     shapes: dict[str, Points],
-    local: dict[str, tuple[Points, float]],
+    local: Places,
 ) -> None:
     """Place the Radius along its axis where it covers the wanted part of the Lunate, and the Ulna beside it."""
     mean = anatomy.mean_pose(wrist)
-    wanted = _LUNATE_ON_RADIUS * float(np.exp(0.25 * np.clip(rng.standard_normal(), -2, 2)))
+    wanted = _LUNATE_ON_RADIUS * float(np.exp(0.25 * _normal(rng, 2.0)))
     ulna = anatomy.bones(wrist)["Ulna"]
-    jitter = np.clip(rng.standard_normal(4), -1.5, 1.5)
+    jitter = [_normal(rng, 1.5) for _ in range(4)]
     turn = rotation(angle)
     # The wrist's centre keeps its place relative to the Radius when the forearm turns: about the Lunate.
     lunate = local["Lunate"][0]
     lever = rotation(angle - mean["Radius"][1]) @ (mean["Radius"][0] - mean["Lunate"][0])
     # A straight wrist's Radius has to reach further under the Lunate than under the Scaphoid.
-    beneath = 0.07 if wrist == "straight" else 0.0
+    beneath = 0.11 if wrist == "straight" else 0.0
     start = lunate + lever + turn @ np.array([beneath + 0.025 * jitter[0], 0.0])
     outline = smooth(shapes["Lunate"]) @ rotation(local["Lunate"][1]).T + lunate
     radius = smooth(shapes["Radius"]) @ turn.T + start
@@ -266,7 +270,7 @@ def _forearm(
         low, high = (middle, high) if covered < wanted else (low, middle)
     shift = turn @ np.array([0.0, (low + high) / 2])
     local["Radius"] = (start + shift, angle)
-    beside = ulna.offset + 0.3 * ulna.offset_sd * jitter[1:3]
+    beside = ulna.offset + 0.3 * ulna.offset_sd * np.array(jitter[1:3])
     local["Ulna"] = (local["Radius"][0] + turn @ beside, angle + ulna.angle_deg + 0.4 * ulna.angle_sd_deg * jitter[3])
 
 
@@ -284,42 +288,36 @@ def _in_image(
     rng: np.random.Generator,
     who: Patient,
     shapes: dict[str, Points],
-    local: dict[str, tuple[Points, float]],
+    local: Places,
     axis: float,
     side: Side,
     size: int,
     wrist: Wrist,
 ) -> Skeleton:
-    """Turn, scale and shift the hand so that it lies whole above the image's lower edge, the forearm through it."""
+    """Turn, scale and shift the hand so that it lies whole in the image, the forearm through its lower edge."""
     # Exactly the definition of the hand's frame: the Capitate at 0, finger-11 at distance 1 straight above.
     third = local["finger-11"][0] - local["Capitate"][0]
-    to_axis = rotation(axis - float(np.rad2deg(np.arctan2(third[1], third[0])) - 90.0)) / np.linalg.norm(third)
-    scale = who.scale_px
-    mirror = np.array([1.0 if side == "right" else -1.0, -1.0])
-    points = {}
-    for name in BONES:
-        centre, angle = local[name]
-        frame = to_axis @ (centre - local["Capitate"][0])
-        matrix = to_axis @ rotation(angle)
-        points[name] = (frame, matrix)
-    hand = np.concatenate([shapes[n] @ points[n][1].T + points[n][0] for n in BONES if n not in ("Radius", "Ulna")])
-    wanted_x, wanted_y = rng.normal(0.0, 22.0), rng.normal(1415.0 if wrist == "straight" else 1395.0, 38.0)
-    top, bottom = hand[:, 1].max() * scale, hand[:, 1].min() * scale
-    # Finger tips stay 70 pixels below the upper edge, and a piece of forearm stays in the image.
-    wanted_y = float(np.clip(wanted_y, top + 70.0, 1720.0 + bottom)) if top + 70.0 < 1720.0 + bottom else top + 70.0
-    left, right = hand[:, 0].min() * scale, hand[:, 0].max() * scale
-    middle = float(np.clip(wanted_x, -(964 - (right - left) / 2), 964 - (right - left) / 2)) - (left + right) / 2
+    upright = float(np.rad2deg(np.arctan2(third[1], third[0]))) - 90.0
+    turn = rotation(axis - upright) / np.linalg.norm(third)
+    centres = {name: turn @ (local[name][0] - local["Capitate"][0]) for name in BONES}
+    matrices = {name: turn @ rotation(local[name][1]) for name in BONES}
+    drawn = [shapes[name] @ matrices[name].T + centres[name] for name in BONES if name not in BONES.groups["forearm"]]
+    hand = np.concatenate(drawn) * who.scale_px
+    (left, bottom), (right, top) = hand.min(axis=0), hand.max(axis=0)
+    room = _WIDTH / 2 - (right - left) / 2
+    x = float(np.clip(rng.normal(0.0, 22.0), -room, room)) - (left + right) / 2
+    y = float(rng.normal(1415.0 if wrist == "straight" else 1395.0, 38.0))
+    # The finger tips stay in the image, and where they can so does a piece of the forearm.
+    y = max(min(y, _LOWEST_CARPAL + bottom), top + _ABOVE_TIPS)
     factor = size / anatomy.FULL_SIZE
-    origin = (np.array([1024.0 + mirror[0] * middle, wanted_y]) - 0.5) * factor
-    unit = scale * factor
-    outlines, frames = [], []
-    for name in BONES:
-        centre, matrix = points[name]
-        frame = Frame(origin + unit * mirror * centre, unit * mirror[:, None] * matrix)
-        frames.append(frame)
-        outlines.append(smooth(shapes[name]) @ frame.matrix.T + frame.centre)
-    whole = Frame(origin, unit * mirror[:, None] * rotation(axis))
-    return Skeleton(tuple(outlines), tuple(frames), whole, unit)
+    mirror = np.array([1.0 if side == "right" else -1.0, -1.0])
+    origin = (np.array([anatomy.FULL_SIZE / 2 + mirror[0] * x, y]) - 0.5) * factor
+    unit = who.scale_px * factor
+    frames = [Frame(origin + unit * mirror * centres[name], unit * mirror[:, None] * matrices[name]) for name in BONES]
+    outlines = tuple(
+        smooth(shapes[name]) @ frame.matrix.T + frame.centre for name, frame in zip(BONES, frames, strict=True)
+    )
+    return Skeleton(outlines, tuple(frames), Frame(origin, unit * mirror[:, None] * rotation(axis)), unit)
 
 
 @lru_cache(maxsize=4)

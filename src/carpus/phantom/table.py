@@ -39,7 +39,7 @@ def write(folder: Path, patients: Sequence[tuple[int, Patient]], seed: int) -> P
     sheet = book.worksheets[0]
     sheet.title = "Sheet1"
     for row in (COLUMNS, *rows):
-        sheet.append(row)
+        sheet.append(list(row))
     saved = io.BytesIO()
     book.save(saved)
     with files.atomic(folder / "meta_data.xlsx") as temporary:
@@ -47,7 +47,7 @@ def write(folder: Path, patients: Sequence[tuple[int, Patient]], seed: int) -> P
     return folder / "meta_data.xlsx"
 
 
-def _row(number: int, who: Patient, seed: int) -> tuple[object, ...]:
+def _row(number: int, who: Patient, seed: int) -> tuple[int | float | str | None, ...]:
     rng = np.random.default_rng(np.random.SeedSequence([seed, 2, number]))
     sex = str(rng.choice(_SPELLINGS[who.sex], p=[0.9, 0.06, 0.04]))
     remark = _REMARKS[0] if who.ring else _REMARKS[2] if who.metal else _REMARKS[1] if rng.random() < 0.02 else None

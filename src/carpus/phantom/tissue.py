@@ -47,7 +47,7 @@ def thickness(skeleton: Skeleton, who: Patient, size: int) -> Map:
     deep = cv2.distanceTransform((inside > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) - 1.0
     inside = np.maximum(inside, cv2.GaussianBlur(deep, (0, 0), 1.5) / np.float32(unit) - 0.01)
     half = cv2.GaussianBlur(depth / near, (0, 0), 0.08 * unit)
-    working = max(size // 2, _GRID)
+    working = min(size, 4 * _GRID)
     inside = cv2.resize(inside, (working, working), interpolation=cv2.INTER_CUBIC)
     half = cv2.resize(half, (working, working), interpolation=cv2.INTER_LINEAR)
     d = np.clip(inside, 0, half)
@@ -87,8 +87,8 @@ def _rods(skeleton: Skeleton, who: Patient) -> list[tuple[Points, Points, float,
     for one, other in ((1, 2), (2, 3), (3, 4)):
         a, b = FINGERS[one][0], FINGERS[other][0]
         for share in (0.1, 0.35, 0.6, 0.85):
-            ends = [at(name, (1 - share) * span[name][0] + share * span[name][1]) for name in (a, b)]
-            rod(*ends, 0.22, 0.22, 0.27, 0.27 - 0.02 * share)
+            start, end = (at(name, (1 - share) * span[name][0] + share * span[name][1]) for name in (a, b))
+            rod(start, end, 0.22, 0.22, 0.27, 0.27 - 0.02 * share)
         # The web reaches a third up the first phalanges.
         a, b = FINGERS[one][1], FINGERS[other][1]
         rod(at(a, 0.62 * span[a][0]), at(b, 0.62 * span[b][0]), 0.15, 0.15, 0.21, 0.21)

@@ -42,8 +42,8 @@ def _levels() -> tuple[Map, ...]:
 
 def sample(
     offset: NDArray[np.int64],
-    inverse: NDArray[np.float64],
-    corner: NDArray[np.float64],
+    inverse: NDArray[np.floating],
+    corner: NDArray[np.floating],
     window: tuple[int, int],
     unit_px: float,
 ) -> Map:
@@ -61,4 +61,5 @@ def sample(
     start = corner * _TEXELS + offset
     matrix = np.concatenate([inverse * _TEXELS, start[:, None]], axis=1) / 2**level
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(levels[level], matrix, window, flags=flags, borderMode=cv2.BORDER_WRAP)
+    sampled = cv2.warpAffine(levels[level], matrix, window, flags=flags, borderMode=cv2.BORDER_WRAP)
+    return np.asarray(sampled, np.float32)
