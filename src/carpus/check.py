@@ -409,7 +409,7 @@ def _misplaced(one: _Seen, fit: pose.Fit, n: int, distance: float) -> Finding:
 def _usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Standard deviations from the anatomy (cases, ...) to those from what the data set shows as usual.
 
-    The data set may shift the centre by at most 3 and the spread by 0.5 to 3, so that a fault that all its labels
+    The data set may shift the centre by at most 3 and the spread by 0.7 to 3, so that a fault that all its labels
     share is still one.
     """
     if len(values) < ENOUGH:
@@ -417,7 +417,7 @@ def _usual(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a bone that no case has is NaN throughout
         centre = np.clip(np.nanmedian(values, axis=0), -3, 3)
-        spread = np.clip(1.4826 * np.nanmedian(np.abs(values - centre), axis=0), 0.5, 3)
+        spread = np.clip(1.4826 * np.nanmedian(np.abs(values - centre), axis=0), 0.7, 3)
     return (values - centre) / spread
 
 
