@@ -224,7 +224,8 @@ class _Canvas:
             return
         rows, columns = (slice(side.start + _MARGIN, side.stop + _MARGIN) for side in window)
         target = self.pixels[rows, columns]
-        alpha = mask.reshape(target.shape[0], _FINER, target.shape[1], _FINER).mean((1, 3), np.float32) * opacity
+        # Averages of whole blocks: INTER_AREA is exact here, and faster than a mean over reshaped axes.
+        alpha = cv2.resize(mask.astype(np.float32), target.shape[1::-1], interpolation=cv2.INTER_AREA) * opacity
         target += (np.array(colour, np.float32) - target) * alpha[..., None]
 
     def result(self) -> NDArray[np.uint8]:
