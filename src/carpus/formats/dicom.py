@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread, uid
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
@@ -39,6 +39,10 @@ _PIXELS: list[str] = [
     "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData", "LUTDescriptor", "LUTData",
 ]  # fmt: skip
+_SAMPLES = {
+    "MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}  # fmt: skip
 _PACKAGES = {
     uid.JPEGBaseline8Bit: "pylibjpeg[libjpeg]",
     uid.JPEGExtended12Bit: "pylibjpeg[libjpeg]",
@@ -65,7 +69,7 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
 
     Returns:
         (H, W) uint16; with a window or VOI table 0 to 65535 is its range, without one it is the range of the
-        pixels present (padding left out). An image of one value is 0.
+        pixels present (padding left out). An image of one value is 0, or 65535 if MONOCHROME1.
 
     Raises:
         DataError: no pixel data, not as long as Rows x Columns needs, a decoder is missing, or damaged.
@@ -82,12 +86,10 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
             grey = _wide(luma(coloured), 8 * coloured.dtype.itemsize)
         elif stored.shape[2] == 3:
             grey = _wide(luma(stored), int(dataset.BitsStored))
-        elif stored.shape[2] == 1 and kind in ("MONOCHROME1", "MONOCHROME2"):
+        else:
             grey = _shown(path, stored[..., 0], dataset)
             if kind == "MONOCHROME1":
                 grey = ~grey
-        else:
-            raise DataError(f"{path}: PhotometricInterpretation: expected MONOCHROME1, MONOCHROME2 or RGB")
     if frames > 1:
         warn(f"{path}: has {frames} frames; only the first is read")
     return grey
@@ -142,13 +144,20 @@ def _check_inflated(path: Path, source: bytes | Path) -> None:
 
 
 def _check_pixels(path: Path, dataset: FileDataset, frames: int) -> None:
-    if "PixelData" not in dataset:
+    if not dataset.get("PixelData"):
         raise DataError(f"{path}: PixelData: is missing; expected a radiograph")
     if dataset.get("BitsAllocated") not in (1, 8, 16):
         raise DataError(f"{path}: BitsAllocated: expected 8 or 16")
-    syntax = dataset.file_meta.TransferSyntaxUID
+    samples = _SAMPLES.get(str(dataset.get("PhotometricInterpretation")))
+    if samples is None or samples != dataset.get("SamplesPerPixel"):
+        raise DataError(
+            f"{path}: PhotometricInterpretation: expected MONOCHROME1 or MONOCHROME2 of one sample or RGB of three"
+        )
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax not in uid.AllTransferSyntaxes:
+        raise DataError(f"{path}: TransferSyntaxUID: is missing or private; expected one of the standard's")
     if not syntax.is_compressed or syntax == uid.DeflatedExplicitVRLittleEndian:
-        per_pixel = int(dataset.BitsAllocated) * int(dataset.SamplesPerPixel)
+        per_pixel = int(dataset.BitsAllocated) * samples
         if dataset.PhotometricInterpretation == "YBR_FULL_422":
             per_pixel = per_pixel * 2 // 3
         expected = (int(dataset.Rows) * int(dataset.Columns) * frames * per_pixel + 7) // 8
@@ -190,11 +199,11 @@ def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np
     lowest, highest = int(stored.min()), int(stored.max())
     steps = np.arange(lowest, highest + 1)
     padding = dataset.get("PixelPaddingValue")
-    values = _modality(steps, dataset)
+    values = _modality(path, steps, dataset)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: RescaleSlope: leads out of the numbers that can be computed with")
     if dataset.get("VOILUTSequence"):
-        unit = _table(values, dataset.VOILUTSequence[0], scale=True)
+        unit = _table(path, values, dataset, "VOILUTSequence", scale=True)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         unit = _window(path, values, dataset)
     else:
@@ -203,27 +212,32 @@ def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np
         bottom, top = (min(ends), max(ends)) if present.size else (0, 0)
         unit = np.clip((values - bottom) / (top - bottom), 0, 1) if top > bottom else np.zeros(len(values))
     shades = np.rint(unit * 65535).astype(np.uint16)
-    return shades[stored.astype(np.int64) - lowest]
+    return shades[stored.astype(np.int32) - np.int32(lowest)]
 
 
-def _modality(steps: NDArray[np.int64], dataset: Dataset) -> NDArray[Any]:
+def _modality(path: Path, steps: NDArray[np.int64], dataset: FileDataset) -> NDArray[Any]:
     if dataset.get("ModalityLUTSequence"):
-        return _table(steps, dataset.ModalityLUTSequence[0], scale=False)
+        return _table(path, steps, dataset, "ModalityLUTSequence", scale=False)
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return steps * float(1 if slope is None else slope) + float(intercept or 0)
 
 
-def _table(values: NDArray[Any], item: Dataset, scale: bool) -> NDArray[np.float64]:
-    """A DICOM lookup table (PS3.3 C.11.1, C.11.2); values beyond its ends take the first or last entry."""
+def _table(path: Path, values: NDArray[Any], dataset: FileDataset, name: str, scale: bool) -> NDArray[np.float64]:
+    """The first table of a sequence (PS3.3 C.11.1, C.11.2); values beyond its ends take the first or last entry."""
+    item = dataset[name].value[0]
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    data = item.LUTData
-    table = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.asarray(data)
-    table = table[: entries or 1 << 16].astype(np.float64)
-    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
-    return np.clip(table[index] / ((1 << bits) - 1), 0, 1) if scale else table[index]
+    entries, data = entries or 1 << 16, item.LUTData
+    if isinstance(data, bytes):
+        word = "u1" if len(data) < 2 * entries else "<u2" if dataset.original_encoding[1] else ">u2"
+        data = np.frombuffer(data, word)
+    table = np.atleast_1d(np.asarray(data, np.float64))[:entries]
+    if not 1 <= bits <= 16 or len(table) < entries:
+        raise DataError(f"{path}: {name}: expected {entries} entries of 1 to 16 bits, has {len(table)} of {bits}")
+    found = table[np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)]
+    return np.clip(found / ((1 << bits) - 1), 0, 1) if scale else found
 
 
-def _window(path: Path, values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
+def _window(path: Path, values: NDArray[np.float64], dataset: FileDataset) -> NDArray[np.float64]:
     """The first window of the file (PS3.3 C.11.2.1.2 and C.11.2.1.3), as 0 to 1."""
     center, width = (float(np.atleast_1d(dataset[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
@@ -250,7 +264,7 @@ def _wide(pixels: Grey, bits: int) -> NDArray[np.uint16]:
 def _errors(path: Path) -> Iterator[None]:
     """Silence pydicom and turn what its parsing raises into one `DataError` that quotes nothing."""
     try:
-        with quiet():
+        with quiet(), np.errstate(all="ignore"):
             yield
     except DataError:
         raise
