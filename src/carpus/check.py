@@ -158,7 +158,8 @@ def _list(root: Path, split: str, findings: list[Finding]) -> list[Case]:
         paths = images.find(folder) if folder.is_dir() else []
     except DataError as error:
         findings.append(Finding(split, "name", None, "error", str(error)))
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+        inside = (path for path in folder.rglob("*") if path.resolve().is_relative_to(folder.resolve()))
+        paths = sorted(path for path in inside if path.is_file() and path.suffix.lower() in images.SUFFIXES)
     cases: dict[str, Case] = {}
     for path in paths:
         name = path.relative_to(folder).with_suffix("").as_posix()
