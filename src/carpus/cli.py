@@ -3,8 +3,6 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from carpus.errors import ConfigError, DataError, DataWarning
+from carpus.progress import bar, stderr, training_bar
 
 if TYPE_CHECKING:
     from carpus.labels import Classes
 
-console, stderr = Console(), Console(stderr=True)
+console = Console()
 
 
 class _Commands(typer.core.TyperGroup):
@@ -113,7 +112,7 @@ def demo(
     """The main job from end to end, on made-up data: phantom, train, evaluate, predict, report."""
     from carpus import demo
 
-    demo.run(out, seed=seed, overwrite=overwrite, console=console)
+    demo.demo(out, seed=seed, overwrite=overwrite, console=console)
 
 
 @app.command()
@@ -224,6 +223,7 @@ def convert(
     ] = None,
     size: Annotated[str | None, typer.Option(help="HxW of all images, instead of --images.")] = None,
     classes: ClassesOption = None,
+    skip: Annotated[list[str] | None, typer.Option(help="A label of IN to leave out; may be given again.")] = None,
 ) -> None:
     """Convert labels pixel for pixel: competition, submission, coco, labelme, masks."""
     from carpus.formats import convert
@@ -237,9 +237,16 @@ def convert(
             images=images,
             size=_size(size),
             classes=_classes(classes),
+            skip=skip or [],
             progress=progress,
         )
-    console.print(str(summary), highlight=False, soft_wrap=True)
+    console.print(
+        f"{summary.images} images, {summary.source_format} -> {summary.target_format}: {target}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, count in summary.empty.items():
+        console.print(f"{name} is empty in {count} of {summary.images} images", highlight=False)
 
 
 @app.command()
@@ -314,45 +321,6 @@ def schema(as_json: Annotated[bool, typer.Option("--json", help="Print JSON Sche
     for name, kind, default, meaning in config.fields():
         table.add_row(name, f"{escape(meaning)}\n[dim]{escape(kind)}; default {escape(default)}[/]")
     console.print(table)
-
-
-@contextmanager
-def bar(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for (done, all) calls; nothing is drawn where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
-        task = progress.add_task(verb, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def training_bar(steps: int) -> Iterator[Callable[[Any], None]]:
-    """Live state of a training: step, loss, Dice, images a second, time left; plain lines where it is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("train"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  Dice {task.fields[dice]}  {task.fields[speed]} images/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
-        task = progress.add_task("train", total=steps, loss="-", dice="-", speed="-")
-
-        def watch(now: Any) -> None:
-            progress.update(task, completed=now.step, loss=f"{now.loss:.4f}", speed=f"{now.images_per_second:.1f}")
-            if now.val_dice is not None:
-                progress.update(task, dice=f"{now.val_dice:.4f}")
-                console.print(
-                    f"step {now.step}/{steps}  loss {now.loss:.4f}  Dice {now.val_dice:.4f}  "
-                    f"{now.images_per_second:.1f} images/s",
-                    highlight=False,
-                )
-
-        yield watch
 
 
 def _classes(path: Path | None) -> "Classes":

@@ -22,6 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
 
 class _Section(BaseModel):
@@ -90,8 +91,11 @@ class Train(_Section):
         default=0.05, description="share of the steps in which the rate rises; then it falls as a cosine to 0"
     )
     clip: Positive = Field(default=1.0, description="largest norm of the gradient")
-    loss: dict[Literal["bce", "dice", "jaccard"], Positive] = Field(
-        default={"bce": 0.5, "dice": 0.5}, min_length=1, description="weights of the losses that are added up"
+    loss: dict[LossName, Positive | dict[str, Amount]] = Field(
+        default={"bce": 0.5, "dice": 0.5},
+        min_length=1,
+        description="weights of the losses that are added up; one with parameters is a mapping, as in "
+        "{tversky: {weight: 1, alpha: 0.3, beta: 0.7}}",
     )
     precision: Literal["auto", "32", "bf16"] = Field(
         default="auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
@@ -157,8 +161,7 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
     if "anyOf" in schema:
         return " | ".join(_type(option) for option in schema["anyOf"])
-    names = {"null": "null", "object": "mapping", "array": "list"}
-    text: str = names.get(schema["type"], schema["type"])
+    text = {"object": "mapping", "array": "list"}.get(schema["type"], str(schema["type"]))
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     if high is not None:
         return f"{text} {low:g}..{high:g}"

@@ -16,7 +16,7 @@ from torch import nn
 
 from carpus import data, kernels, run
 from carpus.errors import ConfigError
-from carpus.formats import convert, images
+from carpus.formats import Labelled, convert, images
 from carpus.labels import LabelMap
 
 Key = TypeVar("Key")
@@ -115,11 +115,11 @@ def predict(
     root = pictures if pictures.is_dir() else pictures.parent
     predictor = Predictor.of(trained, device)
 
-    def labelled() -> Iterator[convert.Labelled]:
+    def labelled() -> Iterator[Labelled]:
         items = [(path, lambda path=path: images.read(path)) for path in found]
         for done, (path, labels) in enumerate(predictor.many(items), start=1):
             name = path.relative_to(root).with_suffix(".png").as_posix()
-            yield convert.Labelled(name=name, size=labels.shape, labels=labels)
+            yield Labelled(name, labels)
             if progress:
                 progress(done, len(found))
 

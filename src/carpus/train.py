@@ -6,7 +6,7 @@ Dimension key: B batch, K classes, S side of the images, L side of the label map
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,9 @@ from carpus.formats import files
 from carpus.labels import BONES, Classes
 from carpus.models import weights
 from carpus.predict import Predictor, fabric
+from carpus.progress import Step
 
 LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is known after a step: for a progress bar, and a row of metrics.csv every `LOG_EVERY` steps."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    images_per_second: float
-    val_dice: float | None = None
 
 
 class DivergedError(ArithmeticError):
@@ -46,7 +36,7 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
-    watch: Callable[[Progress], object] | None = None,
+    watch: Callable[[Step], object] | None = None,
 ) -> float:
     """Train one network and leave a run folder.
 
@@ -114,21 +104,21 @@ def _fit(
     learn: list[data.Case],
     held_out: list[data.Case],
     out: Path,
-    watch: Callable[[Progress], object] | None,
-) -> tuple[nn.Module, list[Progress]]:
+    watch: Callable[[Step], object] | None,
+) -> tuple[nn.Module, list[Step]]:
     options = settings.train
     launcher = fabric(options.device, options.precision)
     torch.manual_seed(options.seed)
     network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_groups(network, options.weight_decay), lr=options.learning_rate)
     model, optimizer = launcher.setup(network, optimizer)
-    loss_of = losses.build(options.loss)
+    loss_of = losses.build({str(name): weight for name, weight in options.loss.items()})
     label_size = settings.data.label_size or settings.data.image_size
     cache = data.Cache(classes, settings.data.image_size, label_size, int(settings.data.cache_gib * 2**30))
     limits = augment.Settings(**settings.augment.model_dump())
     batches = data.Batches(learn, cache, limits, batch_size=options.batch_size, seed=options.seed)
 
-    history: list[Progress] = []
+    history: list[Step] = []
     total, since = 0.0, time.perf_counter()
     model.train()
     for step, batch in enumerate(batches.ahead(range(options.steps), settings.data.workers)):
@@ -150,7 +140,7 @@ def _fit(
         done = step + 1
         steps = (done - 1) % LOG_EVERY + 1
         speed = steps * options.batch_size / (time.perf_counter() - since)
-        now = Progress(done, total / steps, rate, speed)
+        now = Step(done, total / steps, rate, speed)
         if done % options.validate_every == 0 and done < options.steps:
             now = replace(now, val_dice=_validate(network, settings, classes, held_out, out))
         if watch:
@@ -193,6 +183,6 @@ def _predictor(network: nn.Module, settings: Config, classes: Classes) -> Predic
     return Predictor(network, image_size=settings.data.image_size, classes=len(classes), launcher=launcher)
 
 
-def _save_metrics(history: list[Progress], out: Path) -> None:
+def _save_metrics(history: list[Step], out: Path) -> None:
     with files.atomic(out / run.METRICS) as temporary:
         pandas.DataFrame(history).to_csv(temporary, index=False)

@@ -83,16 +83,34 @@ def convert(
         _known(source_format) if source_format else guess(source, classes),
         _known(target_format) if target_format else _by_suffix(target),
     )
-    _refuse_loss(target, summary.target_format, classes)
     items = FORMATS[summary.source_format].read_all(source, classes, Sizes(images, size), skip)
-    counted = _counted(items, classes, summary, progress)
-    write_all = FORMATS[summary.target_format].write_all
-    if summary.target_format in _FILES:
-        write_all(target, counted, classes)
+    write(target, _counted(items, classes, summary, progress), classes, target_format=summary.target_format)
+    return summary
+
+
+def write(
+    target: Path | str, items: Iterable[Labelled], classes: Classes = BONES, *, target_format: str | None = None
+) -> None:
+    """Write labels in any format, whole or not at all; `items` is not touched if the target may not be written.
+
+    Args:
+        target: a file or a new folder, see `convert`.
+        items: one `Labelled` an image, taken one at a time.
+        classes: the class list.
+        target_format: a name from `FORMATS`; None takes it from the suffix.
+
+    Raises:
+        DataError, ConfigError: see `convert`.
+    """
+    target = Path(target)
+    target_format = _known(target_format) if target_format else _by_suffix(target)
+    _refuse_loss(target, target_format, classes)
+    write_all = FORMATS[target_format].write_all
+    if target_format in _FILES:
+        write_all(target, items, classes)
     else:
         with trees.replacing(target) as temporary:
-            write_all(temporary, counted, classes)
-    return summary
+            write_all(temporary, items, classes)
 
 
 def guess(path: Path | str, classes: Classes = BONES) -> str:

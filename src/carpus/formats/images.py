@@ -17,10 +17,11 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, overload
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from carpus.errors import DataError, DataWarning, warn
@@ -61,6 +62,10 @@ _OTHERS = {
 }
 
 
+@overload
+def read(path: Path | str, bits: Literal[8] = 8) -> NDArray[np.uint8]: ...
+@overload
+def read(path: Path | str, bits: Literal[16]) -> NDArray[np.uint16]: ...
 def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     """Read an image file as one grey channel.
 

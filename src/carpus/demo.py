@@ -1,0 +1,121 @@
+"""The main job from end to end on made-up data: phantom, train, evaluate, predict, score, report.
+
+::
+
+    OUT/data/            synthetic radiographs in the competition's layout
+    OUT/run/             the trained network, its scores and learning curve
+    OUT/submission.csv   the test images, segmented
+    OUT/report.html      what came of it
+"""
+
+import shutil
+import time
+from pathlib import Path
+
+import pandas
+from rich.console import Console
+
+from carpus import config, data, evaluate, phantom, predict, report, run, score, train
+from carpus.data import Case
+from carpus.errors import DataError
+from carpus.formats import images
+from carpus.labels import BONES, LabelMap
+from carpus.progress import bar, training_bar
+
+PATIENTS, TEST_PATIENTS, SIZE = 80, 20, 512
+RECIPE = "demo"
+
+
+def demo(out: Path, *, seed: int = 0, overwrite: bool = False, console: Console) -> None:
+    """Run the demo into `out` and print what was made, the score and what to try next.
+
+    Args:
+        out: the folder to make.
+        seed: decides the data and the training.
+        overwrite: replace what an earlier demo left.
+        console: where to print.
+
+    Raises:
+        DataError: `out` holds something and `overwrite` is off.
+    """
+    made = {name: out / name for name in ("data", "run", "submission.csv", "report.html")}
+    present = [path for path in made.values() if path.exists()]
+    if present and not overwrite:
+        raise DataError(f"{out}: already holds {present[0].name}; name another folder with --out, or pass --overwrite")
+    for path in present:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    root, run_path, submission, page = made.values()
+    started = time.perf_counter()
+
+    def told(step: str) -> None:
+        console.print(f"[bold]{step}[/]  [dim]{time.perf_counter() - started:.0f} s[/]", highlight=False)
+
+    told(f"1/5 making radiographs of {PATIENTS + TEST_PATIENTS} patients")
+    with bar("phantom") as progress:
+        phantom.write(root, patients=PATIENTS, test_patients=TEST_PATIENTS, size=SIZE, seed=seed, progress=progress)
+    settings = config.load([RECIPE], [f"train.seed={seed}"])
+    told(f"2/5 training a network for {settings.train.steps} steps")
+    with training_bar(settings.train.steps) as watch:
+        train.train(settings, root, run_path, watch=watch)
+    told("3/5 scoring validation and test patients")
+    trained, dataset = run.read(run_path), data.read(root)
+    maps: dict[tuple[str, str], tuple[Case, LabelMap, LabelMap]] = {}
+    for split in ("val", "test"):
+        with bar(split) as progress:
+            evaluate.evaluate(
+                run_path,
+                root,
+                split,
+                progress=progress,
+                keep=lambda case, truth, found, split=split: maps.update({(split, case.name): (case, truth, found)}),
+            )
+    told("4/5 writing the submission")
+    with bar("predict") as progress:
+        predict.predict(trained, root / "test" / "DCM", submission, progress=progress)
+    result = score.score(submission, root)
+    told("5/5 writing the report")
+    scores = pandas.read_csv(run_path / run.SCORES)
+    shown = [
+        report.Pictured(name, split, images.read(maps[split, name][0].image), *maps[split, name][1:])
+        for split, ranks in report.choose(scores).items()
+        for name in ranks.values()
+    ]
+    report.write(
+        page,
+        title="Carpus demo",
+        lead=f"A U-Net on {settings.data.image_size} x {settings.data.image_size} synthetic radiographs of "
+        f"{len(trained.manifest['train_patients'])} patients, {trained.manifest['seconds']:.0f} s of training.",
+        scores=scores,
+        summary={part.capitalize(): mean for part in ("public", "private") if (mean := result.mean(part)) is not None},
+        metrics=pandas.read_csv(run_path / run.METRICS),
+        axes=_axes(dataset, trained),
+        pictures=shown,
+        facts={"Command": f"carpus demo --seed {seed}", "Seed": seed, **run.versions()},
+        commands=_next(out),
+    )
+    told("done")
+    console.print(result)
+    console.print(f"report  [bold]{page}[/]\nrun     {run_path}\nsubmission  {submission}\n\nnext:", highlight=False)
+    for command in _next(out):
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _axes(dataset: data.Dataset, trained: run.Run) -> pandas.DataFrame:
+    held_out = set(trained.manifest["val_patients"])
+    rows = [
+        (case.name, split, phantom.anatomy.hand_axis_deg(data.read_labels(case), BONES))
+        for cases, name in ((dataset.train, "train"), (dataset.test, "test"))
+        for case in cases
+        if case.annotation
+        for split in (["val"] if case.patient in held_out else [name])
+    ]
+    return pandas.DataFrame(rows, columns=["case", "split", "axis_deg"])
+
+
+def _next(out: Path) -> list[str]:
+    return [
+        f"carpus check {out}/data  # what is wrong with a data set",
+        f"carpus evaluate {out}/run --data {out}/data --split test  # Dice by class",
+        f"carpus predict {out}/run --images {out}/data/test/DCM --out {out}/labels  # annotations instead of a CSV",
+        f"carpus train demo --data {out}/data --out {out}/run2 --set train.loss='{{dice: 1}}'  # another loss",
+    ]
