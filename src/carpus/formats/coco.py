@@ -66,7 +66,7 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
 
     def items() -> Iterator[Labelled]:
         for image, where in rows:
-            name = safe_name(image.get("file_name"), f"{where}.file_name").replace("\\", "/")
+            name = safe_name(image.get("file_name"), f"{where}.file_name")
             own = check_size((_whole(image, "height", where), _whole(image, "width", where)), where)
             name, size = sizes.find(name, f"{where}.file_name", own)
             if size != own:

@@ -56,8 +56,7 @@ def from_content(
     content: Any, source: str, classes: Classes, size: tuple[int, int] | None = None, skip: Sequence[str] = ()
 ) -> LabelMap:
     """`read`, of a file that is parsed already; `source` names it in errors."""
-    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise DataError(f"{source}: shapes: expected a list, as in Labelme's files")
+    content = _checked(content, source)
     own = _size_of(content, source)
     if size is None and own is None:
         raise DataError(f"{source}: imageHeight, imageWidth: missing, and nothing else tells the size of the image")
@@ -138,12 +137,12 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
     An image's size is that of the image in the folder of `sizes`, or beside the file, or else what the file says.
     """
     for path, stem in trees.json_files(source):
-        content = files.read_json(path)
-        image = content.get("imagePath") if isinstance(content, dict) else None
+        content = _checked(files.read_json(path), str(path))
+        image = content.get("imagePath")
         # Either kind of path, from whatever machine; only its last part is used, so that it cannot lead anywhere.
         base = PureWindowsPath(image).name if isinstance(image, str) else ""
         suffix = PurePosixPath(base).suffix or ".png"
-        own = _size_of(content, str(path)) if isinstance(content, dict) else None
+        own = _size_of(content, str(path))
         if sizes.folder is None and base:
             beside = files.inside(path.parent, safe_name(base, f"{path}: imagePath"), f"{path}: imagePath")
             own = images.size(beside) if beside.is_file() else own
@@ -159,6 +158,12 @@ def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None
 
 
 _Drawn = tuple[NDArray[np.bool_], int, int]
+
+
+def _checked(content: Any, source: str) -> dict:
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise DataError(f"{source}: shapes: expected a list, as in Labelme's files")
+    return content
 
 
 def _size_of(content: dict, source: str) -> tuple[int, int] | None:

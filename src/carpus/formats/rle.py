@@ -9,6 +9,7 @@ Both come in and go out as `Runs`: (R, 2) rows of (start, length), starts from 0
     0 0 1
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,8 +46,8 @@ def parse(text: object, size: tuple[int, int], source: str) -> Runs:
         raise DataError(f"{source}: expected text of run lengths, has {type(text).__name__} {text!r:.40}")
     data = text.encode("utf-8", "replace")
     if data.translate(None, _DIGITS):
-        bad = next(token for token in text.split() if token.encode("utf-8", "replace").translate(None, _DIGITS))
-        raise DataError(f"{source}: run lengths are whole numbers, has {bad!r:.40}")
+        bad = re.search(r"[^ \t\r\n]*[^0-9 \t\r\n][^ \t\r\n]*", text)
+        raise DataError(f"{source}: run lengths are whole numbers, has {bad and bad.group()!r:.40}")
     if not data.strip():
         return no_runs()
     # Only digits and blanks are left, which leaves fromstring nothing to misread; past 2**63 - 1 it saturates.

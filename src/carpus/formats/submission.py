@@ -45,7 +45,9 @@ def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str]
     path = Path(path)
     rows: dict[str, list[Runs | None]] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    for line, (name, label, text) in _rows(path):
+    with _long_cells():
+        table = list(_rows(path))
+    for line, (name, label, text) in table:
         source = f"{path}: line {line}"
         if name not in rows:
             base_name(name, f"{source}: image_name")
@@ -146,7 +148,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every row that is not blank, whatever the separator, line ends and byte order mark."""
     try:
-        with _long_cells(), path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline(1000)
             separator = ";" if first.count(";") > first.count(",") else ","
             stream.seek(0)
