@@ -26,7 +26,7 @@ from carpus.kernels import Runs, encode
 from carpus.labels import BONES, LabelMap
 from carpus.phantom import table
 from carpus.phantom.anatomy import Points, Side, Wrist
-from carpus.phantom.hands import Hand, filled, hand, within
+from carpus.phantom.hands import Hand, filled, hand, outward_normals, within
 from carpus.phantom.skeleton import Patient, patient
 
 BENT_SHARE = {"train": 0.115, "test": 0.576}
@@ -204,6 +204,4 @@ def _moved(outline: Points, sigma_px: float, rng: np.random.Generator) -> Points
     # A cosine and a sine of equal normal weight: at every point of the outline the displacement has the same sd.
     cosine, sine = rng.standard_normal((2, len(waves)))
     shift = np.cos(turn) @ (weight * cosine) + np.sin(turn) @ (weight * sine)
-    along = np.roll(outline, -1, axis=0) - np.roll(outline, 1, axis=0)
-    normal = np.stack([along[:, 1], -along[:, 0]], axis=1) / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
-    return outline + shift[:, None] * normal
+    return outline + shift[:, None] * outward_normals(outline)

@@ -41,7 +41,7 @@ def image(
     thickness += soft
     metal.add(thickness, skeleton, who, things, side=side, empty=empty)
 
-    exposure = np.exp(0.08 * np.clip(scene.standard_normal(), -2, 2) - 0.04 - 0.25 * domain_shift)
+    exposure = np.exp(0.08 * np.clip(scene.standard_normal(), -2, 2) - 0.07 - 0.25 * domain_shift)
     direct = _background(scene, size)
     np.exp(thickness * np.float32(-exposure), out=thickness)
     through = thickness

@@ -97,7 +97,11 @@ def filled(polygons: tuple[NDArray[np.int32], ...], size: int) -> LabelMap:
 
 
 def within(outline: Points, size: int) -> NDArray[np.int32]:
-    """The part of an outline inside the image, in whole pixels, no point twice in a row."""
+    """The part of an outline (N, 2) inside the image, in whole pixels, no point twice in a row.
+
+    Half a pixel smaller all around: a filled polygon includes its outline's pixels, and would be as much too large.
+    """
+    outline = outline - 0.5 * outward_normals(outline)
     for axis in (0, 1):
         for edge, sign in ((0.0, 1.0), (size - 1.0, -1.0)):
             inside = sign * (outline[:, axis] - edge) >= 0
@@ -110,3 +114,12 @@ def within(outline: Points, size: int) -> NDArray[np.int32]:
             outline = pairs[np.stack([inside, crosses], axis=1).reshape(-1)]
     points = np.round(outline).astype(np.int32)
     return points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+
+
+def outward_normals(outline: Points) -> Points:
+    """The unit normal at every point of a closed outline (N, 2), outward whichever way it runs."""
+    along = np.roll(outline, -1, axis=0) - np.roll(outline, 1, axis=0)
+    x, y = outline.T
+    way = np.sign(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    normal = np.stack([along[:, 1], -along[:, 0]], axis=1) * way
+    return normal / np.maximum(np.linalg.norm(normal, axis=1), 1e-9)[:, None]

@@ -36,7 +36,7 @@ Places = dict[str, tuple[Points, float]]
 _UPSAMPLED = 240
 _SHAFT_REACH = 6.0
 _WIDTH, _ABOVE_TIPS, _LOWEST_CARPAL = 1928.0, 70.0, 1720.0
-_LUNATE_ON_RADIUS = 1680 / anatomy.SCALE_PX**2
+_LUNATE_ON_RADIUS = 1770 / anatomy.SCALE_PX**2
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def patient(rng: np.random.Generator, *, height_cm: float | None = None, sex: Se
     height_cm = drawn_height if height_cm is None else float(height_cm)
     mass_index = float(np.clip(rng.normal(22.5 if sex == "female" else 24.0, 2.8), 17.5, 33.0))
     # The part of the measured spread that body height does not explain.
-    scale = 292.5 + 1.55 * (height_cm - 167.0) + (3.0 if sex == "male" else -3.0) + rng.normal(0, 7.0)
+    scale = 298.0 + 1.55 * (height_cm - 167.0) + (3.0 if sex == "male" else -3.0) + rng.normal(0, 7.0)
     ring = int(rng.choice([1, 2, 3, 4, 5], p=[0.02, 0.08, 0.2, 0.6, 0.1])) if rng.random() < 0.04 else 0
     return Patient(
         sex,
@@ -306,7 +306,7 @@ def _in_image(
     (left, bottom), (right, top) = hand.min(axis=0), hand.max(axis=0)
     room = _WIDTH / 2 - (right - left) / 2
     x = float(np.clip(rng.normal(0.0, 22.0), -room, room)) - (left + right) / 2
-    y = float(rng.normal(1415.0 if wrist == "straight" else 1395.0, 38.0))
+    y = float(rng.normal(1428.0 if wrist == "straight" else 1415.0, 38.0))
     # The finger tips stay in the image, and where they can so does a piece of the forearm.
     y = max(min(y, _LOWEST_CARPAL + bottom), top + _ABOVE_TIPS)
     factor = size / anatomy.FULL_SIZE

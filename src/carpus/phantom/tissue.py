@@ -75,7 +75,7 @@ def _rods(skeleton: Skeleton, who: Patient) -> list[tuple[Points, Points, float,
         base, head = span[first]
         thick = 1.12 if finger == 0 else (1.0, 1.03, 0.97, 0.86)[finger - 1]
         rod(at(first, base + 0.1), at(first, head - 0.1), 0.25, 0.24 * thick, 0.27, 0.24)
-        radius, half = 0.215 * thick, 0.245 * thick
+        radius, half = 0.215 * thick, 0.275 * thick
         before = at(first, head - 0.1)
         for number, name in enumerate(rest):
             last = number == len(rest) - 1
