@@ -1,41 +1,33 @@
 """The verbs that touch every pixel: loss, prediction, score and the geometry of label files.
 
-Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums.
+Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums, R runs, N points.
 
 One signature a verb, whatever computes it: `reference` is the meaning, in plain torch, NumPy and OpenCV; `cpu` is
-numba. Importing this package imports neither: a compiler is loaded by the first verb that needs it.
+numba. Importing this package loads none of them: a verb does when it is first called. `docs/kernels.md` has the maths.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from carpus.errors import DataError
-from carpus.kernels import reference
-from carpus.kernels.reference import (
-    SUMS,
-    Polygon,
-    Runs,
-    decode,
-    encode,
-    overlap,
-    overlap_runs,
-    polygons,
-    rasterise,
-    threshold,
-)
+from carpus.labels import MAX_CLASSES, LabelMap
 
-__all__ = [
-    "SUMS",
-    "Polygon",
-    "Runs",
-    "decode",
-    "encode",
-    "overlap",
-    "overlap_runs",
-    "polygons",
-    "rasterise",
-    "sums",
-    "threshold",
-]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Polygon = NDArray[np.int32]
+"""(N, 2) points as (x, y) pixel centres, N >= 1; the outline belongs to the shape, as in cv2.fillPoly."""
+
+Runs = NDArray[np.int64]
+"""(R, 2) runs of one mask as (start, length), starts counted from 0 row by row, sorted and apart."""
+
+SUMS = ("pt", "p", "t", "bce")
+"""Columns of `sums`: sum p t, sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit)."""
 
 
 def sums(
@@ -57,7 +49,7 @@ def sums(
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
-        zeros for sum p t and sum t, and all its false positives in the others.
+        zeros for sum p t and sum t, and all its false positives in the others. A NaN logit makes sums NaN.
 
     Raises:
         DataError: the shapes or types do not fit together.
@@ -67,20 +59,7 @@ def sums(
         >>> sums(logits, labels).shape
         torch.Size([2, 29, 4])
     """
-    _check(logits, labels, weight)
-    if ignore is not None:
-        seen = ((labels >> ignore) & 1 == 0).to(logits.dtype)
-        weight = seen if weight is None else seen * weight
-    if logits.device.type == "cpu":
-        from carpus.kernels import cpu
-
-        return cpu.sums(logits, labels, gamma, weight)
-    return reference.sums(logits, labels, gamma, weight)
-
-
-def _check(logits: Tensor, labels: Tensor, weight: Tensor | None) -> None:
-    if logits.ndim != 4 or not logits.is_floating_point():
-        raise DataError(f"logits: expected (B, K, h, w) floating point, has {tuple(logits.shape)} {logits.dtype}")
+    _check_logits(logits)
     if labels.ndim != 3 or str(labels.dtype) != "torch.int32" or len(labels) != len(logits):
         expected = f"({len(logits)}, H, W) torch.int32"
         raise DataError(f"labels: expected {expected}, has {tuple(labels.shape)} {labels.dtype}")
@@ -88,3 +67,161 @@ def _check(logits: Tensor, labels: Tensor, weight: Tensor | None) -> None:
         raise DataError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: no pixel to sum over")
     if weight is not None and weight.shape != labels.shape:
         raise DataError(f"weight: expected the shape of labels {tuple(labels.shape)}, has {tuple(weight.shape)}")
+    if ignore is not None:
+        seen = ((labels >> ignore) & 1 == 0).float()
+        weight = seen if weight is None else seen * weight
+    if logits.device.type == "cpu":
+        from carpus.kernels import cpu
+
+        return cpu.sums(logits, labels, gamma, weight)
+    from carpus.kernels import reference
+
+    return reference.sums(logits, labels, gamma, weight)
+
+
+def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits to label maps: bit k is set where sigmoid(upsampled logit of class k) > thresholds[k].
+
+    Args:
+        logits: (B, K, h, w) floating point; computed in float32.
+        thresholds: (K,) probabilities in (0, 1); compared as logits.
+        size: (H, W) of the label maps.
+
+    Returns:
+        (B, H, W) int32 on the logits' device. A pixel whose logit is NaN sets no bit.
+
+    Raises:
+        DataError: the shapes do not fit together.
+    """
+    _check_thresholds(logits, thresholds, size)
+    if logits.device.type == "cpu":
+        from carpus.kernels import cpu
+
+        return cpu.threshold(logits, thresholds, size)
+    from carpus.kernels import reference
+
+    return reference.threshold(logits, thresholds, size)
+
+
+def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> list[list[Runs]]:
+    """The runs of every image and class, as `encode` of `threshold` gives them, without the label map between.
+
+    Args and raises as `threshold`.
+
+    Returns:
+        B lists of K runs; an absent class has (0, 2).
+    """
+    _check_thresholds(logits, thresholds, size)
+    if logits.device.type == "cpu":
+        from carpus.kernels import cpu
+
+        return cpu.run_lengths(logits, thresholds, size)
+    return [encode(labels, logits.shape[1]) for labels in threshold(logits, thresholds, size).cpu().numpy()]
+
+
+def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+    """Pixels of every class in both maps, in `a` and in `b`: (K, 3) int64; zeros for an absent class.
+
+    Args:
+        a: (H, W) int32.
+        b: (H, W) int32, of the same size.
+        classes: K.
+    """
+    _check_maps(a, b)
+    from carpus.kernels import cpu
+
+    return cpu.overlap(a, b, classes)
+
+
+def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
+    """`overlap` of two masks given as runs: pixels in both, in `a`, in `b`, without decoding either."""
+    from carpus.kernels import cpu
+
+    return cpu.overlap_runs(a, b)
+
+
+def encode(labels: LabelMap, classes: int) -> list[Runs]:
+    """The runs of every class of a label map (H, W) int32, row by row from 0; an absent class has (0, 2) runs."""
+    from carpus.kernels import cpu
+
+    return cpu.encode(labels, classes)
+
+
+def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
+    """A label map of `size` (H, W) from the runs of class 0, 1, ...; the inverse of `encode`.
+
+    Raises:
+        DataError: more classes than a label map holds, or a run that is not within the map.
+    """
+    if len(runs) > MAX_CLASSES:
+        raise DataError(f"runs: at most {MAX_CLASSES} classes fit a label map, got {len(runs)}")
+    pixels = size[0] * size[1]
+    for k, of_class in enumerate(runs):
+        if len(of_class) and (of_class.min() < 0 or of_class.sum(axis=1).max() > pixels):
+            raise DataError(f"runs of class {k}: a run is not within the map of {size[0]} x {size[1]} pixels")
+    from carpus.kernels import cpu
+
+    return cpu.decode(runs, size)
+
+
+def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
+    """A label map of `size` (H, W) from the polygons of class 0, 1, ...
+
+    Each polygon is filled even-odd, its outline included, exactly as ``cv2.fillPoly`` does; the polygons of a
+    class are united. Points outside the image are allowed: what is outside is cut off. A class without polygons
+    is nowhere.
+    """
+    from carpus.kernels import cpu
+
+    return cpu.rasterise(shapes, size)
+
+
+def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
+    """The polygons of every class: `rasterise` gives the label map back, pixel for pixel.
+
+    One polygon for each 8-connected component, its holes bridged into the outline; an absent class has none.
+    """
+    from carpus.kernels import cpu
+
+    return cpu.polygons(labels, classes)
+
+
+def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Exact distances between the borders of every class in two label maps, for NSD and HD95.
+
+    The border of a mask are its pixels with one of the four neighbours outside the mask or the image.
+
+    Args:
+        a: (H, W) int32.
+        b: (H, W) int32, of the same size.
+        classes: K.
+
+    Returns:
+        For every class the distances in pixels of each border pixel of `a` to the nearest of `b`, and of each of
+        `b` to the nearest of `a`, float64, row by row. A class absent in one map gives infinite distances for the
+        border of the other; absent in both, two empty arrays.
+    """
+    _check_maps(a, b)
+    from carpus.kernels import cpu
+
+    return cpu.surface_distances(a, b, classes)
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.ndim != 4 or not logits.is_floating_point():
+        raise DataError(f"logits: expected (B, K, h, w) floating point, has {tuple(logits.shape)} {logits.dtype}")
+    if logits.shape[1] > MAX_CLASSES:
+        raise DataError(f"logits: at most {MAX_CLASSES} classes fit a label map, has {logits.shape[1]}")
+
+
+def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> None:
+    _check_logits(logits)
+    if thresholds.shape != logits.shape[1:2]:
+        raise DataError(f"thresholds: expected ({logits.shape[1]},), one a class, has {tuple(thresholds.shape)}")
+    if not logits.numel() or min(size) < 1:
+        raise DataError(f"logits {tuple(logits.shape)}, size {tuple(size)}: no pixel to predict")
+
+
+def _check_maps(a: LabelMap, b: LabelMap) -> None:
+    if a.shape != b.shape or a.ndim != 2:
+        raise DataError(f"label maps: expected two of one size, got {a.shape} and {b.shape}")

@@ -1,4 +1,4 @@
-"""The meaning of every verb, in plain torch, NumPy and OpenCV: short before fast.
+"""The meaning of every verb, in plain torch, NumPy and OpenCV: short before fast. Documented in `kernels`.
 
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums, R runs, N points.
 """
@@ -13,16 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from carpus import labels as label_map
+from carpus.kernels import Polygon, Runs
 from carpus.labels import LabelMap
-
-Polygon = NDArray[np.int32]
-"""(N, 2) points as (x, y) pixel centres, N >= 1; the outline belongs to the shape, as in cv2.fillPoly."""
-
-Runs = NDArray[np.int64]
-"""(R, 2) runs of one mask as (start, length), starts counted from 0 row by row, sorted and apart."""
-
-SUMS = ("pt", "p", "t", "bce")
-"""Columns of `sums`: sum p t, sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit)."""
 
 
 def sums(logits: Tensor, labels: Tensor, gamma: float | None = None, weight: Tensor | None = None) -> Tensor:
@@ -44,17 +36,8 @@ def sums(logits: Tensor, labels: Tensor, gamma: float | None = None, weight: Ten
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits to label maps: bit k is set where sigmoid(upsampled logit of class k) > thresholds[k].
-
-    Args:
-        logits: (B, K, h, w) floating point.
-        thresholds: (K,) probabilities in (0, 1).
-        size: (H, W) of the label maps.
-
-    Returns:
-        (B, H, W) int32. A NaN logit sets no bit.
-    """
-    cut = torch.logit(thresholds.double()).to(logits)
+    """`kernels.threshold`, one plane at a time."""
+    cut = torch.logit(thresholds.double()).to(logits.device, torch.float32)
     result = torch.zeros(len(logits), *size, dtype=torch.int32, device=logits.device)
     for k in range(logits.shape[1]):
         z = functional.interpolate(logits[:, k : k + 1].float(), size=size, mode="bilinear", align_corners=False)
@@ -62,13 +45,19 @@ def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tens
     return result
 
 
+def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> list[list[Runs]]:
+    """`kernels.run_lengths`, through the label map."""
+    maps = threshold(logits, thresholds, size).cpu().numpy()
+    return [encode(labels, logits.shape[1]) for labels in maps]
+
+
 def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
-    """Pixels of every class in both maps, in `a` and in `b`: (K, 3) int64. The maps have one size."""
+    """`kernels.overlap`."""
     return np.stack([label_map.area(a & b, classes), label_map.area(a, classes), label_map.area(b, classes)], axis=1)
 
 
 def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
-    """`overlap` of two masks given as runs: pixels in both, in `a`, in `b`, without decoding either."""
+    """`kernels.overlap_runs`."""
     both = 0
     if len(a) and len(b):
         # Runs within a mask are sorted and apart, so every run of `a` meets a contiguous range of runs of `b`:
@@ -85,7 +74,7 @@ def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
 
 
 def encode(labels: LabelMap, classes: int) -> list[Runs]:
-    """The runs of every class of a label map, row by row from 0; an absent class has (0, 2) runs."""
+    """`kernels.encode`."""
     width = labels.shape[1]
     result: list[Runs] = []
     for k, box in enumerate(label_map.boxes(labels, classes)):
@@ -106,7 +95,7 @@ def encode(labels: LabelMap, classes: int) -> list[Runs]:
 
 
 def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
-    """A label map of `size` (H, W) from the runs of class 0, 1, ...; the inverse of `encode`."""
+    """`kernels.decode`, slice by slice."""
     labels = label_map.empty(size)
     flat = labels.reshape(-1)
     for k, of_class in enumerate(runs):
@@ -117,11 +106,7 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
 
 
 def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
-    """A label map of `size` (H, W) from the polygons of class 0, 1, ...
-
-    Each polygon is filled even-odd, its outline included, exactly as ``cv2.fillPoly`` does; the polygons of a
-    class are united. Points outside the image are allowed: what is outside is cut off.
-    """
+    """`kernels.rasterise`, through cv2.fillPoly."""
     labels = label_map.empty(size)
     for k, of_class in enumerate(shapes):
         for polygon in of_class:
@@ -137,18 +122,17 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
 
 
 def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
-    """The polygons of every class: `rasterise` gives the label map back, pixel for pixel.
-
-    One polygon for each 8-connected component, its holes bridged into the outline; an absent class has none.
-    """
+    """`kernels.polygons`."""
     result: list[list[Polygon]] = []
     for k, box in enumerate(label_map.boxes(labels, classes)):
-        result.append([] if box is None else _polygons_of(label_map.has(labels[box], k), box[1].start, box[0].start))
+        mask = None if box is None else label_map.has(labels[box], k).astype(np.uint8)
+        result.append([] if mask is None or box is None else polygons_of(mask, box[1].start, box[0].start))
     return result
 
 
-def _polygons_of(mask: NDArray[np.bool_], left: int, top: int) -> list[Polygon]:
-    contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+def polygons_of(mask: NDArray[np.uint8], left: int, top: int) -> list[Polygon]:
+    """The polygons of one mask (h, w) of 0 and 1 that lies at (`left`, `top`)."""
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     found: list[Polygon] = []
     for outer, (_, _, child, parent) in enumerate(hierarchy[0].tolist() if len(contours) else []):
         if parent >= 0:
@@ -162,7 +146,7 @@ def _polygons_of(mask: NDArray[np.bool_], left: int, top: int) -> list[Polygon]:
     return found
 
 
-def _bridge(mask: NDArray[np.bool_], outline: Polygon, holes: list[Polygon]) -> Polygon:
+def _bridge(mask: NDArray[np.uint8], outline: Polygon, holes: list[Polygon]) -> Polygon:
     """One outline that walks into every hole and back.
 
     From a leftmost point of a hole the bridge goes left, inside the mask, to the first border it meets: the
@@ -173,7 +157,7 @@ def _bridge(mask: NDArray[np.bool_], outline: Polygon, holes: list[Polygon]) -> 
         first = int(hole[:, 0].argmin())
         x, y = hole[first].tolist()
         row = mask[y, : x + 1]
-        gaps = np.flatnonzero(~row)
+        gaps = np.flatnonzero(row == 0)
         end = int(gaps[-1]) + 1 if len(gaps) else 0
         loop = np.concatenate([hole[first:], hole[: first + 1]])
         outline = _insert(outline, np.array([end, y], np.int32), loop)
@@ -188,3 +172,19 @@ def _insert(outline: Polygon, point: NDArray[np.int32], loop: Polygon) -> Polygo
     within = ((np.minimum(outline, following) <= point) & (point <= np.maximum(outline, following))).all(axis=1)
     after = int(np.flatnonzero(on_line & within)[0]) + 1
     return np.concatenate([outline[:after], [point], loop, [point], outline[after:]])
+
+
+def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """`kernels.surface_distances`, every border pixel against every other: for small maps."""
+    result = []
+    for k in range(classes):
+        first, second = _border(label_map.has(a, k)), _border(label_map.has(b, k))
+        squared = ((first[:, None] - second[None]) ** 2).sum(axis=2).astype(np.float64)
+        result.append((np.sqrt(squared.min(axis=1, initial=np.inf)), np.sqrt(squared.min(axis=0, initial=np.inf))))
+    return result
+
+
+def _border(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.argwhere(mask & ~inner)

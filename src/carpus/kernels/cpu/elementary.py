@@ -27,14 +27,31 @@ B4, B5, B6 = np.float32(0.1967593878507614), np.float32(-0.15305592119693756), n
 B7, B8, B9 = np.float32(-0.05695951730012894), np.float32(0.019851453602313995), np.float32(-0.0032440233044326305)
 
 
-@intrinsic
 def _integer_of_bits(_: Any, value: Any) -> Any:
     return types.int32(types.float32), lambda _, builder, __, values: builder.bitcast(values[0], ir.IntType(32))
 
 
-@intrinsic
 def _float_of_bits(_: Any, value: Any) -> Any:
     return types.float32(types.int32), lambda _, builder, __, values: builder.bitcast(values[0], ir.FloatType())
+
+
+def _fused(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """A * b + c of float32, rounded once, as the compiler's own contraction cannot be told where to do it."""
+    signature = types.float32(types.float32, types.float32, types.float32)
+    return signature, lambda _, builder, __, values: builder.fma(*values)
+
+
+def _lowest_bit(_: Any, word: Any) -> Any:
+    """The index of the lowest set bit of an integer that is not 0."""
+    undefined_at_zero = ir.Constant(ir.IntType(1), 1)
+    return word(word), lambda _, builder, __, values: builder.cttz(values[0], undefined_at_zero)
+
+
+# Any, because a type checker cannot know that the first parameter is numba's.
+integer_of_bits: Any = intrinsic(_integer_of_bits)
+float_of_bits: Any = intrinsic(_float_of_bits)
+fused: Any = intrinsic(_fused)
+lowest_bit: Any = intrinsic(_lowest_bit)
 
 
 def decay(x: float) -> float:
@@ -58,7 +75,7 @@ def _decay(x):
         whole = rounded - ROUND
         rest = (x - whole * LOG_2) - whole * LOG_2_REST
         value = ONE + rest * (A1 + rest * (A2 + rest * (A3 + rest * (A4 + rest * (A5 + rest * A6)))))
-        return value * _float_of_bits(np.int32((_integer_of_bits(rounded) << SHIFT) + ONE_BITS))  # pyright: ignore[reportCallIssue]
+        return value * float_of_bits(np.int32((integer_of_bits(rounded) << SHIFT) + ONE_BITS))
 
     return single
 

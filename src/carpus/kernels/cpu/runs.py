@@ -1,0 +1,155 @@
+"""Run lengths and overlaps: one pass over the words of a label map, with work only where a word differs from the last.
+
+A radiograph's label map has some 60,000 such changes in 4 million words. Sixteen words are compared at once, and
+at a change only the bits that changed are looked at. Bytes read: 4 a pixel and map.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from carpus.kernels import Runs
+from carpus.kernels.cpu.elementary import lowest_bit
+from carpus.labels import LabelMap
+
+BLOCK = 16
+
+
+def encode(labels: LabelMap, classes: int) -> list[Runs]:
+    """`kernels.encode`."""
+    runs, ends = _encode(np.ascontiguousarray(labels).reshape(-1), classes)
+    return [runs[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
+    """`kernels.decode`; the runs are within the map."""
+    labels = np.zeros(size, np.int32)
+    if runs:
+        together = np.concatenate(runs).astype(np.int64, copy=False)
+        _decode(together, np.cumsum([len(of_class) for of_class in runs]), labels.reshape(-1))
+    return labels
+
+
+def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+    """`kernels.overlap`."""
+    return _overlap(np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), classes)
+
+
+def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
+    """`kernels.overlap_runs`."""
+    return _overlap_runs(np.ascontiguousarray(a, np.int64), np.ascontiguousarray(b, np.int64))
+
+
+@njit(nogil=True)
+def _enlarged(array):
+    larger = np.empty((2 * len(array), array.shape[1]), array.dtype)
+    larger[: len(array)] = array
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _encode(words, classes):
+    """Runs of all classes, class after class, and where each class ends."""
+    found = np.empty((4096, 3), np.int64)
+    count, before = 0, np.int32(0)
+    starts, ends = np.zeros(32, np.int64), np.zeros(classes, np.int64)
+    blocks = len(words) // BLOCK
+    for block in range(blocks + 1):
+        part = words[block * BLOCK : (block + 1) * BLOCK]
+        if block < blocks:
+            different = np.int32(0)
+            for j in range(BLOCK):
+                different |= part[j] ^ before
+            if different == 0:
+                continue
+        # The end of the map closes every run.
+        for j in range(len(part) + (block == blocks)):
+            word = part[j] if j < len(part) else np.int32(0)
+            changed, before = word ^ before, word
+            while changed:
+                k = lowest_bit(changed)
+                changed &= changed - np.int32(1)
+                if (word >> k) & 1:
+                    starts[k] = block * BLOCK + j
+                elif k < classes:
+                    if count == len(found):
+                        found = _enlarged(found)
+                    found[count, 0], found[count, 1], found[count, 2] = k, starts[k], block * BLOCK + j - starts[k]
+                    ends[k] += 1
+                    count += 1
+    ends[:] = np.cumsum(ends)
+    place = np.zeros(classes, np.int64)
+    place[1:] = ends[:-1]
+    runs = np.empty((count, 2), np.int64)
+    for r in range(count):
+        k = found[r, 0]
+        runs[place[k]] = found[r, 1:]
+        place[k] += 1
+    return runs, ends
+
+
+@njit(cache=True, nogil=True)
+def _decode(runs, ends, words):
+    r = 0
+    for k in range(len(ends)):
+        bit = np.int32(1 << k)
+        while r < ends[k]:
+            part = words[runs[r, 0] : runs[r, 0] + runs[r, 1]]
+            for x in range(len(part)):
+                part[x] |= bit
+            r += 1
+
+
+@njit(nogil=True)
+def _tally(counts, column, before, after, position):
+    """Runs have length end - start: add the position where a bit falls, subtract it where it rises."""
+    changed = before ^ after
+    while changed:
+        k = lowest_bit(changed)
+        changed &= changed - np.int32(1)
+        counts[k, column] += -position if (after >> k) & 1 else position
+
+
+@njit(cache=True, nogil=True)
+def _overlap(a, b, classes):
+    counts = np.zeros((32, 3), np.int64)
+    last_a, last_b = np.int32(0), np.int32(0)
+    blocks = len(a) // BLOCK
+    for block in range(blocks + 1):
+        part_a, part_b = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
+        if block < blocks:
+            different = np.int32(0)
+            for j in range(BLOCK):
+                different |= (part_a[j] ^ last_a) | (part_b[j] ^ last_b)
+            if different == 0:
+                continue
+        for j in range(len(part_a) + (block == blocks)):
+            word_a = part_a[j] if j < len(part_a) else np.int32(0)
+            word_b = part_b[j] if j < len(part_b) else np.int32(0)
+            if word_a != last_a or word_b != last_b:
+                position = block * BLOCK + j
+                _tally(counts, 0, last_a & last_b, word_a & word_b, position)
+                _tally(counts, 1, last_a, word_a, position)
+                _tally(counts, 2, last_b, word_b, position)
+                last_a, last_b = word_a, word_b
+    return counts[:classes]
+
+
+@njit(cache=True, nogil=True)
+def _overlap_runs(a, b):
+    both, in_a, in_b, j = 0, 0, 0, 0
+    for j in range(len(b)):
+        in_b += b[j, 1]
+    j = 0
+    for i in range(len(a)):
+        start, stop = a[i, 0], a[i, 0] + a[i, 1]
+        in_a += a[i, 1]
+        while j < len(b) and b[j, 0] + b[j, 1] <= start:
+            j += 1
+        at = j
+        while at < len(b) and b[at, 0] < stop:
+            both += min(stop, b[at, 0] + b[at, 1]) - max(start, b[at, 0])
+            at += 1
+    return both, in_a, in_b

@@ -1,0 +1,145 @@
+"""Polygons to label maps, filled exactly as ``cv2.fillPoly`` does, and back.
+
+The fill: an edge crosses row y at x0 + (y - y0) * dx in 16.16 fixed point, with dx cut towards zero; between the
+crossings of a row, sorted and taken in pairs (even-odd), pixels from the first rounded up to the second rounded
+down are set. The outline is drawn too, edge by edge, as a Bresenham line from left to right.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+from carpus.kernels import Polygon, reference
+from carpus.labels import LabelMap
+
+SHIFT = 16
+
+
+def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
+    """`kernels.rasterise`."""
+    labels = np.zeros(size, np.int32)
+    inside, ends, bits = [], [0], []
+    for k, of_class in enumerate(shapes):
+        for polygon in of_class:
+            points = np.asarray(polygon, np.int32)
+            if points.min() >= 0 and (points.max(axis=0) < (size[1], size[0])).all():
+                inside.append(points)
+                ends.append(ends[-1] + len(points))
+                bits.append(1 << k)
+            else:
+                # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
+                labels |= reference.rasterise([[]] * k + [[points]], size)
+    if inside:
+        _rasterise(np.concatenate(inside), np.array(ends), np.array(bits, np.int32), labels)
+    return labels
+
+
+@njit(cache=True, nogil=True)
+def _rasterise(points, ends, bits, labels):
+    height = len(labels)
+    place = np.empty(height + 1, np.int64)
+    for n in range(len(bits)):
+        polygon = points[ends[n] : ends[n + 1]].astype(np.int64)
+        top, bottom = polygon[:, 1].min(), polygon[:, 1].max()
+        place[top : bottom + 2] = 0
+        for i in range(len(polygon)):
+            x0, y0, x1, y1 = polygon[i - 1, 0], polygon[i - 1, 1], polygon[i, 0], polygon[i, 1]
+            _line(labels, x0, y0, x1, y1, bits[n])
+            for y in range(min(y0, y1), max(y0, y1)):
+                place[y + 1] += 1
+        for y in range(top, bottom + 1):
+            place[y + 1] += place[y]
+        crossings = np.empty(place[bottom + 1], np.int64)
+        filled = place[top : bottom + 1].copy()
+        for i in range(len(polygon)):
+            x0, y0, x1, y1 = polygon[i - 1, 0], polygon[i - 1, 1], polygon[i, 0], polygon[i, 1]
+            if y0 > y1:
+                x0, y0, x1, y1 = x1, y1, x0, y0
+            if y0 == y1:
+                continue
+            step = (abs(x1 - x0) << SHIFT) // (y1 - y0) * (1 if x1 > x0 else -1)
+            x = x0 << SHIFT
+            for y in range(y0, y1):
+                at = filled[y - top]
+                while at > place[y] and crossings[at - 1] > x:
+                    crossings[at] = crossings[at - 1]
+                    at -= 1
+                crossings[at] = x
+                filled[y - top] += 1
+                x += step
+        for y in range(top, bottom):
+            for at in range(place[y], place[y + 1] - 1, 2):
+                first = (crossings[at] + (1 << SHIFT) - 1) >> SHIFT
+                part = labels[y, first : (crossings[at + 1] >> SHIFT) + 1]
+                for x in range(len(part)):
+                    part[x] |= bits[n]
+
+
+@njit(nogil=True)
+def _line(labels, x0, y0, x1, y1, bit):
+    if x1 < x0:
+        x0, y0, x1, y1 = x1, y1, x0, y0
+    across, down, turn = x1 - x0, abs(y1 - y0), 1 if y1 >= y0 else -1
+    steep = down > across
+    major, minor = (down, across) if steep else (across, down)
+    error = major - 2 * minor
+    for _ in range(major + 1):
+        labels[y0, x0] |= bit
+        aside = error < 0
+        if aside:
+            error += 2 * major
+        error -= 2 * minor
+        y0 += turn if steep or aside else 0
+        x0 += 1 if not steep or aside else 0
+
+
+def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
+    """`kernels.polygons`."""
+    labels = np.ascontiguousarray(labels)
+    result: list[list[Polygon]] = []
+    for k, (top, bottom, left, right) in enumerate(boxes(labels, classes).tolist()):
+        mask = _mask(labels[top:bottom, left:right], k)
+        result.append(reference.polygons_of(mask, left, top) if mask.size else [])
+    return result
+
+
+@njit(cache=True, nogil=True)
+def boxes(labels, classes):
+    """Top, bottom, left and right of every class, half open."""
+    height, width = labels.shape
+    sides = np.zeros((32, 4), np.int64)
+    by_column, seen = np.zeros(width, np.int32), np.int32(0)
+    for y in range(height):
+        row, found = labels[y], np.int32(0)
+        for x in range(width):
+            found |= row[x]
+        if found == 0:
+            continue
+        for x in range(width):
+            by_column[x] |= row[x]
+        for k in range(classes):
+            if (found >> k) & 1:
+                if not (seen >> k) & 1:
+                    sides[k, 0] = y
+                sides[k, 1] = y + 1
+        seen |= found
+    seen = np.int32(0)
+    for x in range(width):
+        for k in range(classes):
+            if (by_column[x] >> k) & 1:
+                if not (seen >> k) & 1:
+                    sides[k, 2] = x
+                sides[k, 3] = x + 1
+        seen |= by_column[x]
+    return sides[:classes]
+
+
+@njit(cache=True, nogil=True)
+def _mask(labels, k):
+    mask = np.empty(labels.shape, np.uint8)
+    for y in range(labels.shape[0]):
+        row, out = labels[y], mask[y]
+        for x in range(len(row)):
+            out[x] = np.uint8((row[x] >> k) & 1)
+    return mask

@@ -1,0 +1,229 @@
+"""Logits to label maps or to run lengths at label resolution, without a plane of probabilities.
+
+sigmoid(z) > t is z > log(t / (1 - t)). Bilinear interpolation is a convex combination: a pixel can only be set next
+to a logit above the cut. So the logits are scanned once (29 x 512 x 512 floats, 30 MB, memory bound), and only
+the columns between the first and the last candidate of two neighbouring rows are interpolated. Bones cover a
+sixth of a radiograph; where every logit is a candidate (noise) everything is interpolated.
+
+The arithmetic is that of torch on a CPU, operation by operation in float32: along the row first, each step
+fma(weight of the first, first, weight of the second * second). Results are equal bit for bit to
+``F.interpolate(...) > cut`` (for outputs of more than 128 rows and columns together; torch computes smaller ones in
+another order).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carpus.kernels.cpu.axis import THREADS
+from carpus.kernels.cpu.elementary import fused, lowest_bit
+
+BAND = 64
+"""Rows of a label map worked on together: they stay in the cache while the classes are added."""
+
+Table = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Taps:
+    """The two logits of every pixel along one axis, their weights, and the pixels that every logit reaches."""
+
+    table: Table
+    reach: tuple[NDArray[np.int32], NDArray[np.int32]]
+
+
+@lru_cache(maxsize=64)
+def taps(narrow: int, wide: int) -> Taps:
+    """`Taps` of an upsampling from `narrow` to `wide` in the float32 arithmetic of torch."""
+    one, half = np.float32(1), np.float32(0.5)
+    scale = np.float32(narrow) / np.float32(wide)
+    source = np.maximum(scale * (np.arange(wide, dtype=np.float32) + half) - half, np.float32(0))
+    first = np.minimum(source.astype(np.int32), narrow - 1)
+    second = np.minimum(first + 1, narrow - 1)
+    after = np.clip(source - first.astype(np.float32), 0, one)
+    index = np.arange(narrow)
+    begin, end = np.searchsorted(second, index), np.searchsorted(first, index, side="right")
+    return Taps((first, second, one - after, after), (begin.astype(np.int32), end.astype(np.int32)))
+
+
+def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
+    """`kernels.threshold` for CPU tensors."""
+    x, cuts = _prepare(logits, thresholds)
+    rows, columns = taps(x.shape[2], size[0]), taps(x.shape[3], size[1])
+    result = np.empty((len(x), *size), np.int32)
+    _threshold(x, cuts, rows.table, columns.table, columns.reach, result)
+    return torch.from_numpy(result)
+
+
+def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> list[list[NDArray[np.int64]]]:
+    """`kernels.run_lengths` for CPU tensors."""
+    x, cuts = _prepare(logits, thresholds)
+    rows, columns = taps(x.shape[2], size[0]), taps(x.shape[3], size[1])
+    batch, classes = x.shape[:2]
+    planes = x.reshape(batch * classes, *x.shape[2:])
+    # A mask rarely has more than a few runs a row. Unused memory is never touched and costs nothing.
+    everyone, capacity = np.arange(len(planes)), 4 * size[0]
+    runs, counts = _run_lengths(planes, everyone, cuts, rows.table, columns.table, columns.reach, capacity)
+    found = [runs[plane, : counts[plane]].copy() for plane in everyone]
+    many = np.flatnonzero(counts > capacity)
+    if len(many):
+        largest = int(counts.max())
+        runs, _ = _run_lengths(planes, many, cuts, rows.table, columns.table, columns.reach, largest)
+        for plane, of_plane in zip(many, runs, strict=True):
+            found[plane] = of_plane[: counts[plane]]
+    return [found[b * classes : (b + 1) * classes] for b in range(batch)]
+
+
+def _prepare(logits: Tensor, thresholds: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    numba.set_num_threads(min(torch.get_num_threads(), THREADS))
+    cuts = torch.logit(thresholds.detach().double()).float().contiguous()
+    return logits.detach().float().contiguous().numpy(), cuts.numpy()
+
+
+@njit(nogil=True)
+def _candidates(row, cut):
+    """First and last column of a value that could lift a pixel above `cut`; (width, -1) if there is none."""
+    # Weights add up to 1 but for rounding, which could lift a pixel above a cut that none of its logits exceeds.
+    floor = cut - np.float32(1e-6) * abs(cut)
+    above = 0
+    for j in range(len(row)):
+        above += row[j] > floor
+    first, last = len(row), -1
+    if above > 0:
+        first = 0
+        while not row[first] > floor:
+            first += 1
+        last = len(row) - 1
+        while not row[last] > floor:
+            last -= 1
+    return first, last
+
+
+# Loops run from 0 over slices: an index that could be negative, for all the compiler knows, forbids vectors.
+@njit(nogil=True)
+def _interpolate(row, table, start, stop, out):
+    first, second = table[0][start:stop], table[1][start:stop]
+    before, after, span = table[2][start:stop], table[3][start:stop], out[start:stop]
+    for x in range(len(span)):
+        span[x] = fused(before[x], row[np.uint32(first[x])], after[x] * row[np.uint32(second[x])])
+
+
+@njit(nogil=True)
+def _set_bits(upper, lower, before, after, cut, bit, row):
+    for x in range(len(row)):
+        row[x] |= bit if fused(before, upper[x], after * lower[x]) > cut else np.int32(0)
+
+
+@njit(nogil=True)
+def _set_flags(upper, lower, before, after, cut, flags):
+    for x in range(len(flags)):
+        flags[x] = np.uint8(1) if fused(before, upper[x], after * lower[x]) > cut else np.uint8(0)
+
+
+@njit(nogil=True)
+def _pixels(first, last, reach):
+    """The pixels that logits first..last of a row reach: half open, empty when there are none."""
+    if last < 0:
+        return 0, 0
+    return reach[0][first], reach[1][last]
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def _threshold(logits, cuts, down, across, reach, result):
+    batch, height, width = result.shape
+    bands = (height + BAND - 1) // BAND
+    for work in prange(batch * bands):
+        b, top = work // bands, work % bands * BAND
+        bottom = min(top + BAND, height)
+        upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
+        result[b, top:bottom] = 0
+        for k in range(logits.shape[1]):
+            bit, cut, plane = np.int32(1 << k), cuts[k], logits[b, k]
+            y = top
+            while y < bottom:
+                i0, i1 = down[0][y], down[1][y]
+                first, last = _candidates(plane[i0], cut)
+                other_first, other_last = _candidates(plane[i1], cut)
+                start, stop = _pixels(min(first, other_first), max(last, other_last), reach)
+                _interpolate(plane[i0], across, start, stop, upper)
+                _interpolate(plane[i1], across, start, stop, lower)
+                while y < bottom and down[0][y] == i0:
+                    row = result[b, y, start:stop]
+                    _set_bits(upper[start:stop], lower[start:stop], down[2][y], down[3][y], cut, bit, row)
+                    y += 1
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def _run_lengths(planes, chosen, cuts, down, across, reach, capacity):
+    """Runs of the chosen planes, (planes, capacity, 2), and how many there are, which may be more than fit."""
+    height, width = len(down[0]), len(across[0])
+    found = np.empty((len(chosen), capacity, 2), np.int64)
+    counts = np.zeros(len(chosen), np.int64)
+    for work in prange(len(chosen)):
+        plane, cut = planes[chosen[work]], cuts[chosen[work] % len(cuts)]
+        upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
+        flags = np.zeros(width // 8 * 8 + 16, np.uint8)
+        eights = flags.view(np.uint64)
+        count, end = 0, -1
+        first, last = _candidates(plane[0], cut)
+        row_of_first = 0
+        y = 0
+        while y < height:
+            i0, i1 = down[0][y], down[1][y]
+            if row_of_first != i0:
+                first, last = _candidates(plane[i0], cut)
+            other_first, other_last = _candidates(plane[i1], cut)
+            start, stop = _pixels(min(first, other_first), max(last, other_last), reach)
+            first, last, row_of_first = other_first, other_last, i1
+            _interpolate(plane[i0], across, start, stop, upper)
+            _interpolate(plane[i1], across, start, stop, lower)
+            while y < height and down[0][y] == i0:
+                if start < stop:
+                    row = flags[start:stop]
+                    _set_flags(upper[start:stop], lower[start:stop], down[2][y], down[3][y], cut, row)
+                    count, end = _collect(eights, start, stop, y * width, found[work], count, end)
+                y += 1
+            flags[start:stop] = 0
+        counts[work] = count
+    return found, counts
+
+
+@njit(nogil=True)
+def _collect(eights, start, stop, offset, runs, count, end):
+    """Append the runs of a row of flags; one that starts where the last one ends continues it.
+
+    `eights` are the flags eight to a word, 0 outside start..stop and longer than the row. A word that differs
+    from itself shifted by one flag holds a change for every byte that is then set.
+    """
+    carry, opened = np.uint64(0), np.int64(-1)
+    for eight in range(start // 8, stop // 8 + 1):
+        word = eights[eight]
+        changes = word ^ ((word << np.uint64(8)) | carry)
+        carry = word >> np.uint64(56)
+        while changes:
+            x = offset + 8 * eight + np.int64(lowest_bit(changes) >> np.uint64(3))
+            changes &= changes - np.uint64(1)
+            if opened < 0:
+                opened = x
+            else:
+                count, end = _append(runs, count, end, opened, x)
+                opened = -1
+    return count, end
+
+
+@njit(nogil=True)
+def _append(runs, count, end, start, stop):
+    if start == end:
+        if count <= len(runs):
+            runs[count - 1, 1] += stop - start
+    else:
+        if count < len(runs):
+            runs[count, 0], runs[count, 1] = start, stop - start
+        count += 1
+    return count, stop
