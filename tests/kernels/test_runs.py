@@ -1,0 +1,74 @@
+"""`encode`, `decode`, `overlap` and `overlap_runs` against the reference, and hand-computed."""
+
+import numpy as np
+import pytest
+from kernel_maps import SIZES, random_map
+
+from carpus import kernels
+from carpus.errors import DataError
+from carpus.kernels import reference
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("classes", [1, 3, 29, 31])
+def test_everything_equals_the_reference(size, classes):
+    random = np.random.default_rng(classes)
+    for _ in range(5):
+        a, b = random_map(random, size, classes), random_map(random, size, classes)
+        runs_a, runs_b = kernels.encode(a, classes), kernels.encode(b, classes)
+        expected = reference.encode(a, classes)
+        assert len(runs_a) == classes
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(runs_a, expected, strict=True))
+        assert np.array_equal(kernels.decode(runs_a, size), a)
+        counts = reference.overlap(a, b, classes)
+        assert np.array_equal(kernels.overlap(a, b, classes), counts)
+        assert [list(kernels.overlap_runs(*pair)) for pair in zip(runs_a, runs_b, strict=True)] == counts.tolist()
+
+
+def test_a_run_goes_on_in_the_next_row():
+    """. # #     starts at pixel 1 and is 3 long, because pixel 3 begins the second row.
+    # . ."""
+    labels = np.array([[0, 1, 1], [1, 0, 0]], np.int32)
+    assert kernels.encode(labels, 2)[0].tolist() == [[1, 3]]
+    assert kernels.encode(labels, 2)[1].shape == (0, 2)
+
+
+@pytest.mark.parametrize("word", [0, 2**29 - 1, 2**31 - 1])
+def test_empty_and_full(word):
+    labels = np.full((40, 33), word, np.int32)
+    runs = kernels.encode(labels, 31)
+    assert [of_class.tolist() for of_class in runs] == [[[0, 1320]] if (word >> k) & 1 else [] for k in range(31)]
+    assert np.array_equal(kernels.decode(runs, (40, 33)), labels)
+    assert kernels.overlap(labels, labels, 31).tolist() == [[1320 * ((word >> k) & 1)] * 3 for k in range(31)]
+
+
+def test_a_checkerboard_has_more_runs_than_any_guess():
+    labels = (np.indices((200, 201)).sum(axis=0) % 2).astype(np.int32) * 5
+    runs = kernels.encode(labels, 3)
+    assert [len(of_class) for of_class in runs] == [20100, 0, 20100]
+    assert np.array_equal(kernels.decode(runs, (200, 201)), labels)
+
+
+def test_bits_beyond_the_classes_do_not_count():
+    labels = np.array([[1, 7], [4, 0]], np.int32)
+    assert kernels.overlap(labels, labels, 1).tolist() == [[2, 2, 2]]
+    assert [of_class.tolist() for of_class in kernels.encode(labels, 1)] == [[[0, 2]]]
+
+
+def test_strided_maps_are_read_as_they_look():
+    labels = random_map(np.random.default_rng(0), (21, 34), 3)
+    expected = reference.encode(np.ascontiguousarray(labels.T), 3)
+    found = kernels.encode(labels.T, 3)
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert np.array_equal(kernels.overlap(labels.T, labels.T, 3), reference.overlap(labels, labels, 3))
+
+
+@pytest.mark.parametrize("run", [[-1, 2], [3, 2], [4, 1]])
+def test_a_run_outside_the_map_is_refused(run):
+    with pytest.raises(DataError, match="runs of class 1"):
+        kernels.decode([np.zeros((0, 2), np.int64), np.array([run], np.int64)], (2, 2))
+
+
+def test_maps_of_two_sizes_are_refused():
+    with pytest.raises(DataError, match="one size"):
+        kernels.overlap(np.zeros((2, 3), np.int32), np.zeros((3, 2), np.int32), 1)
