@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -459,6 +460,15 @@ def test_nothing_is_printed_about_damage(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, check=True)
     assert done.stdout + done.stderr == b""
+
+
+def test_threads_lose_neither_images_nor_warnings(put):
+    pages = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    path = put(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    with pytest.warns(DataWarning) as seen, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(images.read, [path] * 40))
+    assert len(seen) == 40
+    assert all((image == GREY).all() for image in found)
 
 
 # Finding

@@ -25,6 +25,7 @@ from carpus.formats.grey import orientation
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _MAX_EXIF = 1 << 16
+_PIECE = 1 << 13
 _MAX_RATIO = 1100  # deflate reaches 1032
 
 
@@ -85,17 +86,13 @@ def decode(content: bytes, header: Header) -> NDArray[np.uint8] | NDArray[np.uin
     filtered = bytearray(header.height * stride)
     lines = np.frombuffer(filtered, np.uint8).reshape(header.height, stride)
     one = np.empty((header.height, header.width * step), np.uint8)
-    inflater, filled, done, equal = (
-        zlib.decompressobj(),
-        0,
-        0,
-        header.channels == 1 or (header.channels, step) == (3, 1),
-    )
+    equal = header.channels == 1 or (header.channels, step) == (3, 1)
+    inflater, filled, done = zlib.decompressobj(), 0, 0
     try:
-        for kind, data in _chunks(io.BytesIO(content), {b"IDAT"}):
-            if kind != b"IDAT" or filled == len(filtered):
-                continue
-            part = inflater.decompress(data, len(filtered) - filled)
+        for piece in _pieces(content):
+            if filled == len(filtered):
+                break
+            part = inflater.decompress(piece, len(filtered) - filled)
             filtered[filled : filled + len(part)] = part
             filled += len(part)
             if equal:  # while the lines are still in the processor's cache
@@ -112,6 +109,14 @@ def decode(content: bytes, header: Header) -> NDArray[np.uint8] | NDArray[np.uin
         _unfilter(lines, 0, header.height, 1, header.channels * step, one)
     pixels = one if step == 1 else one.view(">u2").astype(np.uint16)
     return pixels if equal else pixels.reshape(header.height, header.width, header.channels)
+
+
+def _pieces(content: bytes) -> Iterator[memoryview]:
+    """The compressed pixels, in pieces so small that what they inflate to stays in the cache and on the heap."""
+    for kind, data in _chunks(io.BytesIO(content), {b"IDAT"}):
+        if kind == b"IDAT":
+            view = memoryview(data)
+            yield from (view[start : start + _PIECE] for start in range(0, len(view), _PIECE))
 
 
 def _chunks(file: BinaryIO, wanted: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
