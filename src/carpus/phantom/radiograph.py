@@ -32,6 +32,7 @@ _FOREARM = frozenset(BONES.groups["forearm"])
 _METACARPALS = frozenset(("finger-3", "finger-7", "finger-11", "finger-15", "finger-19"))
 _TIPS = frozenset(("finger-1", "finger-4", "finger-8", "finger-12", "finger-16"))
 _BINS = 1024
+_SMALL = 768
 _COARSE = 128
 _SESAMOIDS = (
     ("finger-3", 0.07, -0.13, 0.055, 0.045, 1.0),
@@ -59,6 +60,14 @@ def attenuation(skeleton: Skeleton, who: Patient, size: int, rng: np.random.Gene
 
     The draws do not depend on `size`.
     """
+    if size <= _SMALL:
+        # A cortex of a pixel or less would step along slanting edges.
+        twice = _attenuation(skeleton.doubled(), who, 2 * size, rng)
+        return np.asarray(cv2.resize(twice, (size, size), interpolation=cv2.INTER_AREA), np.float32)
+    return _attenuation(skeleton, who, size, rng)
+
+
+def _attenuation(skeleton: Skeleton, who: Patient, size: int, rng: np.random.Generator) -> Map:
     total = np.zeros((size, size), np.float32)
     for name, outline, frame in zip(BONES, skeleton.outlines, skeleton.frames, strict=True):
         offset = rng.integers(0, trabeculae.TILE, 2)
@@ -95,10 +104,8 @@ def _add_bone(
     margin = size // 12 if name in _FOREARM else 0
     mask = np.zeros((height + margin, width), np.uint8)
     cv2.fillPoly(mask, [np.round((outline - low) * 256).astype(np.int32)], 255, cv2.LINE_AA, shift=8)
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5)[:height]
     mm = np.float32(MM / unit_px)
-    # Up to a pixel the antialiased coverage knows the distance better than the transform does.
-    distance = np.maximum(distance - 1, 0) * mm + mask[:height] * np.float32(mm / 255)
+    distance = _depth(mask)[:height] * mm
 
     inverse = np.linalg.inv(frame.matrix)
     local = (outline - frame.centre) @ inverse.T
@@ -131,6 +138,16 @@ def _add_bone(
     for curve, amount in _contours(name, local, variation):
         _add_line(ray, (curve @ frame.matrix.T + frame.centre - low), float(0.45 / mm), amount, mask[:height])
     total[low[1] : high[1], low[0] : high[0]] += ray
+
+
+def _depth(coverage: NDArray[np.uint8]) -> Map:
+    """Distance in pixels to the outline whose antialiased coverage (H, W) is given; smooth along slanting edges."""
+    full = (coverage == 255).astype(np.uint8)
+    distance, nearest = cv2.distanceTransformWithLabels(full, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    # Pixels that are not full are numbered row by row; the nearest one's coverage tells where in it the edge lies.
+    partial = coverage[full == 0].astype(np.float32) / 255
+    # OpenCV's antialiased polygons reach 0.7 pixels beyond the outline (measured); half a pixel is the centre's.
+    return np.where(full, np.maximum(distance - np.float32(1.2) + partial[nearest - 1], 0), np.float32(0))
 
 
 def _profile(name: str, local: Points, who: Patient) -> _Profile:

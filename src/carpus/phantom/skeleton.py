@@ -89,6 +89,13 @@ class Skeleton:
     hand: Frame
     unit_px: float
 
+    def doubled(self) -> "Skeleton":
+        """The same hand in an image of twice the size: pixel 0 becomes pixels 0 and 1."""
+        frames = [Frame(2 * frame.centre + 0.5, 2 * frame.matrix) for frame in (*self.frames, self.hand)]
+        return Skeleton(
+            tuple(2 * outline + 0.5 for outline in self.outlines), tuple(frames[:-1]), frames[-1], 2 * self.unit_px
+        )
+
 
 def patient(rng: np.random.Generator, *, height_cm: float | None = None, sex: Sex | None = None) -> Patient:
     """Draw a patient: the size follows height and sex, the shape the measured modes.
