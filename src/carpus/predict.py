@@ -3,6 +3,7 @@
 Dimension key: K classes, H W image resolution, S side of the network's square input.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,9 @@ from carpus.formats import Labelled, convert, images
 from carpus.labels import LabelMap
 
 Key = TypeVar("Key")
+
+# Fabric announces its precision at every start; here it is a setting that the user has seen.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def fabric(device: str = "auto", precision: str = "auto") -> Fabric:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from carpus.errors import DataError
@@ -13,7 +14,7 @@ from carpus.formats import files
 def save(network: nn.Module, path: Path) -> None:
     """Write all parameters and buffers of `network` to `path`, whole or not at all."""
     with files.atomic(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+        temporary.write_bytes(to_bytes({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
 def load(network: nn.Module, path: Path) -> None:

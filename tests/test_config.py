@@ -1,0 +1,87 @@
+"""YAML layers, overrides, and what is said of a bad setting."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from carpus import config, losses
+from carpus.errors import ConfigError
+
+
+def test_later_layers_and_overrides_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {steps: 10, batch_size: 2}\nmodel: {encoder: resnet34}")
+    (tmp_path / "b.yaml").write_text("train: {steps: 20}")
+    settings = config.load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["train.batch_size=3"])
+    assert (settings.train.steps, settings.train.batch_size, settings.model.encoder) == (20, 3, "resnet34")
+
+
+def test_a_loss_replaces_that_of_an_earlier_layer() -> None:
+    assert config.load([], ["train.loss={dice: 1}"]).train.loss == {"dice": 1.0}
+
+
+def test_dump_reads_back_to_the_same(tmp_path: Path) -> None:
+    settings = config.load(["demo"], ["train.seed=7", "data.label_size=null"])
+    (tmp_path / "config.yaml").write_text(config.dump(settings))
+    assert config.load([tmp_path / "config.yaml"]) == settings
+
+
+@pytest.mark.parametrize("recipe", sorted(config.RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_loads_by_name(recipe: Path) -> None:
+    assert config.load([recipe.stem]) == config.load([recipe])
+
+
+def test_every_loss_can_be_set() -> None:
+    assert set(get_args(config.LossName)) == set(losses.FORMULAS)
+
+
+def test_a_number_with_an_exponent_is_a_number_although_yaml_says_text() -> None:
+    assert config.load([], ["train.learning_rate=1e-3"]).train.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {stepz: 3}", "train.stepz: no such setting; did you mean train.steps?"),
+        ("steps: 3", "steps: no such setting; did you mean train.steps?"),
+        ("train: {steps: many}", "train.steps: Input should be a valid integer.*'many'"),
+        ("train: {steps: 0}", "train.steps: Input should be greater than or equal to 1, got 0"),
+        ("train: {learning_rate: .nan}", "train.learning_rate: .*got nan"),
+        ("train: {loss: {}}", "train.loss: .*at least 1 item"),
+        ("train: {loss: {dise: 1}}", "train.loss.dise"),
+        ("data: {image_size: 100}", "data.image_size: Input should be a multiple of 32, got 100"),
+        ("train: !!python/object/apply:os.system [ls]", "line 1: could not determine a constructor"),
+        ("train: {steps: 1}\ntrain: {steps: 2}", "line 1: key 'train' stands twice"),
+        ("- train", "expected settings by name, got list"),
+        ("train: [", "line 1"),
+        ("a: &a [*a]", "a"),
+    ],
+)
+def test_a_bad_file_gives_one_line_with_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.load([path])
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("steps", "expected NAME=VALUE"), ("=3", "expected NAME=VALUE"), ("train.x=3", "train.x: no")],
+)
+def test_a_bad_override_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        config.load([], [override])
+    assert str(caught.value).startswith(f"--set {override}")
+
+
+def test_a_missing_recipe_lists_those_that_come_along() -> None:
+    with pytest.raises(ConfigError, match=r"nothere: no such file.*demo"):
+        config.load(["nothere"])
+
+
+def test_every_field_has_a_meaning() -> None:
+    rows = list(config.fields())
+    assert next(row for row in rows if row[0] == "train.steps")[:3] == ("train.steps", "integer >= 1", "2000")
+    assert all(meaning for *_, meaning in rows)
