@@ -1,6 +1,7 @@
 """A small data set and a run trained on it, made once for all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch and numba are imported: their threads would wait for each other by spinning.
@@ -23,6 +24,12 @@ TINY = [
 
 
 @pytest.fixture(scope="session")
+def tiny() -> Callable[..., config.Config]:
+    """The settings of a tiny run, and more `NAME=VALUE` where a test wants them."""
+    return lambda *more: config.load(["demo"], [*TINY, *more])
+
+
+@pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("phantom") / "data"
     phantom.write(root, patients=4, test_patients=2, size=96, seed=1)
@@ -30,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(dataset: Path, tiny: Callable[..., config.Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    train.train(config.load(["demo"], TINY), dataset, out)
+    train.train(tiny(), dataset, out)
     return out

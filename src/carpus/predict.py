@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from carpus import data, kernels, run
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, DataError
 from carpus.formats import Labelled, convert, images
 from carpus.labels import LabelMap
 
@@ -28,9 +28,11 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 def fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     """Where and in which arithmetic to compute: `train.device` and `train.precision` of a config."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device: expected auto, cpu or cuda, got {device}")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if device == "cuda" and accelerator == "cpu":
-        raise ConfigError("train.device: cuda is asked for, but torch sees no CUDA device")
+        raise ConfigError("device: cuda is asked for, but torch sees no CUDA device")
     if precision == "auto":
         # Without these instructions a processor emulates bfloat16, slower than float32.
         fast = accelerator == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
@@ -116,6 +118,8 @@ def predict(
         DataError: no image there, or one that cannot be read; nothing is left at `out` then.
     """
     found = images.find(pictures)
+    if not found:
+        raise DataError(f"{pictures}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
     root = pictures if pictures.is_dir() else pictures.parent
     predictor = Predictor.of(trained, device)
 

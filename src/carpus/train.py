@@ -130,7 +130,7 @@ def _fit(
         loss = loss_of(logits, launcher.to_device(batch.labels))
         if not torch.isfinite(loss):
             names = ", ".join(case.name for case in batch.cases)
-            raise DivergedError(f"the loss of step {step} is {loss.item()}, at the images {names}; lower the rate?")
+            raise DivergedError(f"the loss of step {step + 1} is {loss.item()}, at the images {names}; lower the rate?")
         launcher.backward(loss)
         launcher.clip_gradients(model, optimizer, max_norm=options.clip)
         optimizer.step()

@@ -1,0 +1,108 @@
+"""The command as its users run it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from carpus.cli import app
+
+
+def carpus(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
+    code = "import sys; from carpus import cli; print([m for m in ('torch', 'cv2', 'pandas', 'numba') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        shown = subprocess.run([sys.executable, "-m", "carpus.cli", "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    for command in ("train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"):
+        assert command in shown.stdout
+    assert min(times) < 2  # 0.3 s on a quiet machine; the bound is for a loaded one
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    shown = carpus(command, "--help")
+    assert shown.exit_code == 0
+    assert "Usage" in shown.output
+
+
+def test_the_commands_work_together(tmp_path: Path) -> None:
+    data, run, sub = tmp_path / "data", tmp_path / "run", tmp_path / "sub.csv"
+    assert carpus("phantom", data, "--patients", 4, "--test-patients", 2, "--size", 96).exit_code == 0
+    small = [f"--set={value}" for value in ("data.folds=2", "train.steps=2", "data.image_size=64", "data.label_size=96")]
+    trained = carpus("train", "demo", "--data", data, "--out", run, *small)
+    assert trained.exit_code == 0, trained.output
+    assert "mean Dice of the validation patients" in trained.output
+    evaluated = json.loads(carpus("evaluate", run, "--data", data, "--split", "test", "--json").stdout)
+    assert evaluated["images"] == 4
+    assert carpus("predict", run, "--images", data / "test" / "DCM", "--out", sub).exit_code == 0
+    scored = json.loads(carpus("score", sub, "--truth", data, "--json").stdout)
+    assert scored["images"] == {"val": 0, "public": 2, "private": 2, "all": 4}
+    assert scored["dice"]["all"] == pytest.approx(evaluated["dice"], abs=1e-9)
+    against_csv = carpus("score", sub, "--truth", data / "test_labels" / "submission.csv", "--size", "96x96", "--json")
+    assert json.loads(against_csv.stdout)["dice"]["all"] == pytest.approx(scored["dice"]["all"], abs=1e-9)
+    back = carpus("convert", sub, tmp_path / "labels", "--images", data / "test" / "DCM")
+    assert back.exit_code == 0, back.output
+    again = carpus("convert", tmp_path / "labels", tmp_path / "again.csv", "--images", data / "test" / "DCM")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "again.csv").read_bytes() == sub.read_bytes()
+    checked = carpus("check", data, "--json")
+    assert json.loads(checked.stdout)["counts"]["error"] == 0
+    assert checked.exit_code == 0
+
+
+def test_schema_shows_every_setting() -> None:
+    from carpus import config
+
+    shown = carpus("schema").output
+    assert all(name in shown for name, *_ in config.fields())
+    assert json.loads(carpus("schema", "--json").stdout)["title"] == "Config"
+
+
+def test_bad_data_is_one_line_and_status_2(tmp_path: Path) -> None:
+    shown = carpus("check", tmp_path / "nothere")
+    assert shown.exit_code == 2
+    assert "nothere: no images below" in shown.stderr
+    assert "Traceback" not in shown.output
+
+
+def test_a_bad_setting_is_one_line_and_status_2(tmp_path: Path) -> None:
+    shown = carpus("train", "demo", "--data", tmp_path, "--out", tmp_path / "run", "--set", "train.stepz=3")
+    assert shown.exit_code == 2
+    assert "train.stepz: no such setting; did you mean train.steps?" in " ".join(shown.stderr.split())
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    shown = carpus("--debug", "check", tmp_path / "nothere")
+    assert type(shown.exception).__name__ == "DataError"
+
+
+def test_strict_turns_a_warning_into_an_error(tmp_path: Path) -> None:
+    annotation = {"id": "1", "type": "poly_seg", "label": "Ulna", "points": [[-5, 1], [5, 1], [5, 6]]}
+    (tmp_path / "a.json").write_text(json.dumps({"annotations": [annotation], "filename": "a.jpg"}))
+    lenient = carpus("convert", tmp_path / "a.json", tmp_path / "a.csv", "--size", "8x8")
+    assert lenient.exit_code == 0
+    assert "warning:" in lenient.stderr
+    assert "annotations[0].points: leaves the 8 x 8 image" in lenient.stderr
+    strict = carpus("--strict", "convert", tmp_path / "a.json", tmp_path / "b.csv", "--size", "8x8")
+    assert strict.exit_code == 2
+    assert not (tmp_path / "b.csv").exists()
+
+
+def test_a_size_that_is_none_is_named(tmp_path: Path) -> None:
+    shown = carpus("convert", tmp_path, tmp_path / "a.csv", "--size", "big")
+    assert shown.exit_code == 2
+    assert "--size big: expected HxW" in shown.stderr

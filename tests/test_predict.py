@@ -1,0 +1,124 @@
+"""Images to label maps, whatever their size, and evaluation of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from torch import nn
+
+from carpus import data, evaluate, predict, run
+from carpus import labels as label_map
+from carpus.errors import ConfigError, DataError
+from carpus.formats import annotations, images, submission
+from carpus.labels import BONES
+from carpus.models import Output
+from carpus.predict import Predictor
+
+
+class Bright(nn.Module):
+    """Says that every class is wherever the image is bright, at half the resolution."""
+
+    def forward(self, pictures: torch.Tensor) -> Output:
+        return Output(nn.functional.avg_pool2d(pictures, 2).expand(-1, 29, -1, -1) - 2)
+
+
+@pytest.fixture
+def bright() -> Predictor:
+    return Predictor(Bright(), image_size=64, classes=29, launcher=predict.fabric("cpu", "32"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (200, 100), (47, 129)])
+def test_the_label_map_has_the_size_of_the_image(bright: Predictor, size: tuple[int, int]) -> None:
+    labels = bright(np.zeros(size, np.uint8))
+    assert (labels.shape, labels.dtype) == (size, np.int32)
+    assert not labels.any()
+
+
+def test_what_is_bright_is_found_where_it_is(bright: Predictor) -> None:
+    image = np.zeros((120, 200), np.uint8)
+    image[40:80, 100:160] = 255
+    found = label_map.has(bright(image), 28)
+    truth = image > 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.85
+
+
+def test_many_gives_keys_in_order(bright: Predictor) -> None:
+    sizes = [(10, 20), (30, 5), (64, 64)]
+    made = list(bright.many((size, lambda size=size: np.zeros(size, np.uint8)) for size in sizes))
+    assert [(key, labels.shape) for key, labels in made] == [(size, size) for size in sizes]
+
+
+def test_a_folder_becomes_a_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    count = predict.predict(run.read(trained), dataset / "test" / "DCM", tmp_path / "sub.csv")
+    found = submission.read(tmp_path / "sub.csv", BONES, (96, 96))
+    assert count == 4
+    assert list(found) == [f"{case.image.stem}.png" for case in data.read(dataset).test]
+
+
+def test_predicted_annotations_are_those_of_the_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    found = run.read(trained)
+    predict.predict(found, dataset / "test" / "DCM", tmp_path / "labels")
+    case = data.read(dataset).test[0]
+    written = next((tmp_path / "labels").rglob(f"{case.image.stem}.json"))
+    expected = Predictor.of(found)(images.read(case.image))
+    assert np.array_equal(annotations.read(written, (96, 96), BONES), expected)
+
+
+def test_a_damaged_image_leaves_no_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    first, second, *_ = data.read(dataset).test
+    (folder / "a.png").write_bytes(first.image.read_bytes())
+    (folder / "b.png").write_bytes(second.image.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"b\.png"):
+        predict.predict(run.read(trained), folder, tmp_path / "sub.csv")
+    assert sorted(tmp_path.iterdir()) == [folder]
+
+
+def test_no_image_at_all_is_an_error(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no image"):
+        predict.predict(run.read(trained), tmp_path, tmp_path / "sub.csv")
+
+
+def test_cuda_without_a_device_is_a_config_error() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ConfigError, match="sees no CUDA device"):
+        predict.fabric("cuda")
+    with pytest.raises(ConfigError, match="expected auto, cpu or cuda, got gpu"):
+        predict.fabric("gpu")
+
+
+def test_evaluation_measures_what_prediction_writes(trained: Path, dataset: Path) -> None:
+    kept = []
+    table = evaluate.evaluate(trained, dataset, "test", keep=lambda *maps: kept.append(maps))
+    assert len(table) == 4 * 29
+    case, truth, found = kept[0]
+    k = BONES.index("Radius")
+    a, b = label_map.has(truth, k), label_map.has(found, k)
+    expected = (2 * (a & b).sum() + 1e-4) / (a.sum() + b.sum() + 1e-4)
+    row = table[(table["case"] == case.name) & (table["class"] == "Radius")]
+    assert row["value"].item() == pytest.approx(expected, abs=1e-12)
+    summary = evaluate.summary(table, BONES)
+    assert summary["images"] == 4
+    assert summary["dice"] == pytest.approx(np.mean(list(summary["classes"].values())))
+
+
+def test_scores_of_a_split_replace_its_earlier_ones(trained: Path, dataset: Path) -> None:
+    for _ in range(2):
+        evaluate.evaluate(trained, dataset, "test")
+    rows = pandas.read_csv(trained / "scores.csv")
+    assert rows.groupby("split").size().to_dict() == {"test": 4 * 29, "val": 4 * 29}
+
+
+def test_evaluation_on_other_data_is_refused(trained: Path, tmp_path: Path, dataset: Path) -> None:
+    with pytest.raises(ConfigError, match="expected val or test"):
+        evaluate.evaluate(trained, dataset, "train")
+    (tmp_path / "train" / "DCM" / "ID900").mkdir(parents=True)
+    images.write(tmp_path / "train" / "DCM" / "ID900" / "a.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match="of the run's validation fold is not there"):
+        evaluate.evaluate(trained, tmp_path, "val")
+    with pytest.raises(DataError, match="no annotated test images"):
+        evaluate.evaluate(trained, tmp_path, "test")
