@@ -3,12 +3,16 @@
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums, R runs, N points.
 
 One signature a verb, whatever computes it: `reference` is the meaning, in plain torch, NumPy and OpenCV; `cpu` is
-numba. Importing this package loads none of them: a verb does when it is first called. `docs/kernels.md` has the maths.
+numba, `gpu` Triton. Importing this package loads none of them: a verb does when it is first called.
+`docs/kernels.md` has the maths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,13 +74,7 @@ def sums(
     if ignore is not None:
         seen = ((labels >> ignore) & 1 == 0).float()
         weight = seen if weight is None else seen * weight
-    if logits.device.type == "cpu":
-        from carpus.kernels import cpu
-
-        return cpu.sums(logits, labels, gamma, weight)
-    from carpus.kernels import reference
-
-    return reference.sums(logits, labels, gamma, weight)
+    return _implementation(logits).sums(logits, labels, gamma, weight)
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
@@ -94,13 +92,7 @@ def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tens
         DataError: the shapes do not fit together.
     """
     _check_thresholds(logits, thresholds, size)
-    if logits.device.type == "cpu":
-        from carpus.kernels import cpu
-
-        return cpu.threshold(logits, thresholds, size)
-    from carpus.kernels import reference
-
-    return reference.threshold(logits, thresholds, size)
+    return _implementation(logits).threshold(logits, thresholds, size)
 
 
 def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> list[list[Runs]]:
@@ -119,18 +111,20 @@ def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> li
     return [encode(labels, logits.shape[1]) for labels in threshold(logits, thresholds, size).cpu().numpy()]
 
 
-def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray[np.int64]:
     """Pixels of every class in both maps, in `a` and in `b`: (K, 3) int64; zeros for an absent class.
 
     Args:
-        a: (H, W) int32.
-        b: (H, W) int32, of the same size.
+        a: (H, W) int32, an array or a tensor.
+        b: the same, of the same size and on the same device.
         classes: K.
     """
     _check_maps(a, b)
-    from carpus.kernels import cpu
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        from carpus.kernels import cpu
 
-    return cpu.overlap(a, b, classes)
+        return cpu.overlap(np.asarray(a), np.asarray(b), classes)
+    return _implementation(a).overlap(a, b, classes)
 
 
 def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
@@ -207,6 +201,18 @@ def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[tuple[NDAr
     return cpu.surface_distances(a, b, classes)
 
 
+def _implementation(tensor: Tensor) -> ModuleType:
+    """The module that computes where `tensor` is. Triton has no float64 here, and some systems have no Triton."""
+    device = tensor.device.type
+    if device == "cpu":
+        name = "cpu"
+    elif device == "cuda" and str(tensor.dtype) != "torch.float64" and find_spec("triton") is not None:
+        name = "gpu"
+    else:
+        name = "reference"
+    return import_module(f"carpus.kernels.{name}")
+
+
 def _check_logits(logits: Tensor) -> None:
     if logits.ndim != 4 or not logits.is_floating_point():
         raise DataError(f"logits: expected (B, K, h, w) floating point, has {tuple(logits.shape)} {logits.dtype}")
@@ -222,6 +228,6 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
         raise DataError(f"logits {tuple(logits.shape)}, size {tuple(size)}: no pixel to predict")
 
 
-def _check_maps(a: LabelMap, b: LabelMap) -> None:
+def _check_maps(a: LabelMap | Tensor, b: LabelMap | Tensor) -> None:
     if a.shape != b.shape or a.ndim != 2:
-        raise DataError(f"label maps: expected two of one size, got {a.shape} and {b.shape}")
+        raise DataError(f"label maps: expected two of one size, got {tuple(a.shape)} and {tuple(b.shape)}")

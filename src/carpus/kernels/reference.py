@@ -51,8 +51,9 @@ def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> li
     return [encode(labels, logits.shape[1]) for labels in maps]
 
 
-def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray[np.int64]:
     """`kernels.overlap`."""
+    a, b = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (a, b))
     return np.stack([label_map.area(a & b, classes), label_map.area(a, classes), label_map.area(b, classes)], axis=1)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from torch import Tensor
 
 from carpus.kernels import Runs
 from carpus.kernels.cpu.elementary import lowest_bit
@@ -32,8 +33,9 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
     return labels
 
 
-def overlap(a: LabelMap, b: LabelMap, classes: int) -> NDArray[np.int64]:
+def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray[np.int64]:
     """`kernels.overlap`."""
+    a, b = np.asarray(a), np.asarray(b)
     return _overlap(np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), classes)
 
 

@@ -19,7 +19,6 @@ slot reads and writes contiguous memory whatever the factor, so the compiler can
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import njit, prange
@@ -27,8 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from carpus.kernels.cpu.axis import THREADS, VECTOR, Axis, axis
+from carpus.kernels.axis import VECTOR, Axis, axis
 from carpus.kernels.cpu.elementary import decay, log1p
+from carpus.kernels.cpu.threads import follow_torch
 
 TILE = 256
 """Gaps handled together: a constant, so that rows of scratch memory are a constant distance apart (no alias checks)."""
@@ -271,7 +271,7 @@ def sums(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | N
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None) -> Tensor:
-        numba.set_num_threads(min(torch.get_num_threads(), THREADS))
+        follow_torch()
         wide = logits.detach().contiguous()
         x = (wide if wide.dtype == torch.float64 else wide.float()).numpy()
         words = labels.contiguous().numpy()

@@ -14,15 +14,14 @@ another order).
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numba
 import numpy as np
 import torch
 from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carpus.kernels.cpu.axis import THREADS
 from carpus.kernels.cpu.elementary import fused, lowest_bit
+from carpus.kernels.cpu.threads import follow_torch
 
 BAND = 64
 """Rows of a label map worked on together: they stay in the cache while the classes are added."""
@@ -81,7 +80,7 @@ def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> li
 
 
 def _prepare(logits: Tensor, thresholds: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    numba.set_num_threads(min(torch.get_num_threads(), THREADS))
+    follow_torch()
     cuts = torch.logit(thresholds.detach().double()).float().contiguous()
     return logits.detach().float().contiguous().numpy(), cuts.numpy()
 

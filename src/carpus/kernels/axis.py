@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-THREADS = numba.get_num_threads()
 VECTOR = 16
 
 

@@ -1,0 +1,11 @@
+"""How many threads the compiled verbs use."""
+
+import numba
+import torch
+
+_MOST = numba.get_num_threads()
+
+
+def follow_torch() -> None:
+    """Use as many threads as torch does, so that one setting holds for both."""
+    numba.set_num_threads(min(torch.get_num_threads(), _MOST))
