@@ -17,16 +17,19 @@ def carpus(*arguments: object) -> Result:
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
-    code = "import sys; from carpus import cli; print([m for m in ('torch', 'cv2', 'pandas', 'numba') if m in sys.modules])"
+    heavy = ("torch", "cv2", "pandas", "numba")
+    code = f"import sys; from carpus import cli; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        shown = subprocess.run([sys.executable, "-m", "carpus.cli", "--help"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            [sys.executable, "-m", "carpus.cli", "--help"], capture_output=True, text=True, check=True
+        )
         times.append(time.perf_counter() - start)
-    for command in ("train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"):
-        assert command in shown.stdout
+    for verb in ("train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"):
+        assert verb in shown.stdout
     assert min(times) < 2  # 0.3 s on a quiet machine; the bound is for a loaded one
 
 
@@ -42,7 +45,9 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_the_commands_work_together(tmp_path: Path) -> None:
     data, run, sub = tmp_path / "data", tmp_path / "run", tmp_path / "sub.csv"
     assert carpus("phantom", data, "--patients", 4, "--test-patients", 2, "--size", 96).exit_code == 0
-    small = [f"--set={value}" for value in ("data.folds=2", "train.steps=2", "data.image_size=64", "data.label_size=96")]
+    small = [
+        f"--set={value}" for value in ("data.folds=2", "train.steps=2", "data.image_size=64", "data.label_size=96")
+    ]
     trained = carpus("train", "demo", "--data", data, "--out", run, *small)
     assert trained.exit_code == 0, trained.output
     assert "mean Dice of the validation patients" in trained.output

@@ -73,7 +73,7 @@ def test_the_same_image_of_two_patients_is_a_leak(dataset: Path, tmp_path: Path)
     shutil.copytree(dataset, tmp_path / "data")
     first, *_, last = sorted((tmp_path / "data/train/DCM").rglob("*.png"))
     shutil.copy(first, last)
-    with pytest.raises(DataError, match="the same image as .*leak"):
+    with pytest.raises(DataError, match=r"the same image as .*leak"):
         data.fingerprint(data.read(tmp_path / "data").train)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from carpus import config, models
@@ -36,7 +37,9 @@ def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
     first, second = models.build(SMALL, 29), models.build(SMALL, 29)
     weights.save(first, tmp_path / "w.safetensors")
     weights.load(second, tmp_path / "w.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 def test_an_encoder_starts_from_a_local_file(tmp_path: Path) -> None:
@@ -45,6 +48,15 @@ def test_an_encoder_starts_from_a_local_file(tmp_path: Path) -> None:
     local = models.build(SMALL.model_copy(update={"weights": str(tmp_path / "encoder.safetensors")}), 29)
     name = "encoder.layer1.0.conv1.weight"
     assert torch.equal(local.get_parameter(name), source.get_parameter(name))
+
+
+def test_an_encoder_starts_from_a_colour_classifier(tmp_path: Path) -> None:
+    classifier = torchvision.models.resnet18(weights=None).eval()
+    weights.save(classifier, tmp_path / "resnet18.safetensors")
+    settings = SMALL.model_copy(update={"weights": str(tmp_path / "resnet18.safetensors")})
+    grey = torch.rand(1, 1, 64, 64)
+    first = models.build(settings, 29).eval().get_submodule("encoder").get_submodule("conv1")(grey)
+    assert torch.allclose(first, classifier.conv1(grey.expand(-1, 3, -1, -1)), atol=1e-5)
 
 
 def test_weights_of_another_network_are_refused_by_key(tmp_path: Path) -> None:

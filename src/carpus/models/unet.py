@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from carpus import config
 from carpus.errors import ConfigError
 from carpus.models.output import Output
-from carpus.models.weights import load
-
+from carpus.models.weights import load_encoder
 
 PRIOR_LOGIT = -4.0
 """Bias of an untrained classifier: probability 0.018 (Lin et al. 2017, focal loss, section 4.1)."""
@@ -54,7 +53,7 @@ def build(settings: config.Model, classes: int) -> UNet:
             "give the path of a local .safetensors file"
         ) from error
     if local:
-        load(whole.encoder, Path(str(settings.weights)))
+        load_encoder(whole.encoder, Path(str(settings.weights)))
     dropped = {1: 0, 2: 1, 4: 2, 8: 3}[settings.stride]
     whole.decoder.blocks = whole.decoder.blocks[: blocks - dropped]
     head = nn.Conv2d(settings.decoder_channels[blocks - dropped - 1], classes, kernel_size=1)
