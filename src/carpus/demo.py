@@ -10,6 +10,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -22,11 +23,18 @@ from carpus.formats import images
 from carpus.labels import BONES, LabelMap
 from carpus.progress import bar, training_bar
 
-PATIENTS, TEST_PATIENTS, SIZE = 80, 20, 512
-RECIPE = "demo"
 
-
-def demo(out: Path, *, seed: int = 0, overwrite: bool = False, console: Console) -> None:
+def demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    console: Console,
+    patients: int = 80,
+    test_patients: int = 20,
+    size: int = 512,
+    overrides: Sequence[str] = (),
+) -> None:
     """Run the demo into `out` and print what was made, the score and what to try next.
 
     Args:
@@ -34,6 +42,10 @@ def demo(out: Path, *, seed: int = 0, overwrite: bool = False, console: Console)
         seed: decides the data and the training.
         overwrite: replace what an earlier demo left.
         console: where to print.
+        patients: training patients, two hands each.
+        test_patients: test patients.
+        size: side of the radiographs in pixels.
+        overrides: settings other than the recipe's, as of ``--set``.
 
     Raises:
         DataError: `out` holds something and `overwrite` is off.
@@ -50,10 +62,10 @@ def demo(out: Path, *, seed: int = 0, overwrite: bool = False, console: Console)
     def told(step: str) -> None:
         console.print(f"[bold]{step}[/]  [dim]{time.perf_counter() - started:.0f} s[/]", highlight=False)
 
-    told(f"1/5 making radiographs of {PATIENTS + TEST_PATIENTS} patients")
+    told(f"1/5 making radiographs of {patients + test_patients} patients")
     with bar("phantom") as progress:
-        phantom.write(root, patients=PATIENTS, test_patients=TEST_PATIENTS, size=SIZE, seed=seed, progress=progress)
-    settings = config.load([RECIPE], [f"train.seed={seed}"])
+        phantom.write(root, patients=patients, test_patients=test_patients, size=size, seed=seed, progress=progress)
+    settings = config.load(["demo"], [f"train.seed={seed}", *overrides])
     told(f"2/5 training a network for {settings.train.steps} steps")
     with training_bar(settings.train.steps) as watch:
         train.train(settings, root, run_path, watch=watch)

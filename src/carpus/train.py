@@ -110,7 +110,7 @@ def _fit(
     launcher = fabric(options.device, options.precision)
     torch.manual_seed(options.seed)
     network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(_groups(network, options.weight_decay), lr=options.learning_rate)
+    optimizer = torch.optim.AdamW(_groups(network, options.weight_decay), lr=options.learning_rate, fused=True)
     model, optimizer = launcher.setup(network, optimizer)
     loss_of = losses.build({str(name): weight for name, weight in options.loss.items()})
     label_size = settings.data.label_size or settings.data.image_size
