@@ -1,0 +1,1 @@
+"""What the kernels gain over what teams usually write, both on the same input, results compared first."""
