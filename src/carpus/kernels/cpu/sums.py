@@ -30,7 +30,7 @@ from carpus.kernels.axis import VECTOR, Axis, axis
 from carpus.kernels.cpu.elementary import decay, log1p
 from carpus.kernels.cpu.threads import follow_torch
 
-TILE = 256
+TILE = 544
 """Gaps handled together: a constant, so that rows of scratch memory are a constant distance apart (no alias checks)."""
 
 MAPS = 4
@@ -60,9 +60,11 @@ def spans(labels, classes):
     return found
 
 
-# Rows of the scratch memory of a tile: a map needs the total of a gap and the share of the logit after it.
-LOSS, FOCAL_LOSS, OVERLAP, TRUE = 2 * MAPS, 2 * MAPS + 1, 2 * MAPS + 2, 2 * MAPS + 3
-ROWS = 2 * MAPS + 4
+# Rows of the scratch memory of a tile. A map needs the total of a gap and the share of the logit after it; the rows
+# that every tile fills come first.
+LOSS, FOCAL_LOSS, OVERLAP, TRUE, ROWS = 0, 9, 10, 11, 12
+BCE_ROW, P_ROW, FOCAL_ROW, PT_ROW = 1, 3, 5, 7
+ALWAYS = 5
 
 
 @njit(fastmath={"contract"}, error_model="numpy", nogil=True)
@@ -85,13 +87,13 @@ def _slot(z_row, weight, mask, truth, gamma, rows, count):
         tail = log1p(e)
         loss = (wrong if wrong > zero else zero) + tail
         rows[LOSS * TILE + g] += loss * mask[g]
-        rows[2 * BCE * TILE + g] += side * miss * mask[g]
-        rows[(2 * BCE + 1) * TILE + g] += side * miss * share
-        rows[2 * P * TILE + g] += slope * mask[g]
-        rows[(2 * P + 1) * TILE + g] += slope * share
+        rows[BCE_ROW * TILE + g] += side * miss * mask[g]
+        rows[(BCE_ROW + 1) * TILE + g] += side * miss * share
+        rows[P_ROW * TILE + g] += slope * mask[g]
+        rows[(P_ROW + 1) * TILE + g] += slope * share
         if truth is not None:
-            rows[2 * PT * TILE + g] += truth[g] * slope * mask[g]
-            rows[(2 * PT + 1) * TILE + g] += truth[g] * slope * share
+            rows[PT_ROW * TILE + g] += truth[g] * slope * mask[g]
+            rows[(PT_ROW + 1) * TILE + g] += truth[g] * slope * share
             rows[OVERLAP * TILE + g] += truth[g] * (one - miss) * mask[g]
             rows[TRUE * TILE + g] += truth[g] * mask[g]
         if gamma is not None:
@@ -99,8 +101,8 @@ def _slot(z_row, weight, mask, truth, gamma, rows, count):
             power = decay(gamma * (tail - (wrong if wrong < zero else zero)))
             pull = side * power * (gamma * (one - miss) * loss + miss)
             rows[FOCAL_LOSS * TILE + g] += power * loss * mask[g]
-            rows[2 * FOCAL * TILE + g] += pull * mask[g]
-            rows[(2 * FOCAL + 1) * TILE + g] += pull * share
+            rows[FOCAL_ROW * TILE + g] += pull * mask[g]
+            rows[(FOCAL_ROW + 1) * TILE + g] += pull * share
 
 
 @njit(fastmath={"contract", "reassoc"}, nogil=True)
@@ -112,9 +114,12 @@ def _total(row, count):
 
 
 @njit(fastmath={"contract"}, error_model="numpy", nogil=True)
-def _add(target, source, factor, count):
+def _share(source, fraction, above, below, count):
+    """Divide a row of gaps between the logits above and below it."""
+    rest = source.dtype.type(1) - fraction
     for g in range(count):
-        target[g] += factor * source[g]
+        above[g] += rest * source[g]
+        below[g] += fraction * source[g]
 
 
 @njit(nogil=True)
@@ -172,27 +177,26 @@ def _plane(logits, words, span, image, bit, scale, down, across, gamma, maps, in
                 labelled = start <= at < stop
                 end = min(at + TILE, stop if labelled else (start if at < start else padded))
                 count = end - at
-                tile[:] = 0
                 for m in range(slots):
                     seen = scale[image, y, m, at:end] if weighted else mask[m, at:end]
                     if labelled:
                         _slot(z_row[at:], weight[m, at:end], seen, truth[m, at:end], gamma, tile, count)
                     else:
                         _slot(z_row[at:], weight[m, at:end], seen, None, gamma, tile, count)
-                for c in range(MAPS):
-                    if c >= dense and not (c == PT and labelled):
-                        continue
-                    for part in range(2):
-                        source = tile[(2 * c + part) * TILE :]
-                        _add(rows[c, part, at:], source, 1 - fraction, count)
-                        _add(rows[c, 2 + part, at:], source, fraction, count)
                 loss += _total(tile[LOSS * TILE :], count)
-                excess += _total(tile[2 * BCE * TILE :], count)
+                excess += _total(tile[BCE_ROW * TILE :], count)
                 if gamma is not None:
                     focal += _total(tile[FOCAL_LOSS * TILE :], count)
                 if labelled:
                     overlap += _total(tile[OVERLAP * TILE :], count)
                     true += _total(tile[TRUE * TILE :], count)
+                for c in range(MAPS):
+                    if c < dense or (c == PT and labelled):
+                        for part in range(2):
+                            source = tile[(1 + 2 * c + part) * TILE :]
+                            _share(source, fraction, rows[c, part, at:], rows[c, 2 + part, at:], count)
+                for row in range(ROWS if labelled or gamma is not None else ALWAYS):
+                    tile[row * TILE : row * TILE + count] = 0
                 at = end
             y += 1
         for c in range(dense):
