@@ -42,9 +42,14 @@ def _fused(_: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _lowest_bit(_: Any, word: Any) -> Any:
-    """The index of the lowest set bit of an integer that is not 0."""
-    undefined_at_zero = ir.Constant(ir.IntType(1), 1)
-    return word(word), lambda _, builder, __, values: builder.cttz(values[0], undefined_at_zero)
+    """The index of the lowest set bit of an integer; of 0, how many bits it has."""
+    defined_at_zero = ir.Constant(ir.IntType(1), 0)
+    return word(word), lambda _, builder, __, values: builder.cttz(values[0], defined_at_zero)
+
+
+def _set_bits(_: Any, word: Any) -> Any:
+    """How many bits of an integer are set."""
+    return word(word), lambda _, builder, __, values: builder.ctpop(values[0])
 
 
 # Any, because a type checker cannot know that the first parameter is numba's.
@@ -52,6 +57,7 @@ integer_of_bits: Any = intrinsic(_integer_of_bits)
 float_of_bits: Any = intrinsic(_float_of_bits)
 fused: Any = intrinsic(_fused)
 lowest_bit: Any = intrinsic(_lowest_bit)
+set_bits: Any = intrinsic(_set_bits)
 
 
 def decay(x: float) -> float:

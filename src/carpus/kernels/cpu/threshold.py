@@ -20,7 +20,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carpus.kernels.cpu.elementary import fused, lowest_bit
+from carpus.kernels.cpu.elementary import fused, lowest_bit, set_bits
 from carpus.kernels.cpu.threads import follow_torch
 
 BAND = 64
@@ -66,16 +66,17 @@ def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> li
     rows, columns = taps(x.shape[2], size[0]), taps(x.shape[3], size[1])
     batch, classes = x.shape[:2]
     planes = x.reshape(batch * classes, *x.shape[2:])
-    # A mask rarely has more than a few runs a row. Unused memory is never touched and costs nothing.
-    everyone, capacity = np.arange(len(planes)), 4 * size[0]
-    runs, counts = _run_lengths(planes, everyone, cuts, rows.table, columns.table, columns.reach, capacity)
-    found = [runs[plane, : counts[plane]].copy() for plane in everyone]
-    many = np.flatnonzero(counts > capacity)
-    if len(many):
-        largest = int(counts.max())
-        runs, _ = _run_lengths(planes, many, cuts, rows.table, columns.table, columns.reach, largest)
-        for plane, of_plane in zip(many, runs, strict=True):
-            found[plane] = of_plane[: counts[plane]]
+    found: list[NDArray[np.int64]] = [np.empty((0, 2), np.int64)] * len(planes)
+    # A mask rarely has more than a few runs a row; where it has, the rows done so far tell how many to expect.
+    waiting, capacity = np.arange(len(planes)), 4 * size[0]
+    while len(waiting):
+        runs, counts, done = _run_lengths(planes, waiting, cuts, rows.table, columns.table, columns.reach, capacity)
+        for plane, of_plane, count in zip(waiting, runs, counts, strict=True):
+            # A copy lets go of memory that was reserved for more.
+            found[plane] = of_plane[:count] if 4 * count > capacity else of_plane[:count].copy()
+        full = done < size[0]
+        waiting = waiting[full]
+        capacity = int(2 * capacity * size[0] / (done[full].min(initial=size[0]) + 1)) + size[1]
     return [found[b * classes : (b + 1) * classes] for b in range(batch)]
 
 
@@ -133,6 +134,20 @@ def _pixels(first, last, reach):
     return reach[0][first], reach[1][last]
 
 
+@njit(nogil=True)
+def _row_pair(plane, i0, i1, across, start, stop, upper, lower, held):
+    """Both rows of logits along their pixels start..stop; `held` is what `lower` holds (row, start, stop).
+
+    Going down, the lower row of one pair is the upper row of the next, and the buffers change places.
+    """
+    if i0 == held[0] and start >= held[1] and stop <= held[2]:
+        upper, lower = lower, upper
+    else:
+        _interpolate(plane[i0], across, start, stop, upper)
+    _interpolate(plane[i1], across, start, stop, lower)
+    return upper, lower, (i1, start, stop)
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def _threshold(logits, cuts, down, across, reach, result):
     batch, height, width = result.shape
@@ -144,85 +159,94 @@ def _threshold(logits, cuts, down, across, reach, result):
         result[b, top:bottom] = 0
         for k in range(logits.shape[1]):
             bit, cut, plane = np.int32(1 << k), cuts[k], logits[b, k]
+            candidates, held = (np.int64(-1), 0, 0), (np.int64(-1), 0, 0)
             y = top
             while y < bottom:
-                i0, i1 = down[0][y], down[1][y]
-                first, last = _candidates(plane[i0], cut)
-                other_first, other_last = _candidates(plane[i1], cut)
-                start, stop = _pixels(min(first, other_first), max(last, other_last), reach)
-                _interpolate(plane[i0], across, start, stop, upper)
-                _interpolate(plane[i1], across, start, stop, lower)
+                i0, i1 = np.int64(down[0][y]), np.int64(down[1][y])
+                start, stop, candidates = _span(plane, i0, i1, cut, reach, candidates)
+                if start < stop:
+                    upper, lower, held = _row_pair(plane, i0, i1, across, start, stop, upper, lower, held)
                 while y < bottom and down[0][y] == i0:
                     row = result[b, y, start:stop]
                     _set_bits(upper[start:stop], lower[start:stop], down[2][y], down[3][y], cut, bit, row)
                     y += 1
 
 
+@njit(nogil=True)
+def _span(plane, i0, i1, cut, reach, known):
+    """The pixels that could be set between two rows of logits; `known` holds a row and its first and last candidate."""
+    if known[0] == i0:
+        first, last = known[1], known[2]
+    else:
+        first, last = _candidates(plane[i0], cut)
+    other_first, other_last = _candidates(plane[i1], cut)
+    start, stop = _pixels(min(first, other_first), max(last, other_last), reach)
+    return start, stop, (i1, other_first, other_last)
+
+
 @njit(cache=True, parallel=True, nogil=True)
 def _run_lengths(planes, chosen, cuts, down, across, reach, capacity):
-    """Runs of the chosen planes, (planes, capacity, 2), and how many there are, which may be more than fit."""
+    """Runs of the chosen planes, (planes, capacity, 2), how many there are, and how many rows were done.
+
+    A plane is given up when a row might not fit any more.
+    """
     height, width = len(down[0]), len(across[0])
-    found = np.empty((len(chosen), capacity, 2), np.int64)
-    counts = np.zeros(len(chosen), np.int64)
+    found = np.empty((len(chosen), capacity + width // 2 + 8, 2), np.int64)
+    counts, done = np.zeros(len(chosen), np.int64), np.zeros(len(chosen), np.int64)
     for work in prange(len(chosen)):
         plane, cut = planes[chosen[work]], cuts[chosen[work] % len(cuts)]
         upper, lower = np.empty(width, np.float32), np.empty(width, np.float32)
         flags = np.zeros(width // 8 * 8 + 16, np.uint8)
         eights = flags.view(np.uint64)
-        count, end = 0, -1
-        first, last = _candidates(plane[0], cut)
-        row_of_first = 0
+        edges, count = found[work].reshape(-1), 0
+        candidates, held = (np.int64(-1), 0, 0), (np.int64(-1), 0, 0)
         y = 0
-        while y < height:
-            i0, i1 = down[0][y], down[1][y]
-            if row_of_first != i0:
-                first, last = _candidates(plane[i0], cut)
-            other_first, other_last = _candidates(plane[i1], cut)
-            start, stop = _pixels(min(first, other_first), max(last, other_last), reach)
-            first, last, row_of_first = other_first, other_last, i1
-            _interpolate(plane[i0], across, start, stop, upper)
-            _interpolate(plane[i1], across, start, stop, lower)
-            while y < height and down[0][y] == i0:
+        while y < height and count <= 2 * capacity:
+            i0, i1 = np.int64(down[0][y]), np.int64(down[1][y])
+            start, stop, candidates = _span(plane, i0, i1, cut, reach, candidates)
+            if start < stop:
+                upper, lower, held = _row_pair(plane, i0, i1, across, start, stop, upper, lower, held)
+            while y < height and down[0][y] == i0 and count <= 2 * capacity:
                 if start < stop:
                     row = flags[start:stop]
                     _set_flags(upper[start:stop], lower[start:stop], down[2][y], down[3][y], cut, row)
-                    count, end = _collect(eights, start, stop, y * width, found[work], count, end)
+                    count = _collect(eights[start // 8 : stop // 8 + 1], y * width + start // 8 * 8, edges, count)
                 y += 1
             flags[start:stop] = 0
-        counts[work] = count
-    return found, counts
+        runs = found[work]
+        for r in range(count // 2):
+            runs[r, 1] -= runs[r, 0]
+        counts[work], done[work] = count // 2, y
+    return found, counts, done
 
 
 @njit(nogil=True)
-def _collect(eights, start, stop, offset, runs, count, end):
-    """Append the runs of a row of flags; one that starts where the last one ends continues it.
+def _collect(eights, offset, edges, count):
+    """Append the starts and ends of the runs of a row of flags, eight to a word, which ends with a flag of 0.
 
-    `eights` are the flags eight to a word, 0 outside start..stop and longer than the row. A word that differs
-    from itself shifted by one flag holds a change for every byte that is then set.
+    A word that differs from itself shifted by one flag holds a change for every byte that is then set. Two edges are
+    always written: branches that follow the pixels cannot be predicted.
     """
-    carry, opened = np.uint64(0), np.int64(-1)
-    for eight in range(start // 8, stop // 8 + 1):
+    carry, begin = np.uint64(0), count
+    for eight in range(len(eights)):
         word = eights[eight]
         changes = word ^ ((word << np.uint64(8)) | carry)
         carry = word >> np.uint64(56)
-        while changes:
-            x = offset + 8 * eight + np.int64(lowest_bit(changes) >> np.uint64(3))
+        position = offset + 8 * eight
+        many = np.int64(set_bits(changes))
+        place = count
+        while True:
+            edges[place] = position + np.int64(lowest_bit(changes) >> np.uint64(3))
             changes &= changes - np.uint64(1)
-            if opened < 0:
-                opened = x
-            else:
-                count, end = _append(runs, count, end, opened, x)
-                opened = -1
-    return count, end
-
-
-@njit(nogil=True)
-def _append(runs, count, end, start, stop):
-    if start == end:
-        if count <= len(runs):
-            runs[count - 1, 1] += stop - start
-    else:
-        if count < len(runs):
-            runs[count, 0], runs[count, 1] = start, stop - start
-        count += 1
-    return count, stop
+            edges[place + 1] = position + np.int64(lowest_bit(changes) >> np.uint64(3))
+            changes &= changes - np.uint64(1)
+            place += 2
+            if place >= count + many:
+                break
+        count += many
+    # A run that reaches the right edge goes on in the next row.
+    if begin > 0 and count > begin and edges[begin] == edges[begin - 1]:
+        for place in range(begin + 1, count):
+            edges[place - 2] = edges[place]
+        count -= 2
+    return count
