@@ -12,7 +12,7 @@ The competition's layout is read (docs/formats.md)::
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,9 @@ from carpus import labels as label_map
 from carpus.errors import DataError, warn
 from carpus.formats import annotations, images
 from carpus.labels import BONES, Classes, LabelMap
+
+LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
+"""Where the images and the annotations of a split lie below the data folder."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,7 @@ def read(root: Path | str) -> Dataset:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected a data set with train/DCM and train/outputs_json")
-    train = _cases(root / "train" / "DCM", root / "train" / "outputs_json")
-    test = _cases(root / "test" / "DCM", root / "test_labels" / "outputs_json")
+    train, test = cases(root, "train"), cases(root, "test")
     if not train and not test:
         raise DataError(f"{root}: no images below train/DCM or test/DCM; is this the folder that holds train/?")
     both = sorted({case.patient for case in train} & {case.patient for case in test})
@@ -78,17 +80,30 @@ def read(root: Path | str) -> Dataset:
     return Dataset(root, train, test, _metadata(root))
 
 
-def _cases(pictures: Path, labels: Path) -> tuple[Case, ...]:
-    cases: dict[str, Case] = {}
-    for image in images.find(pictures) if pictures.is_dir() else []:
+def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] = images.refuse) -> tuple[Case, ...]:
+    """The cases of a split, sorted by name; none where the folder of its images is missing.
+
+    Args:
+        root: the data folder.
+        split: "train" or "test".
+        fault: called with what is wrong with one image file, which is then left out; raises it by default. What
+            `formats.images.find` finds, and an image of the same name and folder as another but of another suffix.
+
+    Raises:
+        DataError: what `fault` raises.
+    """
+    pictures, annotated = (Path(root) / part for part in LAYOUT[split])
+    found: dict[str, Case] = {}
+    for image in images.find(pictures, fault=fault) if pictures.is_dir() else []:
         name = image.relative_to(pictures).with_suffix("").as_posix()
-        if name in cases:
-            raise DataError(f"{image}: {cases[name].image.name} has the same name; an image name must be unique")
-        annotation = labels / f"{name}.json"
+        if name in found:
+            fault(DataError(f"{image}: {found[name].image.name} has the same name; an image name must be unique"))
+            continue
+        annotation = annotated / f"{name}.json"
         # A picture that lies in no patient's folder is a patient of its own.
         patient = name.rsplit("/", 1)[0]
-        cases[name] = Case(name, patient, image, annotation if annotation.is_file() else None)
-    return tuple(cases[name] for name in sorted(cases))
+        found[name] = Case(name, patient, image, annotation if annotation.is_file() else None)
+    return tuple(found[name] for name in sorted(found))
 
 
 def _metadata(root: Path) -> dict[str, Patient]:

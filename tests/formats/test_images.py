@@ -524,3 +524,25 @@ def test_names_equal_up_to_case_or_unicode_form_are_refused(tmp_path, first, sec
         images.find(tmp_path)
     assert first in str(error.value)
     assert second in str(error.value)
+
+
+def test_faults_are_all_handed_over_and_their_files_left_out(tmp_path):
+    for name in ("a.png", "A.PNG", "sub/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(GREY))
+    if len(list(tmp_path.iterdir())) < 3:
+        pytest.skip("this file system cannot hold both names")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "sub" / "out.png").symlink_to(__file__)
+    faults = []
+    found = images.find(tmp_path, fault=faults.append)
+    assert [path.name for path in found] == ["A.PNG", "b.png"]
+    messages = [str(fault) for fault in faults]
+    assert len(messages) == 3
+    for name, message in (("a.png", "only in case"), ("loop.png", "leads nowhere"), ("out.png", "leads out of")):
+        assert any(f"{name}: " in one and message in one for one in messages)
+
+
+def test_a_missing_root_is_raised_whatever_is_done_with_faults(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        images.find(tmp_path / "missing", fault=lambda error: None)

@@ -14,10 +14,10 @@ before it is decoded.
 import io
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, overload
+from typing import Any, BinaryIO, Literal, NoReturn, overload
 
 import cv2
 import numpy as np
@@ -139,55 +139,74 @@ def write(path: Path | str, image: Grey, rgb: bool = False) -> None:
         temporary.write_bytes(encoded.data)
 
 
-def find(root: Path | str) -> list[Path]:
+def refuse(error: DataError) -> NoReturn:
+    """Raise `error`: what `find` does with a fault unless told otherwise."""
+    raise error
+
+
+def find(root: Path | str, *, fault: Callable[[DataError], object] = refuse) -> list[Path]:
     """All image files below a folder, sorted by path, or the one file that `root` names.
 
     A file counts by its suffix, or, if that says nothing, by its first bytes. Hidden files and folders and __MACOSX
     are skipped; links to folders are not followed. An empty folder gives an empty list.
 
+    Args:
+        root: a folder or an image file.
+        fault: called with what is wrong with one file or folder below `root`, which is then left out; raises it by
+            default. A link that leads out of `root` or nowhere, a folder that cannot be read, and a name that equals
+            another in its folder up to case or Unicode form, so that some systems could not tell them apart.
+
     Raises:
-        DataError: `root` is missing, a link leads out of it, or two names in one folder are equal up to case or
-            Unicode form, so that some systems could not tell them apart.
+        DataError: `root` is missing, or what `fault` raises.
     """
     root = Path(root)
     try:
         if root.is_file():
             return [root]
-        return sorted(_below(root, root.resolve(strict=True)), key=lambda path: path.as_posix())
+        return sorted(_below(root, root.resolve(strict=True), fault), key=lambda path: path.as_posix())
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{root}: cannot be read ({_reason(error)})") from error
 
 
-def _below(folder: Path, root: Path) -> Iterator[Path]:
+def _below(folder: Path, root: Path, fault: Callable[[DataError], object]) -> Iterator[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        fault(DataError(f"{folder}: cannot be read ({_reason(error)})"))
+        return
     seen: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         name = path.name
         if name.startswith(".") or name == "__MACOSX":
             continue
-        if path.is_symlink():
-            _check_link(path, root)
+        if path.is_symlink() and (stray := _stray(path, root)):
+            fault(stray)
+            continue
         is_folder = path.is_dir()
         if not is_folder and not _looks_like_image(path):
             continue
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         if key in seen:
-            raise DataError(f"{path}: differs from {seen[key]!r} only in case or Unicode form; rename one of them")
+            fault(DataError(f"{path}: differs from {seen[key]!r} only in case or Unicode form; rename one of them"))
+            continue
         seen[key] = name
         if not is_folder:
             yield path
         elif not path.is_symlink():
-            yield from _below(path, root)
+            yield from _below(path, root, fault)
 
 
-def _check_link(path: Path, root: Path) -> None:
+def _stray(link: Path, root: Path) -> DataError | None:
+    """What is wrong with a link below `root`, if anything."""
     try:
-        inside = path.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):
-        raise DataError(f"{path}: is a link that leads nowhere") from None
-    if not inside:
-        raise DataError(f"{path}: is a link that leads out of {root.name}; copy what it points to into the folder")
+        inside = link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return DataError(f"{link}: is a link that leads nowhere")
+    if inside:
+        return None
+    return DataError(f"{link}: is a link that leads out of {root.name}; copy what it points to into the folder")
 
 
 def _looks_like_image(path: Path) -> bool:
