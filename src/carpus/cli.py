@@ -4,18 +4,15 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 from rich.console import Console
 from rich.markup import escape
 
-from carpus.errors import ConfigError, DataError, DataWarning
+from carpus.errors import ConfigError, DataError, DataWarning, DivergedError
 from carpus.progress import bar, stderr, training_bar
-
-if TYPE_CHECKING:
-    from carpus.labels import Classes
 
 console = Console()
 
@@ -33,9 +30,7 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:
             stderr.print("stopped")
             raise typer.Exit(130) from None
-        except OSError as error:
-            _fail(ctx, "error", error, 1)
-        except ArithmeticError as error:
+        except (OSError, DivergedError) as error:
             _fail(ctx, "error", error, 1)
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -201,10 +196,11 @@ def score(
 ) -> None:
     """Score a submission as the competition does: mean Dice, by class, Val / Public / Private."""
     from carpus import score
+    from carpus.labels import class_list
 
     with bar("score") as progress:
         result = score.score(
-            prediction, truth, classes=_classes(classes), size=_size(size), public_ids=public_ids, progress=progress
+            prediction, truth, classes=class_list(classes), size=_size(size), public_ids=public_ids, progress=progress
         )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
@@ -227,6 +223,7 @@ def convert(
 ) -> None:
     """Convert labels pixel for pixel: competition, submission, coco, labelme, masks."""
     from carpus.formats import convert
+    from carpus.labels import class_list
 
     with bar("convert") as progress:
         summary = convert.convert(
@@ -236,7 +233,7 @@ def convert(
             target_format=target_format,
             images=images,
             size=_size(size),
-            classes=_classes(classes),
+            classes=class_list(classes),
             skip=skip or [],
             progress=progress,
         )
@@ -293,9 +290,10 @@ def check(
     Exit status 2 if an error is found.
     """
     from carpus import check
+    from carpus.labels import class_list
 
     with bar("check") as progress:
-        report = check.check(data, classes=_classes(classes), progress=progress)
+        report = check.check(data, classes=class_list(classes), progress=progress)
     if as_json:
         typer.echo(json.dumps(check.to_json(report), indent=2))
     else:
@@ -321,12 +319,6 @@ def schema(as_json: Annotated[bool, typer.Option("--json", help="Print JSON Sche
     for name, kind, default, meaning in config.fields():
         table.add_row(name, f"{escape(meaning)}\n[dim]{escape(kind)}; default {escape(default)}[/]")
     console.print(table)
-
-
-def _classes(path: Path | None) -> "Classes":
-    from carpus.labels import BONES, Classes
-
-    return Classes.read(path) if path else BONES
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What Carpus says when something is wrong: two errors and one warning.
+"""What Carpus says when something is wrong: two errors of the user's, one of training's, one warning.
 
 A message names the file and the field first, then what came and what was expected::
 
@@ -16,6 +16,10 @@ class DataError(ValueError):
 
 class ConfigError(ValueError):
     """A setting is misspelt, of the wrong type, out of range or contradicts another."""
+
+
+class DivergedError(ArithmeticError):
+    """Training: the loss or its gradient is no longer a number."""
 
 
 class DataWarning(UserWarning):

@@ -102,6 +102,11 @@ BONES = Classes.read(Path(__file__).with_name("bones.json"))
 """The 29 bones of the hand, the default class list."""
 
 
+def class_list(path: Path | str | None) -> Classes:
+    """The class list of a file, see `Classes.read`, or the 29 bones for None."""
+    return BONES if path is None else Classes.read(path)
+
+
 def empty(size: tuple[int, int]) -> LabelMap:
     """A label map of `size` (H, W) in which no class is anywhere."""
     return np.zeros(size, np.int32)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from carpus import data, kernels, run
 from carpus.errors import ConfigError, DataError
@@ -38,6 +38,11 @@ def fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         fast = accelerator == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         precision = "bf16" if fast else "32"
     return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
+
+
+def network_input(pictures: Tensor, launcher: Fabric) -> Tensor:
+    """Images (B, 1, S, S) in 0..1 as every network is fed, in training and after: normalised, on the device."""
+    return launcher.to_device(data.normalise(pictures).contiguous(memory_format=torch.channels_last))
 
 
 class Predictor:
@@ -71,9 +76,8 @@ class Predictor:
         """Label map (H, W) int32 of an image (H, W) uint8."""
         height, width = image.shape
         canvas = torch.from_numpy(data.square(image, self._size)).float().div_(255)[None, None]
-        batch = self._launcher.to_device(data.normalise(canvas).contiguous(memory_format=torch.channels_last))
         with self._launcher.autocast():
-            logits = self._network(batch).logits
+            logits = self._network(network_input(canvas, self._launcher)).logits
         side = max(height, width)
         labels = kernels.threshold(logits.float(), self._thresholds, (side, side))
         return np.ascontiguousarray(labels[0].cpu().numpy()[:height, :width])
