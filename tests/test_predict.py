@@ -1,5 +1,6 @@
 """Images to label maps, whatever their size, and evaluation of them."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,12 @@ class Bright(nn.Module):
 @pytest.fixture
 def bright() -> Predictor:
     return Predictor(Bright(), image_size=64, classes=29, launcher=predict.fabric("cpu", "32"))
+
+
+@pytest.fixture
+def own(trained: Path, tmp_path: Path) -> Path:
+    """The trained run, to be written into."""
+    return Path(shutil.copytree(trained, tmp_path / "own"))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (200, 100), (47, 129)])
@@ -91,9 +98,9 @@ def test_cuda_without_a_device_is_a_config_error() -> None:
         predict.fabric("gpu")
 
 
-def test_evaluation_measures_what_prediction_writes(trained: Path, dataset: Path) -> None:
+def test_evaluation_measures_what_prediction_writes(own: Path, dataset: Path) -> None:
     kept = []
-    table = evaluate.evaluate(trained, dataset, "test", keep=lambda *maps: kept.append(maps))
+    table = evaluate.evaluate(own, dataset, "test", keep=lambda *maps: kept.append(maps))
     assert len(table) == 4 * 29
     case, truth, found = kept[0]
     k = BONES.index("Radius")
@@ -106,10 +113,10 @@ def test_evaluation_measures_what_prediction_writes(trained: Path, dataset: Path
     assert summary["dice"] == pytest.approx(np.mean(list(summary["classes"].values())))
 
 
-def test_scores_of_a_split_replace_its_earlier_ones(trained: Path, dataset: Path) -> None:
+def test_scores_of_a_split_replace_its_earlier_ones(own: Path, dataset: Path) -> None:
     for _ in range(2):
-        evaluate.evaluate(trained, dataset, "test")
-    rows = pandas.read_csv(trained / "scores.csv")
+        evaluate.evaluate(own, dataset, "test")
+    rows = pandas.read_csv(own / "scores.csv")
     assert rows.groupby("split").size().to_dict() == {"test": 4 * 29, "val": 4 * 29}
 
 

@@ -23,6 +23,9 @@ from carpus.formats import images
 from carpus.labels import BONES, LabelMap
 from carpus.progress import bar, training_bar
 
+Maps = dict[tuple[str, str], tuple[Case, LabelMap, LabelMap]]
+"""(split, case name) -> case, truth, prediction."""
+
 
 def demo(
     out: Path,
@@ -70,46 +73,57 @@ def demo(
     with training_bar(settings.train.steps) as watch:
         train.train(settings, root, run_path, watch=watch)
     told("3/5 scoring validation and test patients")
-    trained, dataset = run.read(run_path), data.read(root)
-    maps: dict[tuple[str, str], tuple[Case, LabelMap, LabelMap]] = {}
+    maps: Maps = {}
     for split in ("val", "test"):
+
+        def keep(case: Case, truth: LabelMap, found: LabelMap, split: str = split) -> None:
+            maps[split, case.name] = case, truth, found
+
         with bar(split) as progress:
-            evaluate.evaluate(
-                run_path,
-                root,
-                split,
-                progress=progress,
-                keep=lambda case, truth, found, split=split: maps.update({(split, case.name): (case, truth, found)}),
-            )
+            evaluate.evaluate(run_path, root, split, progress=progress, keep=keep)
     told("4/5 writing the submission")
+    trained = run.read(run_path)
     with bar("predict") as progress:
         predict.predict(trained, root / "test" / "DCM", submission, progress=progress)
     result = score.score(submission, root)
     told("5/5 writing the report")
-    scores = pandas.read_csv(run_path / run.SCORES)
-    shown = [
-        report.Pictured(name, split, images.read(maps[split, name][0].image), *maps[split, name][1:])
-        for split, ranks in report.choose(scores).items()
-        for name in ranks.values()
-    ]
-    report.write(
-        page,
-        title="Carpus demo",
-        lead=f"A U-Net on {settings.data.image_size} x {settings.data.image_size} synthetic radiographs of "
-        f"{len(trained.manifest['train_patients'])} patients, {trained.manifest['seconds']:.0f} s of training.",
-        scores=scores,
-        summary={part.capitalize(): mean for part in ("public", "private") if (mean := result.mean(part)) is not None},
-        metrics=pandas.read_csv(run_path / run.METRICS),
-        axes=_axes(dataset, trained),
-        pictures=shown,
-        facts={"Command": f"carpus demo --seed {seed}", "Seed": seed, **run.versions()},
-        commands=_next(out),
-    )
+    _report(page, data.read(root), trained, maps, result, seed, _next(out))
     told("done")
     console.print(result)
     console.print(f"report  [bold]{page}[/]\nrun     {run_path}\nsubmission  {submission}\n\nnext:", highlight=False)
     for command in _next(out):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _report(
+    page: Path,
+    dataset: data.Dataset,
+    trained: run.Run,
+    maps: Maps,
+    result: score.Score,
+    seed: int,
+    commands: Sequence[str],
+) -> None:
+    scores = pandas.read_csv(trained.path / run.SCORES)
+    shown = []
+    for split, ranks in report.choose(scores).items():
+        for name in ranks.values():
+            case, truth, found = maps[split, name]
+            shown.append(report.Pictured(name, split, images.read(case.image), truth, found))
+    settings, manifest = trained.settings, trained.manifest
+    report.write(
+        page,
+        title="Carpus demo",
+        lead=f"A U-Net with a {settings.model.encoder} encoder, trained for {manifest['seconds']:.0f} s on synthetic "
+        f"radiographs of {len(manifest['train_patients'])} patients, seen at {settings.data.image_size} pixels.",
+        scores=scores,
+        summary={part.capitalize(): mean for part in ("public", "private") if (mean := result.mean(part)) is not None},
+        metrics=pandas.read_csv(trained.path / run.METRICS),
+        axes=_axes(dataset, trained),
+        pictures=shown,
+        facts={"Command": f"carpus demo --seed {seed}", "Seed": seed, **run.versions()},
+        commands=commands,
+    )
 
 
 def _axes(dataset: data.Dataset, trained: run.Run) -> pandas.DataFrame:
