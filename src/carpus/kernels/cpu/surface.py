@@ -9,77 +9,121 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from carpus.kernels.cpu.shapes import boxes
+from carpus.kernels.cpu.elementary import lowest_bit
+from carpus.kernels.cpu.runs import enlarged
 from carpus.labels import LabelMap
 
+BLOCK = 16
 Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[Distances]:
     """`kernels.surface_distances`."""
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    result = []
-    for k, (box_a, box_b) in enumerate(zip(boxes(a, classes), boxes(b, classes), strict=True)):
-        points_a, first_a = _border(a, k, box_a)
-        points_b, first_b = _border(b, k, box_b)
-        forth = _nearest(points_a, points_b[:, 1].copy(), first_b, box_b[0])
-        back = _nearest(points_b, points_a[:, 1].copy(), first_a, box_a[0])
-        result.append((np.sqrt(forth), np.sqrt(back)))
-    return result
+    (points_a, ends_a), (points_b, ends_b) = (_borders(np.ascontiguousarray(labels), classes) for labels in (a, b))
+    forth = _all_nearest(points_a, ends_a, points_b, ends_b)
+    back = _all_nearest(points_b, ends_b, points_a, ends_a)
+    return list(zip(np.split(forth, ends_a[:-1]), np.split(back, ends_b[:-1]), strict=True))
 
 
 @njit(cache=True, nogil=True)
-def _border(labels, k, box):
-    """Border pixels (N, 2) as row and column, row by row, and where every row of the box starts among them."""
+def _borders(labels, classes):
+    """Border pixels of every class as (N, 2) row and column, row by row, class after class, and where each ends.
+
+    All classes at once: a bit of a word is on the border unless it is set in all four neighbours.
+    """
     height, width = labels.shape
-    top, bottom, left, right = box
-    points, count = np.empty((4 * (bottom - top + right - left) + 16, 2), np.int32), 0
-    starts = np.zeros(bottom - top + 1, np.int64)
-    for y in range(top, bottom):
-        for x in range(left, right):
-            if not (labels[y, x] >> k) & 1:
+    found, count = np.empty((4096, 3), np.int32), 0
+    ends = np.zeros(classes, np.int64)
+    outside = np.zeros(width, np.int32)
+    padded = (width + BLOCK - 1) // BLOCK * BLOCK
+    edge = np.zeros(padded, np.int32)
+    blocks = edge.reshape(-1, BLOCK)
+    known = np.int32((np.int64(1) << classes) - 1)
+    for y in range(height):
+        row = labels[y]
+        up, down = labels[y - 1] if y > 0 else outside, labels[y + 1] if y < height - 1 else outside
+        edge[0], edge[width - 1] = row[0] & known, row[width - 1] & known
+        if width > 2:
+            _edges(row[1:-1], up[1:-1], down[1:-1], row[:-2], row[2:], known, edge[1 : width - 1])
+        for block in range(len(blocks)):
+            some = np.int32(0)
+            for j in range(BLOCK):
+                some |= blocks[block, j]
+            if some == 0:
                 continue
-            inner = 0 < y < height - 1 and 0 < x < width - 1
-            if inner:
-                around = labels[y - 1, x] & labels[y + 1, x] & labels[y, x - 1] & labels[y, x + 1]
-                inner = (around >> k) & 1 != 0
-            if not inner:
-                if count == len(points):
-                    larger = np.empty((2 * count, 2), np.int32)
-                    larger[:count] = points
-                    points = larger
-                points[count, 0], points[count, 1] = y, x
-                count += 1
-        starts[y - top + 1] = count
-    return points[:count], starts
+            for j in range(BLOCK):
+                word = blocks[block, j]
+                while word:
+                    k = lowest_bit(word)
+                    word &= word - np.int32(1)
+                    if count == len(found):
+                        found = enlarged(found)
+                    found[count, 0], found[count, 1], found[count, 2] = k, y, block * BLOCK + j
+                    ends[k] += 1
+                    count += 1
+    ends[:] = np.cumsum(ends)
+    place = np.zeros(classes, np.int64)
+    place[1:] = ends[:-1]
+    points = np.empty((count, 2), np.int32)
+    for n in range(count):
+        k = found[n, 0]
+        points[place[k], 0], points[place[k], 1] = found[n, 1], found[n, 2]
+        place[k] += 1
+    return points, ends
+
+
+@njit(nogil=True)
+def _edges(row, up, down, left, right, known, edge):
+    for x in range(len(row)):
+        edge[x] = row[x] & ~(up[x] & down[x] & left[x] & right[x]) & known
 
 
 @njit(cache=True, nogil=True)
-def _nearest(points, columns, starts, top):
-    """Squared distance from every point to the nearest of `columns`, sorted within rows that begin at `starts`."""
+def _all_nearest(points, ends, others, other_ends):
+    """Distance of every point to the nearest point of the same class among the others; infinite without any."""
     nearest = np.full(len(points), np.inf)
-    rows = len(starts) - 1
+    begin, other_begin = 0, 0
+    for k in range(len(ends)):
+        of_class, targets = points[begin : ends[k]], others[other_begin : other_ends[k]]
+        if len(of_class) > 0 and len(targets) > 0:
+            _nearest(of_class, targets, nearest[begin : ends[k]])
+        begin, other_begin = ends[k], other_ends[k]
+    return nearest
+
+
+@njit(nogil=True)
+def _nearest(points, targets, nearest):
+    top, rows = targets[0, 0], targets[-1, 0] - targets[0, 0] + 1
+    columns, starts = targets[:, 1].copy(), np.zeros(rows + 1, np.int64)
+    for n in range(len(targets)):
+        starts[targets[n, 0] - top + 1] = n + 1
+    for row in range(rows):
+        starts[row + 1] = max(starts[row], starts[row + 1])
     for n in range(len(points)):
         y, x = points[n, 0] - top, points[n, 1]
-        best = np.inf
+        best = np.int64(1) << 60
         away = max(0, -y, y - rows + 1)
         while away * away < best and (y - away >= 0 or y + away < rows):
-            for side in range(2 if away else 1):
-                row = y - away if side == 0 else y + away
-                if row < 0 or row >= rows:
-                    continue
-                low, high = starts[row], starts[row + 1]
-                stop = high
-                while low < high:
-                    middle = (low + high) // 2
-                    if columns[middle] < x:
-                        low = middle + 1
-                    else:
-                        high = middle
-                if low < stop:
-                    best = min(best, away * away + (columns[low] - x) ** 2)
-                if low > starts[row]:
-                    best = min(best, away * away + (columns[low - 1] - x) ** 2)
+            if 0 <= y - away < rows:
+                best = min(best, away * away + _across(columns, starts[y - away], starts[y - away + 1], x))
+            if away > 0 and 0 <= y + away < rows:
+                best = min(best, away * away + _across(columns, starts[y + away], starts[y + away + 1], x))
             away += 1
-        nearest[n] = best
-    return nearest
+        nearest[n] = np.sqrt(best)
+
+
+@njit(nogil=True)
+def _across(columns, low, high, x):
+    """Squared distance along a row to the nearest of its sorted columns, which are low..high."""
+    best, begin, end = np.int64(1) << 59, low, high
+    while low < high:
+        middle = (low + high) // 2
+        if columns[middle] < x:
+            low = middle + 1
+        else:
+            high = middle
+    if low < end:
+        best = np.int64(columns[low] - x) ** 2
+    if low > begin:
+        best = min(best, np.int64(columns[low - 1] - x) ** 2)
+    return best
