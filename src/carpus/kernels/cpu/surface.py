@@ -10,10 +10,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from carpus.kernels.cpu.elementary import lowest_bit
-from carpus.kernels.cpu.runs import enlarged
+from carpus.kernels.cpu.runs import enlarged, places
 from carpus.labels import LabelMap
 
-BLOCK = 16
 Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -34,33 +33,23 @@ def _borders(labels, classes):
     height, width = labels.shape
     found, count = np.empty((4096, 3), np.int32), 0
     ends = np.zeros(classes, np.int64)
-    outside = np.zeros(width, np.int32)
-    padded = (width + BLOCK - 1) // BLOCK * BLOCK
-    edge = np.zeros(padded, np.int32)
-    blocks = edge.reshape(-1, BLOCK)
+    outside, edge = np.zeros(width, np.int32), np.zeros(width, np.int32)
+    # Padded to whole words of eight flags; at least as long as the row.
+    flags, at = np.zeros(width // 8 * 8 + 8, np.uint8), np.empty(width, np.int64)
     known = np.int32((np.int64(1) << classes) - 1)
     for y in range(height):
-        row = labels[y]
         up, down = labels[y - 1] if y > 0 else outside, labels[y + 1] if y < height - 1 else outside
-        edge[0], edge[width - 1] = row[0] & known, row[width - 1] & known
-        if width > 2:
-            _edges(row[1:-1], up[1:-1], down[1:-1], row[:-2], row[2:], known, edge[1 : width - 1])
-        for block in range(len(blocks)):
-            some = np.int32(0)
-            for j in range(BLOCK):
-                some |= blocks[block, j]
-            if some == 0:
-                continue
-            for j in range(BLOCK):
-                word = blocks[block, j]
-                while word:
-                    k = lowest_bit(word)
-                    word &= word - np.int32(1)
-                    if count == len(found):
-                        found = enlarged(found)
-                    found[count, 0], found[count, 1], found[count, 2] = k, y, block * BLOCK + j
-                    ends[k] += 1
-                    count += 1
+        _edges(labels[y], up, down, known, edge, flags)
+        for n in range(places(flags, at)):
+            x, word = at[n], edge[at[n]]
+            while word:
+                k = lowest_bit(word)
+                word &= word - np.int32(1)
+                if count == len(found):
+                    found = enlarged(found)
+                found[count, 0], found[count, 1], found[count, 2] = k, y, x
+                ends[k] += 1
+                count += 1
     ends[:] = np.cumsum(ends)
     place = np.zeros(classes, np.int64)
     place[1:] = ends[:-1]
@@ -73,9 +62,16 @@ def _borders(labels, classes):
 
 
 @njit(nogil=True)
-def _edges(row, up, down, left, right, known, edge):
-    for x in range(len(row)):
-        edge[x] = row[x] & ~(up[x] & down[x] & left[x] & right[x]) & known
+def _edges(row, up, down, known, edge, flags):
+    """The words of a row less what an erosion leaves of them, and a flag where anything is left."""
+    last = len(row) - 1
+    edge[0], edge[last] = row[0] & known, row[last] & known
+    middle, left, right, above, below = row[1:-1], row[:-2], row[2:], up[1:-1], down[1:-1]
+    rest = edge[1:-1]
+    for x in range(len(rest)):
+        rest[x] = middle[x] & ~(above[x] & below[x] & left[x] & right[x]) & known
+    for x in range(len(edge)):
+        flags[x] = np.uint8(edge[x] != 0)
 
 
 @njit(cache=True, nogil=True)
