@@ -23,9 +23,13 @@ def masks(logits: Tensor) -> NDArray[np.bool_]:
 
 
 def usual_runs(logits: Tensor) -> list[NDArray[np.int64]]:
+    return runs_of(masks(logits))
+
+
+def runs_of(planes: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """The competition's own encoder: a zero at both ends, positions where neighbours differ."""
     found = []
-    for mask in masks(logits):
+    for mask in planes:
         pixels = np.concatenate([[0], mask.flatten(), [0]])
         runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
         runs[1::2] -= runs[::2]
@@ -34,7 +38,11 @@ def usual_runs(logits: Tensor) -> list[NDArray[np.int64]]:
 
 
 def usual_text(logits: Tensor) -> list[str]:
-    return [" ".join(str(value) for value in runs) for runs in usual_runs(logits)]
+    return text_of(masks(logits))
+
+
+def text_of(planes: NDArray[np.bool_]) -> list[str]:
+    return [" ".join(str(value) for value in runs) for runs in runs_of(planes)]
 
 
 def our_text(logits: Tensor) -> list[str]:

@@ -11,7 +11,7 @@ CARPALS = BONES.groups["carpals"]
 
 
 def draw(rng, wrist, thumb_left=True):
-    """(29, 2) centroids and (29,) areas in pixels of a random hand, 300 pixels to the unit, somewhere in an image."""
+    """(29, 2) centroids, (29,) areas in pixels and (29,) elongations of a random hand, 300 pixels to the unit, somewhere in an image."""
     known, placed = anatomy.bones(wrist), {}
     for name in sorted(known, key=lambda name: len(list(pose._line(name, known)))):
         bone = known[name]
@@ -22,7 +22,9 @@ def draw(rng, wrist, thumb_left=True):
     points = np.stack([placed[name][0] for name in BONES]) @ anatomy.rotation(rng.normal(0, 10)).T
     expected = anatomy.expected(wrist)
     areas = expected.area * np.exp(rng.standard_normal(29) * expected.area_sd / expected.area) * 300**2
-    return points * (300 if thumb_left else -300, -300) + (1000, 1200), areas
+    mean, sd = pose.elongations()
+    shapes = mean + sd * rng.standard_normal(29)
+    return points * (300 if thumb_left else -300, -300) + (1000, 1200), areas, shapes
 
 
 def swapped(values, pairs):
@@ -73,9 +75,9 @@ def test_swapped_labels_are_set_right(pairs):
 def test_one_misplaced_bone_does_not_shake_the_others(bone):
     rng = np.random.default_rng(2)
     for _ in range(5):
-        centroids, areas = draw(rng, "straight")
+        centroids, areas, shapes = draw(rng, "straight")
         centroids[BONES.index(bone)] += (150, 250)
-        found = pose.fit(centroids, areas)
+        found = pose.fit(centroids, areas, shapes)
         assert found is not None
         assert np.flatnonzero(~found.believed).tolist() == [BONES.index(bone)]
         off = found.residual[BONES.index(bone)] * found.scale_px
@@ -83,10 +85,10 @@ def test_one_misplaced_bone_does_not_shake_the_others(bone):
 
 
 def test_absent_bones_are_absent_and_the_rest_is_fitted():
-    centroids, areas = draw(np.random.default_rng(3), "bent")
+    centroids, areas, shapes = draw(np.random.default_rng(3), "bent")
     gone = [BONES.index(name) for name in ("Capitate", "finger-11", "Radius")]
-    centroids[gone] = areas[gone] = np.nan
-    found = pose.fit(centroids, areas)
+    centroids[gone] = areas[gone] = shapes[gone] = np.nan
+    found = pose.fit(centroids, areas, shapes)
     assert found is not None
     assert np.flatnonzero(np.isnan(found.distance)).tolist() == sorted(gone)
     assert np.flatnonzero(~found.believed).tolist() == sorted(gone)
@@ -94,10 +96,10 @@ def test_absent_bones_are_absent_and_the_rest_is_fitted():
 
 
 def test_what_does_not_fix_a_hand_has_no_fit():
-    centroids, areas = draw(np.random.default_rng(4), "straight")
+    centroids, areas, shapes = draw(np.random.default_rng(4), "straight")
     centroids[pose.MIN_BONES - 1 :] = np.nan
-    assert pose.fit(centroids, areas) is None
-    assert pose.fit(np.full((29, 2), 7.0), areas) is None
+    assert pose.fit(centroids, areas, shapes) is None
+    assert pose.fit(np.full((29, 2), 7.0), areas, shapes) is None
 
 
 def test_each_part_of_the_hand_tells_the_thumbs_side():

@@ -48,12 +48,13 @@ def gpu():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(INTERPRETED, reason="this is the inner process")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     inner = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert inner.returncode == 0, inner.stdout
-    assert " passed" in inner.stdout
+    assert "." in inner.stdout.splitlines()[0], "every test was skipped"
 
 
 def agree(gpu, logits, labels, gamma=None, weight=None) -> None:

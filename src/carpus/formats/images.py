@@ -144,6 +144,11 @@ def refuse(error: DataError) -> NoReturn:
     raise error
 
 
+def ignored(name: str) -> bool:
+    """Whether `find` skips files and folders of this name: hidden ones and __MACOSX."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def find(root: Path | str, *, fault: Callable[[DataError], object] = refuse) -> list[Path]:
     """All image files below a folder, sorted by path, or the one file that `root` names.
 
@@ -179,7 +184,7 @@ def _below(folder: Path, root: Path, fault: Callable[[DataError], object]) -> It
     seen: dict[str, str] = {}
     for path in paths:
         name = path.name
-        if name.startswith(".") or name == "__MACOSX":
+        if ignored(name):
             continue
         if path.is_symlink() and (stray := _stray(path, root)):
             fault(stray)

@@ -19,27 +19,29 @@ SHIFT = 16
 def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
     """`kernels.rasterise`."""
     labels = np.zeros(size, np.int32)
-    inside, ends, bits = [], [0], []
-    for k, of_class in enumerate(shapes):
-        for polygon in of_class:
-            points = np.asarray(polygon, np.int32)
-            if points.min() >= 0 and (points.max(axis=0) < (size[1], size[0])).all():
-                inside.append(points)
-                ends.append(ends[-1] + len(points))
-                bits.append(1 << k)
-            else:
-                # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
-                labels |= reference.rasterise([[]] * k + [[points]], size)
-    if inside:
-        _rasterise(np.concatenate(inside), np.array(ends), np.array(bits, np.int32), labels)
+    polygons = [np.asarray(polygon, np.int32) for of_class in shapes for polygon in of_class]
+    if not polygons:
+        return labels
+    bits = np.repeat([1 << k for k in range(len(shapes))], [len(of_class) for of_class in shapes]).astype(np.int32)
+    ends = np.cumsum([0] + [len(polygon) for polygon in polygons])
+    points = np.concatenate(polygons)
+    outside = ((points < 0) | (points >= (size[1], size[0]))).any(axis=1)
+    cut = np.logical_or.reduceat(outside, ends[:-1])
+    _rasterise(points, ends, np.where(cut, 0, bits).astype(np.int32), labels)
+    # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
+    for n in np.flatnonzero(cut):
+        labels |= reference.rasterise([[polygons[n]]], size) * bits[n]
     return labels
 
 
 @njit(cache=True, nogil=True)
 def _rasterise(points, ends, bits, labels):
+    """Fill the polygons that end at `ends` among the points; one whose bit is 0 is passed over."""
     height = len(labels)
     place = np.empty(height + 1, np.int64)
     for n in range(len(bits)):
+        if bits[n] == 0:
+            continue
         polygon = points[ends[n] : ends[n + 1]].astype(np.int64)
         top, bottom = polygon[:, 1].min(), polygon[:, 1].max()
         place[top : bottom + 2] = 0

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from carpus import data, labels, phantom
-from carpus.check import SHOWN, Finding, check, render, to_json
+from carpus.check import Finding, check, render, to_json
+from carpus.check.finding import SHOWN
 from carpus.errors import DataError
 from carpus.formats import annotations, images
 from carpus.labels import BONES, Classes
@@ -338,8 +339,8 @@ def test_a_folder_without_images_is_an_error(tmp_path):
 
 def test_findings_print_by_severity_and_as_json():
     findings = [
-        Finding("ID001/a", "swapped", "Trapezium", "error", "[bold]exchanged", 31.0),
-        *(Finding(f"ID{n:03}/b", "holes", "Radius", "note", "with 1 hole", 1) for n in range(SHOWN + 2)),
+        Finding("ID001/a", "swapped", "error", "[bold]exchanged", "Trapezium", 31.0),
+        *(Finding(f"ID{n:03}/b", "holes", "note", "with 1 hole", "Radius", 1) for n in range(SHOWN + 2)),
     ]
     text = io.StringIO()
     Console(file=text, width=120).print(render(findings))
