@@ -11,7 +11,7 @@ CARPALS = BONES.groups["carpals"]
 
 
 def draw(rng, wrist, thumb_left=True):
-    """(29, 2) centroids, (29,) areas in pixels and (29,) elongations of a random hand, 300 pixels to the unit, somewhere in an image."""
+    """Centroids (29, 2) and areas (29,) in pixels and elongations (29,) of a random hand, 300 pixels to the unit."""
     known, placed = anatomy.bones(wrist), {}
     for name in sorted(known, key=lambda name: len(list(pose._line(name, known)))):
         bone = known[name]
@@ -106,7 +106,7 @@ def test_each_part_of_the_hand_tells_the_thumbs_side():
     rng = np.random.default_rng(5)
     for wrist in ("straight", "bent"):
         for thumb_left in (True, False):
-            centroids, _ = draw(rng, wrist, thumb_left)
+            centroids, _, _ = draw(rng, wrist, thumb_left)
             assert pose.thumb_left(centroids) == dict.fromkeys(("fingers", "carpals", "forearm"), thumb_left)
     exchanged = swapped(centroids, [("Radius", "Ulna")])
     assert pose.thumb_left(exchanged) == {"fingers": False, "carpals": False, "forearm": True}

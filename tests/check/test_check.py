@@ -231,7 +231,25 @@ def test_two_images_of_one_name_are_an_error(folder):
     case = case_of(folder)
     cv2.imwrite(str(case.image.with_suffix(".bmp")), images.read(case.image))
     found = of(check(folder), "error")
-    assert [(f.case, f.kind) for f in found] == [(case.name, "name")]
+    assert [(f.case, f.kind) for f in found] == [("train", "name")]
+    assert case.image.stem in found[0].message
+
+
+def test_a_link_to_itself_and_a_second_fault_are_two_findings(folder):
+    case = case_of(folder)
+    place = case.image.parent
+    (place / "loop.png").symlink_to(place / "loop.png")
+    (place / "away.png").symlink_to("/")
+    (folder / "train" / "DCM" / "__MACOSX").mkdir()
+    (folder / "train" / "DCM" / "__MACOSX" / "a.png").write_bytes(case.image.read_bytes())
+    found = of(check(folder), "error")
+    assert [f.kind for f in found] == ["name", "name"]
+
+
+def test_nothing_found_is_said():
+    text = io.StringIO()
+    Console(file=text).print(render([]))
+    assert "nothing found" in text.getvalue()
 
 
 def test_unreadable_files_and_lonely_ones_are_named(folder):
