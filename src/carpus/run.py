@@ -6,7 +6,7 @@
     RUN/weights.safetensors   the network
     RUN/metrics.csv           step, loss, learning_rate, images_per_second, val_dice
     RUN/scores.csv            case, patient, split, class, metric, value
-    RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of the files above
+    RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of all these but the scores
 """
 
 import hashlib
@@ -85,7 +85,8 @@ def finish(path: Path, *, classes: Classes, **facts: Any) -> None:
         classes: the class list, in channel order.
         facts: what else the manifest shall hold.
     """
-    written = [name for name in (CONFIG, WEIGHTS, METRICS, SCORES) if (path / name).is_file()]
+    # The scores grow with every evaluation, so their hash would soon be false.
+    written = [name for name in (CONFIG, WEIGHTS, METRICS) if (path / name).is_file()]
     content = {
         "carpus": metadata.version("carpus"),
         "versions": versions(),
@@ -127,7 +128,9 @@ def claim(path: Path, overwrite: bool = False) -> Iterator[None]:
             raise DataError(f"{path}: another process is training into this folder") from error
         try:
             present = sorted(item.name for item in path.iterdir() if item != lock)
-            if present and not overwrite:
+            # What a run left that failed or was stopped is no run, and may be begun again.
+            unfinished = set(present) <= {CONFIG, WEIGHTS, METRICS, SCORES}
+            if present and not overwrite and not unfinished:
                 raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
             for name in (MANIFEST, CONFIG, WEIGHTS, METRICS, SCORES):
                 (path / name).unlink(missing_ok=True)

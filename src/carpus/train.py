@@ -58,7 +58,7 @@ def train(
     classes = class_list(settings.classes)
     dataset = data.read(root)
     learn, held_out = split(dataset, settings.data)
-    fingerprint = data.fingerprint([*learn, *held_out])
+    fingerprint = data.fingerprint([*learn, *held_out, *dataset.test])
     # All that a setting can spoil comes before the folder is claimed: a mistake must not cost an earlier run.
     launcher = fabric(options.device, options.precision)
     torch.manual_seed(options.seed)
