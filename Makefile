@@ -16,7 +16,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/carpus demo --out demo
+	$(BIN)/carpus demo --out demo --overwrite
 
 test: install
 	$(BIN)/pytest -n 2
