@@ -35,8 +35,20 @@ def test_every_loss_can_be_set() -> None:
     assert set(get_args(config.LossName)) == set(losses.FORMULAS)
 
 
-def test_a_number_with_an_exponent_is_a_number_although_yaml_says_text() -> None:
-    assert config.load([], ["train.learning_rate=1e-3"]).train.learning_rate == 0.001
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001"])
+def test_a_number_with_an_exponent_is_a_number_although_yaml_says_text(text: str) -> None:
+    assert config.load([], [f"train.learning_rate={text}"]).train.learning_rate == 0.001
+
+
+def test_precision_may_be_written_as_the_number_that_it_looks_like() -> None:
+    assert config.load([], ["train.precision=32"]).train.precision == "32"
+
+
+def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.yaml").write_text("classes: lists/two.json")
+    assert config.load([tmp_path / "recipe.yaml"]).classes == str(tmp_path.resolve() / "lists/two.json")
+    monkeypatch.chdir(tmp_path)
+    assert config.load([], ["classes=two.json"]).classes == str(tmp_path.resolve() / "two.json")
 
 
 @pytest.mark.parametrize(
@@ -44,12 +56,15 @@ def test_a_number_with_an_exponent_is_a_number_although_yaml_says_text() -> None
     [
         ("train: {stepz: 3}", "train.stepz: no such setting; did you mean train.steps?"),
         ("steps: 3", "steps: no such setting; did you mean train.steps?"),
-        ("train: {steps: many}", "train.steps: Input should be a valid integer.*'many'"),
-        ("train: {steps: 0}", "train.steps: Input should be greater than or equal to 1, got 0"),
+        ("train: {steps: many}", "train.steps: expected integer >= 1, got 'many'"),
+        ("train: {steps: 0}", "train.steps: expected integer >= 1, got 0"),
+        ("train: {steps: true}", "train.steps: expected integer >= 1, got True"),
+        ("train: {learning_rate: '1e-3'}", "train.learning_rate: expected number > 0, got '1e-3'"),
+        ("train: {precision: 16}", r"train.precision: expected auto \| 32 \| bf16, got 16"),
         ("train: {learning_rate: .nan}", "train.learning_rate: .*got nan"),
-        ("train: {loss: {}}", "train.loss: .*at least 1 item"),
-        ("train: {loss: {dise: 1}}", "train.loss.dise"),
-        ("data: {image_size: 100}", "data.image_size: Input should be a multiple of 32, got 100"),
+        ("train: {loss: {}}", "train.loss: expected mapping of names to number > 0"),
+        ("train: {loss: {dise: 1}}", "train.loss.dise: no such name; expected 'bce', "),
+        ("data: {image_size: 100}", "data.image_size: expected integer, a multiple of 32, >= 32, got 100"),
         ("train: !!python/object/apply:os.system [ls]", "line 1: could not determine a constructor"),
         ("train: {steps: 1}\ntrain: {steps: 2}", "line 1: key 'train' stands twice"),
         ("- train", "expected settings by name, got list"),

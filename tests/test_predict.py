@@ -1,5 +1,6 @@
 """Images to label maps, whatever their size, and evaluation of them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from carpus import data, evaluate, predict, run
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import annotations, images, submission
 from carpus.labels import BONES
 from carpus.models import Output
@@ -84,6 +85,32 @@ def test_a_damaged_image_leaves_no_submission(trained: Path, dataset: Path, tmp_
     assert sorted(tmp_path.iterdir()) == [folder]
 
 
+def test_names_that_cannot_be_written_are_refused_before_the_work(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    folder, done = tmp_path / "images", []
+    for name in ("ID001/a.png", "ID002/a.png"):
+        images.write(folder / name, np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"'a\.png' and 'a\.png' would be one file"):
+        predict.predict(run.read(trained), folder, tmp_path / "sub.csv", progress=lambda *now: done.append(now))
+    assert not done
+    assert predict.predict(run.read(trained), folder, tmp_path / "labels") == 2
+
+
+def test_predictions_go_by_the_name_of_their_image(trained: Path, tmp_path: Path) -> None:
+    for name in ("1.2.840.7", "1.2.840.8", "b.bmp"):
+        images.write(tmp_path / "images" / name, np.zeros((8, 8), np.uint8))
+    predict.predict(run.read(trained), tmp_path / "images", tmp_path / "coco.json")
+    named = [image["file_name"] for image in json.loads((tmp_path / "coco.json").read_text())["images"]]
+    assert named == ["1.2.840.7", "1.2.840.8", "b.bmp"]
+    predict.predict(run.read(trained), tmp_path / "images", tmp_path / "sub.csv")
+    assert list(submission.read(tmp_path / "sub.csv", BONES, (8, 8))) == ["1.2.840.7.png", "1.2.840.8.png", "b.png"]
+
+
+def test_an_image_whose_square_would_fill_the_memory_is_refused(trained: Path, tmp_path: Path) -> None:
+    images.write(tmp_path / "long.png", np.zeros((1, 20000), np.uint8))
+    with pytest.raises(DataError, match=r"long\.png: is 1 x 20000, too oblong"):
+        predict.predict(run.read(trained), tmp_path, tmp_path / "sub.csv")
+
+
 def test_no_image_at_all_is_an_error(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image"):
         predict.predict(run.read(trained), tmp_path, tmp_path / "sub.csv")
@@ -118,6 +145,35 @@ def test_scores_of_a_split_replace_its_earlier_ones(own: Path, dataset: Path) ->
         evaluate.evaluate(own, dataset, "test")
     rows = pandas.read_csv(own / "scores.csv")
     assert rows.groupby("split").size().to_dict() == {"test": 4 * 29, "val": 4 * 29}
+
+
+def test_other_images_under_the_same_names_are_not_the_validation_set(
+    trained: Path, dataset: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    held_out = run.read(trained).manifest["val_patients"][0]
+    annotation = next((root / "train/outputs_json" / held_out).glob("*.json"))
+    annotation.write_text(annotation.read_text() + " ")
+    with pytest.warns(DataWarning, match="annotations of the validation patients have changed"):
+        evaluate.evaluate(Path(shutil.copytree(trained, tmp_path / "run")), root, "val")
+    image = next((root / "train/DCM" / held_out).glob("*.png"))
+    images.write(image, images.read(image) + np.uint8(1))
+    with pytest.raises(DataError, match=r"are not those that .* held out"):
+        evaluate.evaluate(trained, root, "val")
+
+
+@pytest.mark.parametrize("text", ["", "case,value\na,1\n", "case,patient,split,class,metric,value\na,b,val,c,dice,x\n"])
+def test_a_damaged_table_of_scores_is_named(trained: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(DataError, match=r"scores\.csv: "):
+        evaluate.load(tmp_path)
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_scores(tmp_path: Path) -> None:
+    table = pandas.DataFrame([("-1", "-1", "val", "=a", "dice", 0.5)], columns=list(evaluate.COLUMNS))
+    evaluate.save(tmp_path, table)
+    assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "'-1,'-1,val,'=a,dice,0.5"
+    assert evaluate.load(tmp_path).equals(table)
 
 
 def test_evaluation_on_other_data_is_refused(trained: Path, tmp_path: Path, dataset: Path) -> None:

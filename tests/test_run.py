@@ -1,7 +1,9 @@
 """The run folder: hashes, unfinished runs, and one process a folder."""
 
+import contextlib
 import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,47 @@ def test_the_lock_is_gone_after_an_error(tmp_path: Path) -> None:
     with run.claim(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path) -> None:
+    before = contents(copied)
+    with contextlib.suppress(ZeroDivisionError), run.claim(copied, overwrite=True):
+        assert not (copied / "manifest.json").exists()
+        (copied / "weights.safetensors").write_text("new")
+        raise ZeroDivisionError
+    assert contents(copied) == before
+
+
+def test_a_replaced_run_is_gone_when_the_new_one_is_finished(copied: Path) -> None:
+    with run.claim(copied, overwrite=True):
+        (copied / "weights.safetensors").write_text("new")
+    assert contents(copied) == {"weights.safetensors": b"new"}
+
+
+@pytest.mark.parametrize("moment", ["training", "putting aside", "bringing back"])
+def test_a_replaced_run_survives_a_killed_process(copied: Path, moment: str) -> None:
+    before = contents(copied)
+    with contextlib.suppress(InterruptedError), run.claim(copied, overwrite=True):
+        (copied / "weights.safetensors").write_text("new")
+        killed = Path(shutil.copytree(copied, copied.with_name("killed")))
+        raise InterruptedError
+    if moment == "putting aside":  # all is copied, the manifest still there
+        shutil.copy2(killed / run.EARLIER / "manifest.json", killed)
+        for name in ("config.yaml", "weights.safetensors"):
+            shutil.copy2(killed / run.EARLIER / name, killed)
+    if moment == "bringing back":
+        shutil.copy2(killed / run.EARLIER / "config.yaml", killed)
+    with pytest.raises(DataError, match="already holds"), run.claim(killed):
+        pass
+    if moment != "putting aside":
+        assert contents(killed) == before
+    assert run.read(killed)

@@ -21,7 +21,8 @@ Tiny = Callable[..., config.Config]
 def test_a_run_folder_is_complete(trained: Path, dataset: Path, tiny: Tiny) -> None:
     found = run.read(trained)
     assert config.load([trained / "config.yaml"]) == found.settings == tiny()
-    assert len(found.manifest["data"]["sha256"]) == 64
+    assert found.manifest["data"]["all"] != found.manifest["data"]["val"]
+    assert {len(digest) for digest in found.manifest["data"]["val"].values()} == {64}
     assert not set(found.manifest["train_patients"]) & set(found.manifest["val_patients"])
     assert found.manifest["versions"]["torch"] == torch.__version__.split("+")[0]
     assert tuple(found.classes.groups["forearm"]) == ("Radius", "Ulna")
@@ -150,6 +151,21 @@ def test_biases_and_norms_do_not_decay() -> None:
     assert decayed["weight_decay"] == 0.1
     assert len(free["params"]) == 3
     assert free["weight_decay"] == 0
+
+
+def test_a_damaged_image_costs_no_earlier_run(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    root, out = Path(shutil.copytree(dataset, tmp_path / "data")), Path(shutil.copytree(trained, tmp_path / "run"))
+    for path in (root / "train" / "DCM").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="truncated or damaged"):
+        train.train(tiny(), root, out, overwrite=True)
+    assert run.read(out).manifest == run.read(trained).manifest
+    assert sorted(path.name for path in out.iterdir()) == sorted(run.FILES)
+
+
+def test_one_small_image_a_batch_is_a_config_error(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.batch_size: BatchNorm cannot learn from one image of 32 pixels"):
+        train.train(tiny("data.image_size=32", "train.batch_size=1"), dataset, tmp_path / "run")
 
 
 def test_a_side_without_annotations_is_named(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

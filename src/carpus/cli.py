@@ -129,7 +129,9 @@ def train(
     with training_bar(chosen.train.steps) as watch:
         dice = train.train(chosen, data, out, overwrite=overwrite, watch=watch)
     console.print(f"mean Dice of the validation patients [bold]{dice:.4f}[/]")
-    console.print(f"next: carpus evaluate {out} --data {data} --split test", highlight=False, soft_wrap=True)
+    known = (data / "test_labels").is_dir()
+    then = f"evaluate {out} --data {data} --split test" if known else f"predict {out} --images DIR --out sub.csv"
+    console.print(f"next: carpus {then}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -251,7 +253,7 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     patients: Annotated[int, typer.Option(min=1, help="Training patients, two hands each.")] = 20,
     test_patients: Annotated[int, typer.Option(min=0, help="Test patients.")] = 8,
-    size: Annotated[int, typer.Option(min=64, help="Side of the images in pixels.")] = 2048,
+    size: Annotated[int, typer.Option(min=64, max=8192, help="Side of the images in pixels.")] = 2048,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     annotation_noise: Annotated[
         float, typer.Option(min=0, help="Sigma of the training outlines' displacement, in pixels.")

@@ -6,12 +6,14 @@ A recipe is a YAML file that names only what differs from the defaults; later fi
     train: {steps: 2000, loss: {bce: 0.5, dice: 0.5}}
 """
 
+import difflib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from carpus.errors import ConfigError
 
@@ -22,11 +24,13 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    # Strict: `true` is no number of steps, and the text "8" no batch size.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
 class Model(_Section):
@@ -41,7 +45,7 @@ class Model(_Section):
         description="what the encoder starts from: null (random), a hub name such as `imagenet`, or a local file",
     )
     decoder_channels: tuple[Count, ...] = Field(
-        default=(256, 128, 64, 32, 16), description="channels of the five decoder blocks, coarse to fine"
+        default=(256, 128, 64, 32, 16), strict=False, description="channels of the five decoder blocks, coarse to fine"
     )
     stride: Literal[1, 2, 4, 8] = Field(
         default=1,
@@ -97,7 +101,7 @@ class Train(_Section):
         description="weights of the losses that are added up; one with parameters is a mapping, as in "
         "{tversky: {weight: 1, alpha: 0.3, beta: 0.7}}",
     )
-    precision: Literal["auto", "32", "bf16"] = Field(
+    precision: Precision = Field(
         default="auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute")
@@ -113,7 +117,9 @@ class Config(_Section):
     augment: Augment = Field(default=Augment(), description="limits of the augmentation")
     train: Train = Field(default=Train(), description="the optimisation")
     classes: str | None = Field(
-        default=None, description="JSON file with another class list; null: the 29 bones of the hand"
+        default=None,
+        description="JSON file with another class list; null: the 29 bones of the hand. A path in a recipe is relative "
+        "to the recipe",
     )
 
 
@@ -130,11 +136,11 @@ def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> C
     content: dict[str, Any] = {}
     for recipe in recipes:
         path = _find(recipe)
-        layer = _read(path)
+        layer = _resolved(_read(path), path.parent)
         _validate(layer, str(path))
         content = _merge(content, layer)
     for override in overrides:
-        layer = _parse(override)
+        layer = _resolved(_parse(override), Path())
         _validate(layer, f"--set {override}")
         content = _merge(content, layer)
     return _validate(content, " + ".join(map(str, recipes)) or "config")
@@ -161,7 +167,13 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
     if "anyOf" in schema:
         return " | ".join(_type(option) for option in schema["anyOf"])
-    text = {"object": "mapping", "array": "list"}.get(schema["type"], str(schema["type"]))
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema["type"] == "object":
+        return f"mapping of names to {_type(schema['additionalProperties'])}"
+    text = str(schema["type"])
+    if "multipleOf" in schema:
+        text = f"{text}, a multiple of {schema['multipleOf']},"
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
     if high is not None:
         return f"{text} {low:g}..{high:g}"
@@ -180,8 +192,15 @@ def _find(recipe: Path | str) -> Path:
     raise ConfigError(f"{recipe}: no such file, nor one of the recipes {', '.join(own)}")
 
 
+def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
+    # A run folder is used from anywhere, so its config holds the whole path.
+    if isinstance(layer.get("classes"), str):
+        return layer | {"classes": str((folder / layer["classes"]).resolve())}
+    return layer
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML in which a key stands once and a tag is refused."""
+    """Safe YAML in which a key stands once, a tag is refused and 1e-3 is a number (YAML 1.1 wants 1.0e-3)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # pyright: ignore[reportUnknownMemberType]
@@ -189,6 +208,11 @@ class _StrictLoader(yaml.SafeLoader):
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -234,16 +258,26 @@ def _validate(content: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{source}: {name}: no such setting{_nearest(name)}") from None
-        raise ConfigError(f"{source}: {name}: {first['msg']}, got {first['input']!r}") from None
+        raise ConfigError(f"{source}: {_complaint(error.errors()[0])}") from None
+
+
+def _complaint(error: Any) -> str:
+    """What is wrong with which setting, in the words of `carpus schema` and not of pydantic."""
+    name, kind, rest = "", "mapping", list(error["loc"])
+    types = {name: kind for name, kind, *_ in fields()}
+    while rest and name not in types:
+        name = f"{name}.{rest.pop(0)}".removeprefix(".")
+    kind = types.get(name, kind)
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such setting{_nearest(name)}"
+    if rest and rest[-1] == "[key]":
+        return f"{name}.{rest[0]}: no such name; expected {error['ctx']['expected']}"
+    # What is left of the place are keys of a mapping or a list, and pydantic's names for the branches of a union.
+    place = ".".join([name, *map(str, rest[:1])]) if kind.startswith(("list", "mapping")) else name
+    return f"{place}: expected {kind}, got {error['input']!r:.80}"
 
 
 def _nearest(name: str) -> str:
-    import difflib
-
     known = [field for field, *_ in fields()]
     near = difflib.get_close_matches(name, known, n=1) or [
         field for field in known if field.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from torch import Tensor
 from carpus import augment
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
-from carpus.formats import annotations, images
+from carpus.formats import MAX_PIXELS, annotations, images, stem
 from carpus.labels import BONES, Classes, LabelMap
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
@@ -95,7 +96,7 @@ def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] 
     pictures, annotated = (Path(root) / part for part in LAYOUT[split])
     found: dict[str, Case] = {}
     for image in images.find(pictures, fault=fault) if pictures.is_dir() else []:
-        name = image.relative_to(pictures).with_suffix("").as_posix()
+        name = stem(image.relative_to(pictures).as_posix())
         if name in found:
             fault(DataError(f"{image}: {found[name].image.name} has the same name; an image name must be unique"))
             continue
@@ -179,20 +180,28 @@ def folds(dataset: Dataset, count: int = 5, seed: int = 0) -> dict[str, int]:
     return dealt
 
 
-def fingerprint(cases: Iterable[Case]) -> str:
-    """SHA-256 over the images and annotations of `cases`, the same wherever the folder lies.
+class Fingerprint(NamedTuple):
+    """SHA-256 over the names and contents of images, and over those of their annotations."""
+
+    images: str
+    annotations: str
+
+
+def fingerprint(cases: Iterable[Case]) -> Fingerprint:
+    """The fingerprint of `cases`, the same wherever the folder lies.
 
     Raises:
         DataError: two patients share an image, byte for byte (a leak between splits or folds).
     """
-    total, seen = hashlib.sha256(), dict[str, Case]()
+    pictures, annotated, seen = hashlib.sha256(), hashlib.sha256(), dict[str, Case]()
     for case in sorted(cases, key=lambda case: case.name):
         content = _digest(case.image)
         twin = seen.setdefault(content, case)
         if twin.patient != case.patient:
             raise DataError(f"{case.image}: the same image as {twin.image}, of another patient: a leak between splits")
-        total.update(f"{case.name} {content} {_digest(case.annotation) if case.annotation else ''}\n".encode())
-    return total.hexdigest()
+        pictures.update(f"{case.name} {content}\n".encode())
+        annotated.update(f"{case.name} {_digest(case.annotation) if case.annotation else ''}\n".encode())
+    return Fingerprint(pictures.hexdigest(), annotated.hexdigest())
 
 
 def _digest(path: Path) -> str:
@@ -235,6 +244,15 @@ def read_labels(case: Case, classes: Classes = BONES) -> LabelMap:
     return annotations.read(case.annotation, images.size(case.image), classes)
 
 
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """`formats.images.read` for an image that is to be laid on a square; raises `DataError` if it is too oblong."""
+    image = images.read(path)
+    side = max(image.shape)
+    if side * side > MAX_PIXELS:
+        raise DataError(f"{path}: is {image.shape[0]} x {image.shape[1]}, too oblong to be laid on a square")
+    return image
+
+
 class Cache:
     """Decoded cases on their square canvas, kept in memory up to a bound, oldest out first. Thread-safe.
 
@@ -257,7 +275,7 @@ class Cache:
             if case.image in self._kept:
                 self._kept.move_to_end(case.image)
                 return self._kept[case.image]
-        image = square(images.read(case.image), self._image_size)
+        image = square(read_image(case.image), self._image_size)
         labels = square_labels(read_labels(case, self._classes), self._label_size)
         with self._lock:
             if case.image not in self._kept:

@@ -104,7 +104,7 @@ def _report(
     seed: int,
     commands: Sequence[str],
 ) -> None:
-    scores = pandas.read_csv(trained.path / run.SCORES)
+    scores = evaluate.load(trained.path)
     shown = []
     for split, ranks in report.choose(scores).items():
         for name in ranks.values():

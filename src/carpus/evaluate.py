@@ -9,13 +9,16 @@ from pandas import DataFrame
 
 from carpus import data, kernels, metrics, run
 from carpus.data import Case, Dataset
-from carpus.errors import ConfigError, DataError
-from carpus.formats import files, images
+from carpus.errors import ConfigError, DataError, warn
+from carpus.formats import files
+from carpus.formats.cells import escaped, plain
 from carpus.labels import Classes, LabelMap
 from carpus.predict import Predictor
 
 Keep = Callable[[Case, LabelMap, LabelMap], object]
 """Called with (case, truth, prediction), for whoever wants the maps."""
+
+_NAMES = ("case", "patient", "class")
 
 COLUMNS = ("case", "patient", "split", "class", "metric", "value")
 
@@ -43,7 +46,7 @@ def scores(
         One row a case and class, the columns of `COLUMNS`, metric "dice".
     """
     rows = []
-    predicted = predictor.many((case, lambda case=case: images.read(case.image)) for case in cases)
+    predicted = predictor.many((case, lambda case=case: data.read_image(case.image)) for case in cases)
     for done, (case, labels) in enumerate(predicted, start=1):
         truth = data.read_labels(case, classes)
         dice = metrics.dice(kernels.overlap(labels, truth, len(classes)))
@@ -121,6 +124,14 @@ def _cases(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
                 f"{dataset.root}: patient {min(missing)} of the run's validation fold is not there "
                 f"({len(missing)} such patients); is this the data set that {trained.path} was trained on?"
             )
+        there, then = data.fingerprint(found), data.Fingerprint(**trained.manifest["data"]["val"])
+        if there.images != then.images:
+            raise DataError(
+                f"{dataset.root}: the images of the validation patients are not those that {trained.path} held out; "
+                "it may have been trained on some of these"
+            )
+        if there.annotations != then.annotations:
+            warn(f"{dataset.root}: annotations of the validation patients have changed since {trained.path} was made")
     else:
         found = [case for case in dataset.test if case.annotation]
     if not found:
@@ -137,7 +148,26 @@ def save(run_path: Path, table: DataFrame) -> None:
     """Put `table` into the run's scores.csv in place of what it held for the same splits."""
     path = run_path / run.SCORES
     if path.is_file():
-        old = pandas.read_csv(path)
+        old = load(run_path)
         table = pandas.concat([old[~old["split"].isin(table["split"])], table])
     with files.atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        table.assign(**{name: table[name].map(escaped) for name in _NAMES}).to_csv(temporary, index=False)
+
+
+def load(run_path: Path) -> DataFrame:
+    """The table of a run's scores.csv.
+
+    Raises:
+        DataError: no such file, other columns, or a value that is no number.
+    """
+    path = run_path / run.SCORES
+    try:
+        table = pandas.read_csv(path, dtype=dict.fromkeys(COLUMNS[:-1], str), keep_default_na=False)
+        if tuple(table.columns) != COLUMNS:
+            raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(table.columns)}")
+        values = {"value": table["value"].astype(float)}
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a readable table of scores ({error})") from error
+    return table.assign(**values, **{name: table[name].map(plain) for name in _NAMES})

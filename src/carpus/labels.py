@@ -51,6 +51,8 @@ class Classes:
         if twice:
             raise DataError(f"class list: named twice: {', '.join(twice)}")
         for group, members in self.groups.items():
+            if any(not isinstance(member, str) for member in members):
+                raise DataError(f"class list: groups.{group}: expected names of classes")
             unknown = sorted(set(members) - set(self.names))
             if unknown:
                 raise DataError(f"class list: groups.{group}: unknown class {', '.join(unknown)}")

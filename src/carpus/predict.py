@@ -125,15 +125,15 @@ def predict(
     if not found:
         raise DataError(f"{pictures}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
     root = pictures if pictures.is_dir() else pictures.parent
-    predictor = Predictor.of(trained, device)
+    names = [path.relative_to(root).as_posix() for path in found]
 
     def labelled() -> Iterator[Labelled]:
-        items = [(path, lambda path=path: images.read(path)) for path in found]
-        for done, (path, labels) in enumerate(predictor.many(items), start=1):
-            name = path.relative_to(root).with_suffix(".png").as_posix()
+        predictor = Predictor.of(trained, device)
+        items = [(name, lambda path=path: data.read_image(path)) for name, path in zip(names, found, strict=True)]
+        for done, (name, labels) in enumerate(predictor.many(items), start=1):
             yield Labelled(name, labels)
             if progress:
                 progress(done, len(found))
 
-    convert.write(out, labelled(), trained.classes, target_format=target_format)
+    convert.write(out, labelled(), trained.classes, target_format=target_format, names=names)
     return len(found)

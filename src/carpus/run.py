@@ -12,6 +12,7 @@
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,19 +22,22 @@ from typing import Any
 
 from torch import nn
 
-from carpus import config, models
+from carpus import config, data, models
 from carpus.errors import DataError
 from carpus.formats import files
 from carpus.labels import Classes
 from carpus.models import weights
 
-CONFIG, WEIGHTS, METRICS, SCORES, MANIFEST = (
+CONFIG, WEIGHTS, METRICS, SCORES, MANIFEST = FILES = (
     "config.yaml",
     "weights.safetensors",
     "metrics.csv",
     "scores.csv",
     "manifest.json",
 )
+
+EARLIER = ".earlier"
+"""Where the files of a run wait that is being replaced, until the new one is finished."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def read(path: Path | str) -> Run:
     try:
         hashes = dict(manifest["files"])
         classes = Classes(tuple(manifest["classes"]), {name: tuple(of) for name, of in manifest["groups"].items()})
+        data.Fingerprint(**manifest["data"]["val"])
+        frozenset(manifest["val_patients"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{manifest_path}: not a manifest of carpus train ({error!r})") from error
     for name in (CONFIG, WEIGHTS):
@@ -114,6 +120,11 @@ def digest(path: Path) -> str:
 def claim(path: Path, overwrite: bool = False) -> Iterator[None]:
     """Hold `path` as the folder of one new run, locked against a second process until the block ends.
 
+    Args:
+        path: the folder; made if missing.
+        overwrite: take it although it holds a run. The earlier run is put aside, and comes back if the block fails, or,
+            should the process be killed, when the folder is claimed again.
+
     Raises:
         DataError: another process trains into it, or it holds something already and `overwrite` is off.
     """
@@ -127,16 +138,55 @@ def claim(path: Path, overwrite: bool = False) -> Iterator[None]:
         except OSError as error:
             raise DataError(f"{path}: another process is training into this folder") from error
         try:
+            earlier = path / EARLIER
+            if (path / MANIFEST).is_file():
+                shutil.rmtree(earlier, ignore_errors=True)
+            _bring_back(path)
             present = sorted(item.name for item in path.iterdir() if item != lock)
             # What a run left that failed or was stopped is no run, and may be begun again.
-            unfinished = set(present) <= {CONFIG, WEIGHTS, METRICS, SCORES}
+            unfinished = set(present) <= {*FILES} - {MANIFEST}
             if present and not overwrite and not unfinished:
                 raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
-            for name in (MANIFEST, CONFIG, WEIGHTS, METRICS, SCORES):
-                (path / name).unlink(missing_ok=True)
-            yield
+            if unfinished:
+                _remove(path)
+            else:
+                _put_aside(path)
+            try:
+                yield
+            except BaseException:
+                _bring_back(path)
+                raise
+            shutil.rmtree(earlier, ignore_errors=True)
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    for name in reversed(FILES):  # the manifest, which makes it a run, goes first
+        (path / name).unlink(missing_ok=True)
+
+
+def _put_aside(path: Path) -> None:
+    # Under another name first: a folder of the final name always holds the whole run.
+    waiting = path / f"{EARLIER}.part"
+    waiting.mkdir(exist_ok=True)
+    for name in FILES:
+        if (path / name).is_file():
+            shutil.copy2(path / name, waiting / name)
+    waiting.replace(path / EARLIER)
+    _remove(path)
+
+
+def _bring_back(path: Path) -> None:
+    """Put the earlier run, if one waits, in the place of what a failed one left."""
+    shutil.rmtree(path / f"{EARLIER}.part", ignore_errors=True)
+    if not (path / EARLIER).is_dir():
+        return
+    _remove(path)
+    for name in FILES:  # the manifest, which makes it a run, comes last
+        if (path / EARLIER / name).is_file():
+            shutil.copy2(path / EARLIER / name, path / name)
+    shutil.rmtree(path / EARLIER)
 
 
 def threads() -> int:

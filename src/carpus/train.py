@@ -42,7 +42,7 @@ def train(
         settings: the complete config.
         root: a data folder in the competition's layout.
         out: the run folder; new, or empty, or given up with `overwrite`.
-        overwrite: replace a run that is there.
+        overwrite: replace a run that is there, once the new one is finished.
         watch: called after every step.
 
     Returns:
@@ -52,13 +52,18 @@ def train(
         DataError: the data set cannot be read, leaks, or leaves a side of the split empty.
         ConfigError: settings that contradict each other.
         DivergedError: a loss or gradient that is not a number; names step and images, and leaves the weights of the
-            last validation, if there was one.
+            last validation, if there was one and no earlier run to come back.
     """
     options = settings.train
     classes = class_list(settings.classes)
     dataset = data.read(root)
     learn, held_out = split(dataset, settings.data)
-    fingerprint = data.fingerprint([*learn, *held_out, *dataset.test])
+    found = {
+        "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
+        "val": data.fingerprint(held_out)._asdict(),
+    }
+    if options.batch_size * (settings.data.image_size // 32) ** 2 < 2:
+        raise ConfigError("train.batch_size: BatchNorm cannot learn from one image of 32 pixels; take 2, or 64 pixels")
     # All that a setting can spoil comes before the folder is claimed: a mistake must not cost an earlier run.
     launcher = fabric(options.device, options.precision)
     torch.manual_seed(options.seed)
@@ -97,7 +102,7 @@ def train(
             out,
             classes=classes,
             seed=options.seed,
-            data={"path": str(root.resolve()), "sha256": fingerprint},
+            data={"path": str(root.resolve()), **found},
             train_patients=sorted({case.patient for case in learn}),
             val_patients=sorted({case.patient for case in held_out}),
             parameters=models.parameters(network),

@@ -52,6 +52,23 @@ def test_every_format_becomes_every_other_pixel_for_pixel(tmp_path_factory, firs
     check()
 
 
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@given(
+    height=st.sampled_from([1, 2, 255, 1021, 2048]),
+    width=st.sampled_from([1, 3, 64, 700, 2048]),
+    seed=st.integers(0, 9),
+)
+def test_maps_of_any_size_go_through_every_format_and_back(tmp_path_factory, height, width, seed):
+    label_map = bones(max(height, width), seed)[:height, :width]
+    source = put(tmp_path_factory.mktemp("from"), "competition", [Labelled(NAME, label_map)], BONES)
+    for name in ("coco", "labelme", "masks", "submission", "competition"):
+        target = tmp_path_factory.mktemp("to") / NAMES[name]
+        convert(source, target, target_format=name, size=(height, width))
+        source = target
+    (back,) = FORMATS["competition"].read_all(source, BONES, Sizes(size=(height, width)))
+    assert np.array_equal(back.labels, label_map)
+
+
 def test_all_29_bones_at_2048_go_through_every_format_and_back(tmp_path):
     label_map = bones()
     source = put(tmp_path, "competition", [Labelled(NAME, label_map)], BONES)

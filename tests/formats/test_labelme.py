@@ -196,7 +196,16 @@ def test_43_44_of_an_image_path_only_the_last_part_is_used(tmp_path, place):
     put(tmp_path / "data", "ID001/image1", imagePath=place)
     images.write(tmp_path / "secret.png", np.zeros((3, 3), np.uint8))
     (item,) = labelme.read_all(tmp_path / "data", CLASSES, Sizes())
-    assert (item.name, item.size) == ("ID001/image1.png", (9, 9))
+    assert (item.name, item.size) == ("ID001/secret.png", (9, 9))
+
+
+def test_the_image_is_the_one_that_the_file_names(tmp_path):
+    put(tmp_path, "ID001/renamed", imagePath="image1.jpg")
+    images.write(tmp_path / "DCM/ID001/image1.png", np.zeros((9, 9), np.uint8))
+    (item,) = labelme.read_all(tmp_path, CLASSES, Sizes(tmp_path / "DCM"))
+    assert item.name == "ID001/image1.png"
+    (item,) = labelme.read_all(tmp_path, CLASSES, Sizes())
+    assert item.name == "ID001/image1.jpg"
 
 
 def test_45_an_image_that_is_a_link_out_of_the_folder_is_refused(tmp_path):

@@ -26,6 +26,15 @@ def test_an_image_is_found_by_path_or_else_by_base_name(folder, name, found):
     assert Sizes(folder).find(name, "s.csv") == found
 
 
+def test_the_dots_of_a_dicom_uid_are_no_suffix(tmp_path):
+    for name in ("1.2.840.7", "1.2.840.8", "1.2.840.8.dcm"):
+        images.write(tmp_path / name, np.zeros((2, int(name.split(".")[3])), np.uint8))
+    assert Sizes(tmp_path).find("1.2.840.7", "s.csv") == ("1.2.840.7", (2, 7))
+    assert Sizes(tmp_path).find("1.2.840.7.png", "s.csv") == ("1.2.840.7", (2, 7))
+    with pytest.raises(DataError, match=r"could be any of 1.2.840.8, 1.2.840.8.dcm"):
+        Sizes(tmp_path).find("1.2.840.8.png", "s.csv")
+
+
 def test_an_image_of_the_folder_is_right_against_the_label_file(folder):
     assert Sizes(folder, (9, 9)).find("b_R.png", "s.csv", own=(8, 8)) == ("ID002/b_R.png", (6, 7))
 

@@ -186,7 +186,9 @@ def test_refuses_a_folder_with_content(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("wrong", [{"patients": 0}, {"annotation_noise_px": -1.0}, {"domain_shift": 2.0}, {"size": 8}])
+@pytest.mark.parametrize(
+    "wrong", [{"patients": 0}, {"annotation_noise_px": -1.0}, {"domain_shift": 2.0}, {"size": 8}, {"size": 9000}]
+)
 def test_settings_out_of_range_leave_nothing(tmp_path, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         phantom.write(tmp_path / "out", **{"patients": 1, "test_patients": 1, "size": 64, **wrong})

@@ -1,9 +1,10 @@
 """One file a format: reading, writing and validation together. Every format meets the others in the label map."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from carpus.errors import DataError
 from carpus.formats import files
@@ -11,6 +12,11 @@ from carpus.labels import LabelMap
 
 MAX_PIXELS = 1 << 28
 """More than 16384 x 16384: no radiograph is larger, and a label map of it would take over 1 GiB."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
+"""What the name of an image file may end in, in lower case."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,25 @@ def safe_name(name: object, source: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
-def once(items: Iterable[Labelled], source: str) -> Iterator[Labelled]:
+def stem(name: str) -> str:
+    """`name` without the suffix of an image: "ID001/a.png" is "ID001/a"; the dots of a DICOM UID are no suffix."""
+    base, _, suffix = name.rpartition(".")
+    return base if base and f".{suffix.lower()}" in SUFFIXES else name
+
+
+def _name(item: Labelled) -> str:
+    return item.name
+
+
+def once(items: Iterable[Item], source: str, name: Callable[[Item], str] = _name) -> Iterator[Item]:
     """The same items; a name that some system cannot tell from an earlier one is a `DataError`.
 
     Names equal up to case or Unicode form are one file on Windows and macOS, and the later would replace the earlier.
     """
     seen: dict[str, str] = {}
     for item in items:
-        stem = str(PurePosixPath(item.name).with_suffix(""))
-        key = unicodedata.normalize("NFC", stem).casefold()
+        key = unicodedata.normalize("NFC", stem(name(item))).casefold()
         if key in seen:
-            raise DataError(f"{source}: {item.name!r} and {seen[key]!r} would be one file")
-        seen[key] = item.name
+            raise DataError(f"{source}: {name(item)!r} and {seen[key]!r} would be one file")
+        seen[key] = name(item)
         yield item

@@ -12,7 +12,7 @@ from typing import Any
 
 from carpus import kernels
 from carpus.errors import DataError
-from carpus.formats import Labelled, check_size, files, once, polygons, safe_name, trees
+from carpus.formats import Labelled, check_size, files, once, polygons, safe_name, stem, trees
 from carpus.formats.sizes import Sizes
 from carpus.kernels import Polygon
 from carpus.labels import Classes, LabelMap
@@ -140,8 +140,8 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
     root = layout(source)
     if sizes.folder is None and root.name == JSON_FOLDER and (root.parent / IMAGE_FOLDER).is_dir():
         sizes = Sizes(root.parent / IMAGE_FOLDER)
-    for path, stem in trees.json_files(root):
-        name, size = sizes.find(f"{stem}.png", str(path))
+    for path, image in trees.json_files(root):
+        name, size = sizes.find(f"{image}.png", str(path))
         yield Labelled(name, read(path, size, classes, skip))
 
 
@@ -149,9 +149,10 @@ def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None
     """Write the competition's layout: `ID001/image1.png` becomes `outputs_json/ID001/image1.json`."""
     root = target / JSON_FOLDER
     for item in once(items, str(target)):
-        path = files.inside(root, safe_name(item.name, str(target)), str(target))
+        path = files.inside(root, safe_name(f"{stem(item.name)}.json", str(target)), str(target))
         folder = path.parent.relative_to(root).as_posix()
-        write(path.with_suffix(".json"), item.labels, classes, path.name, "" if folder == "." else f"/{folder}")
+        image_name = item.name.rsplit("/", 1)[-1]
+        write(path, item.labels, classes, image_name, "" if folder == "." else f"/{folder}")
 
 
 def layout(source: Path) -> Path:

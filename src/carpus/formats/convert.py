@@ -12,7 +12,7 @@ from types import ModuleType
 
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, annotations, coco, files, labelme, masks, submission, trees
+from carpus.formats import Labelled, annotations, coco, files, labelme, masks, once, safe_name, submission, trees
 from carpus.formats.sizes import Sizes
 from carpus.labels import BONES, Classes
 
@@ -89,7 +89,12 @@ def convert(
 
 
 def write(
-    target: Path | str, items: Iterable[Labelled], classes: Classes = BONES, *, target_format: str | None = None
+    target: Path | str,
+    items: Iterable[Labelled],
+    classes: Classes = BONES,
+    *,
+    target_format: str | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write labels in any format, whole or not at all; `items` is not touched if the target may not be written.
 
@@ -98,6 +103,8 @@ def write(
         items: one `Labelled` an image, taken one at a time.
         classes: the class list.
         target_format: a name from `FORMATS`; None takes it from the suffix.
+        names: what the items will be called, where that is known: names that cannot be written are then refused
+            before the first item is made, which may have taken an hour when the last one is refused.
 
     Raises:
         DataError, ConfigError: see `convert`.
@@ -105,6 +112,10 @@ def write(
     target = Path(target)
     target_format = _known(target_format) if target_format else _by_suffix(target)
     _refuse_loss(target, target_format, classes)
+    if target_format == "submission":
+        names = [submission.base_name(submission.image_name(name), str(target)) for name in names]
+    for name in once(names, str(target), str):
+        safe_name(name, str(target))
     write_all = FORMATS[target_format].write_all
     if target_format in _FILES:
         write_all(target, items, classes)

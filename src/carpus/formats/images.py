@@ -25,15 +25,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carpus.errors import DataError, DataWarning, warn
-from carpus.formats import MAX_PIXELS, check_size, dicom, files, png
+from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, dicom, files, png
 from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
 from carpus.formats.quiet import muted, quiet
 
 MAX_BYTES = 1 << 31
 """Larger files are not opened: no image within `MAX_PIXELS` has reason to be larger."""
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
-"""What `find` takes without opening the file."""
 
 # Pillow's own limit, at which it warns, must not come before ours.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS

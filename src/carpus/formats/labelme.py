@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from carpus import kernels
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
-from carpus.formats import Labelled, check_size, files, images, once, polygons, safe_name, trees
+from carpus.formats import Labelled, check_size, files, images, once, polygons, safe_name, stem, trees
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
 
@@ -134,27 +134,28 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image_path: str)
 def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] = ()) -> Iterator[Labelled]:
     """The labels of every image of a folder of Labelme files, or of one file, sorted by path.
 
-    An image's size is that of the image in the folder of `sizes`, or beside the file, or else what the file says.
+    The image is the one that `imagePath` names, in the place of the file itself, whatever folder the path gives. Its
+    size is that of the image in the folder of `sizes`, or beside the file, or else what the file says.
     """
-    for path, stem in trees.json_files(source):
+    for path, own_name in trees.json_files(source):
         content = _checked(files.read_json(path), str(path))
         image = content.get("imagePath")
         # Either kind of path, from whatever machine; only its last part is used, so that it cannot lead anywhere.
         base = PureWindowsPath(image).name if isinstance(image, str) else ""
-        suffix = PurePosixPath(base).suffix or ".png"
+        image_name = PurePosixPath(own_name).with_name(base).as_posix() if base else f"{own_name}.png"
         own = _size_of(content, str(path))
         if sizes.folder is None and base:
             beside = files.inside(path.parent, safe_name(base, f"{path}: imagePath"), f"{path}: imagePath")
             own = images.size(beside) if beside.is_file() else own
-        name, size = sizes.find(stem + suffix, str(path), own)
+        name, size = sizes.find(image_name, str(path), own)
         yield Labelled(name, from_content(content, str(path), classes, size, skip))
 
 
 def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
     """Write a folder of Labelme files, one an image."""
     for item in once(items, str(target)):
-        path = files.inside(target, safe_name(item.name, str(target)), str(target))
-        write(path.with_suffix(".json"), item.labels, classes, path.name)
+        path = files.inside(target, safe_name(f"{stem(item.name)}.json", str(target)), str(target))
+        write(path, item.labels, classes, item.name.rsplit("/", 1)[-1])
 
 
 _Drawn = tuple[NDArray[np.bool_], int, int]

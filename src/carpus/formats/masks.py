@@ -7,7 +7,7 @@ import numpy as np
 
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
-from carpus.formats import Labelled, files, images, once, safe_name, trees
+from carpus.formats import Labelled, files, images, once, safe_name, stem, trees
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
 
@@ -67,9 +67,9 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
         raise DataError(f"{source}: holds no masks; expected folders with files such as {classes.names[0]}.png")
     for folder in folders:
         labels = read(source / folder, classes, skip)
-        stem = source.name if folder == PurePosixPath(".") else folder.as_posix()
+        image = source.name if folder == PurePosixPath(".") else folder.as_posix()
         own = labels.shape[0], labels.shape[1]
-        name, size = sizes.find(f"{stem}.png", str(source / folder), own)
+        name, size = sizes.find(f"{image}.png", str(source / folder), own)
         if size != own:
             raise DataError(f"{source / folder}: masks are {own[0]} x {own[1]}, {name} is {size[0]} x {size[1]}")
         yield Labelled(name, labels)
@@ -78,8 +78,8 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
 def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
     """Write a folder of masks for every image: `ID001/image1.png` becomes `ID001/image1/<class>.png`."""
     for item in once(items, str(target)):
-        path = files.inside(target, safe_name(item.name, str(target)), str(target))
-        write(path.with_suffix(""), item.labels, classes)
+        folder = files.inside(target, safe_name(stem(item.name), str(target)), str(target))
+        write(folder, item.labels, classes)
 
 
 def _binary(mask: np.ndarray, path: Path) -> label_map.Mask:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from carpus.errors import DataError
-from carpus.formats import check_size, images
+from carpus.formats import check_size, images, stem
 
 
 class Sizes:
@@ -27,9 +27,9 @@ class Sizes:
             return
         root = self.folder.parent if self.folder.is_file() else self.folder
         for path in images.find(self.folder):
-            name = path.relative_to(root)
-            self._by_stem[name.with_suffix("").as_posix()].append(path)
-            self._by_base[name.stem].append(path)
+            name = stem(path.relative_to(root).as_posix())
+            self._by_stem[name].append(path)
+            self._by_base[PurePosixPath(name).name].append(path)
         self._root = root
         if not self._by_stem:
             raise DataError(f"{self.folder}: holds no images")
@@ -57,8 +57,10 @@ class Sizes:
                     " or their size (--size HxW)"
                 )
             return name, check_size(size, source)
-        stem = PurePosixPath(name).with_suffix("")
-        found = self._by_stem.get(stem.as_posix()) or self._by_base.get(stem.name, [])
+        # The last part of a name may be the suffix of an image, another suffix, or the end of a DICOM UID.
+        named = [PurePosixPath(stem(name)), PurePosixPath(name).with_suffix("")]
+        found = next((paths for path in named if (paths := self._by_stem.get(path.as_posix()))), None)
+        found = found or next((paths for path in named if (paths := self._by_base.get(path.name))), [])
         if not found:
             raise DataError(f"{source}: {name}: there is no such image in {self.folder}")
         if len(found) > 1:

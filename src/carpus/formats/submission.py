@@ -1,16 +1,17 @@
 """The submission: a CSV of `image_name,class,rle`, one row for every image and class.
 
 A mask travels as runs, row by row and counted from 1 (see `rle`); an empty mask is an empty cell. An image is
-named by its base name, which ends in .png.
+named by its base name, which ends in .png; a name that a spreadsheet would compute has an apostrophe before it.
 """
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from carpus.errors import DataError
-from carpus.formats import Labelled, check_size, files, rle, safe_name
+from carpus.errors import DataError, warn
+from carpus.formats import Labelled, check_size, files, rle, safe_name, stem
+from carpus.formats.cells import escaped, plain
 from carpus.formats.sizes import Sizes
 from carpus.kernels import Runs, decode, encode
 from carpus.labels import Classes
@@ -22,8 +23,6 @@ Submission = dict[str, list[Runs]]
 
 Size = tuple[int, int] | Callable[[str], tuple[int, int]]
 """(H, W) of every image, or what gives it for an image's name."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str] | None = None) -> Submission:
@@ -75,27 +74,26 @@ def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes
         The number of images.
 
     Raises:
-        DataError: a name twice, a name that is no base name or that a spreadsheet would take for a formula, or runs of
-            another number of classes.
+        DataError: a name twice, a name that is no base name, or runs of another number of classes.
+
+    Warns:
+        DataWarning: a name that a spreadsheet would take for a formula; it is written with an apostrophe before it.
     """
     path = Path(path)
-    for label in classes:
-        if label.startswith(_FORMULA):
-            raise DataError(f"{path}: class: {label!r} would be a formula in a spreadsheet")
+    labels = [_cell(label, f"{path}: class") for label in classes]
     seen: set[str] = set()
     with files.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(COLUMNS)
         for name, runs in items:
             base_name(name, f"{path}: image_name")
-            if name.startswith(_FORMULA):
-                raise DataError(f"{path}: image_name: {name!r} would be a formula in a spreadsheet")
             if name in seen:
                 raise DataError(f"{path}: image_name: {name!r} comes twice; a submission knows base names only")
             if len(runs) != len(classes):
                 raise DataError(f"{path}: {name}: has runs of {len(runs)} classes, expected {len(classes)}")
             seen.add(name)
-            table.writerows((name, label, rle.format_runs(of)) for label, of in zip(classes, runs, strict=True))
+            cell = _cell(name, f"{path}: image_name")
+            table.writerows((cell, label, rle.format_runs(of)) for label, of in zip(labels, runs, strict=True))
     return len(seen)
 
 
@@ -117,8 +115,12 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
 
 def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
     """Write a submission; an image goes by its base name with .png, so two of one base name are an error."""
-    rows = ((f"{PurePosixPath(item.name).stem}.png", encode(item.labels, len(classes))) for item in items)
-    write(target, rows, classes)
+    write(target, ((image_name(item.name), encode(item.labels, len(classes))) for item in items), classes)
+
+
+def image_name(name: str) -> str:
+    """What an image goes by in a submission: "ID001/image1.dcm" is "image1.png"."""
+    return f"{stem(name.rsplit('/', 1)[-1])}.png"
 
 
 def base_name(name: str, source: str) -> str:
@@ -129,6 +131,13 @@ def base_name(name: str, source: str) -> str:
     if not name.endswith(".png") or name == ".png":
         raise DataError(f"{source}: {name!r:.80} is not a name that ends in .png")
     return name
+
+
+def _cell(name: str, source: str) -> str:
+    cell = escaped(name)
+    if cell != name:
+        warn(f"{source}: {name!r} would be a formula in a spreadsheet; written as {cell!r}")
+    return cell
 
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -142,7 +151,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     for line, cells in table:
         if len(cells) != len(COLUMNS):
             raise DataError(f"{path}: line {line}: expected {len(COLUMNS)} cells, has {len(cells)}")
-        yield line, (cells[order[0]], cells[order[1]], cells[order[2]])
+        yield line, (plain(cells[order[0]]), plain(cells[order[1]]), cells[order[2]])
 
 
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:

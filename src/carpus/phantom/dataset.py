@@ -32,6 +32,9 @@ from carpus.phantom.skeleton import Patient, patient
 BENT_SHARE = {"train": 0.115, "test": 0.576}
 """How many hands are bent in the real training and test images."""
 
+SMALLEST, LARGEST = 64, 8192
+"""Sides of an image in pixels; larger ones take gigabytes each while they are drawn."""
+
 _SPLITS = ("train", "test")
 _TEST_OF_15 = (5, 8, 10, 13)
 _FIRST_STAMP = 1_661_130_000_000
@@ -94,6 +97,8 @@ def write(
     out = Path(out)
     if patients < 1 or test_patients < 0:
         raise ConfigError(f"patients: expected at least 1 and 0 test patients, got {patients} and {test_patients}")
+    if not SMALLEST <= size <= LARGEST:
+        raise ConfigError(f"size: expected {SMALLEST} to {LARGEST} pixels, got {size}")
     if annotation_noise_px < 0:
         raise ConfigError(f"annotation_noise_px: expected 0 or more, got {annotation_noise_px}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
