@@ -4,7 +4,7 @@ BIN := .venv/bin
 # OpenMP threads that spin while they wait slow each other down on small machines.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format bench bench-gpu clean
 
 install: .venv/installed
 
@@ -34,5 +34,8 @@ format: install
 bench: install
 	$(BIN)/python -m benchmarks --json benchmarks.json
 
+bench-gpu: install
+	$(BIN)/python -m benchmarks.bench_gpu --json benchmarks-gpu.json
+
 clean:
-	rm -rf .venv demo benchmarks.json
+	rm -rf .venv demo benchmarks.json benchmarks-gpu.json

@@ -18,7 +18,6 @@ import torch
 from benchmarks import bench_sums, bench_threshold, inputs
 from benchmarks.measure import DifferentError, require
 from carpus import kernels
-from carpus.formats import rle
 
 FLOAT32, SPECIAL = 95, 4
 """Forward and backward together, counted in the kernels' source."""
@@ -59,7 +58,7 @@ def bound_ms(pixels: int) -> float:
 
 def text_of(labels: torch.Tensor) -> list[str]:
     """Runs of a label map on the device, as text."""
-    return [rle.format_runs(runs) for runs in kernels.encode(labels.cpu().numpy(), inputs.CLASSES)]
+    return [kernels.text(runs) for runs in kernels.encode(labels.cpu().numpy(), inputs.CLASSES)]
 
 
 def usual_text(logits: torch.Tensor) -> list[str]:

@@ -38,7 +38,7 @@ def usual_encode(planes: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 def comparisons(quick: bool) -> Iterator[Comparison]:
     labels = inputs.hand().labels
     planes, runs = label_map.unpack(labels, K), kernels.encode(labels, K)
-    texts = [rle.format_runs(of_class) for of_class in runs]
+    texts = [kernels.text(of_class) for of_class in runs]
     yield Comparison(
         "RLE text to masks",
         lambda: usual_decode(texts),

@@ -66,7 +66,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     a, b = inputs.hand().labels, inputs.other_labels()
     planes = [label_map.unpack(labels, K) for labels in (a, b)]
     ways: list[tuple[str, Callable[..., list[Pair]]]] = [("crops", cropped)]
-    if not quick or BY == "OpenCV":
+    if not quick:
         ways.insert(0, ("the full frame", full_frame))
     for what, way in ways:
         yield Comparison(

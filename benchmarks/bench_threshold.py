@@ -11,7 +11,6 @@ from torch.nn import functional
 from benchmarks import inputs
 from benchmarks.measure import Comparison, require
 from carpus import kernels
-from carpus.formats import rle
 
 SIZE = (inputs.SIZE, inputs.SIZE)
 HALF = torch.full((inputs.CLASSES,), 0.5)
@@ -46,7 +45,7 @@ def text_of(planes: NDArray[np.bool_]) -> list[str]:
 
 
 def our_text(logits: Tensor) -> list[str]:
-    return [rle.format_runs(runs) for runs in kernels.run_lengths(logits, HALF, SIZE)[0]]
+    return [kernels.text(runs) for runs in kernels.run_lengths(logits, HALF, SIZE)[0]]
 
 
 def equal_masks(theirs: NDArray[np.bool_], mine: Tensor) -> str:

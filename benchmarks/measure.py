@@ -47,7 +47,7 @@ def require(condition: object, account: str) -> str:
 
 
 def compare(comparison: Comparison, seconds: float) -> Row:
-    """Measure within about `seconds`, at least two turns."""
+    """Measure within about `seconds`, at least one turn."""
     began = time.perf_counter()
     theirs, usual_peak = with_peak(comparison.usual)
     usual_took = time.perf_counter() - began
@@ -59,7 +59,7 @@ def compare(comparison: Comparison, seconds: float) -> Row:
     del theirs, ours
     usual, mine = [], []
     end = time.perf_counter() + seconds - usual_took
-    while len(usual) < 2 or (time.perf_counter() < end and len(usual) < 50):
+    while not usual or (time.perf_counter() < end and len(usual) < 50):
         usual.append(timed(comparison.usual))
         # Ours is the shorter of the two: three runs a turn steady its median at little cost.
         mine.extend(timed(comparison.ours) for _ in range(3))

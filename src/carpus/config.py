@@ -101,6 +101,9 @@ class Train(_Section):
         description="weights of the losses that are added up; one with parameters is a mapping, as in "
         "{tversky: {weight: 1, alpha: 0.3, beta: 0.7}}",
     )
+    loss_over: Literal["image", "batch"] = Field(
+        default="image", description="what Dice and its kin are computed over: every image, or the batch as one image"
+    )
     precision: Precision = Field(
         default="auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
     )

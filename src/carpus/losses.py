@@ -6,6 +6,9 @@ With p = sigmoid of the upsampled logit and t the label, the kernel gives sum p 
 cross-entropy and, on demand, of the focal loss, for every image and class. Losses are averaged over images and
 classes, so that a small bone weighs as much as a large one.
 
+Soft labels (probabilities of a teacher) need no formulas of their own: the kernel then gives sum min(p, t) for
+sum p t, which turns Dice and Jaccard into the metric losses DML and JML (Wang et al. 2023), 0 at p = t and only there.
+
 An absent class (sum t = 0) has no overlap to speak of. Dropping it would let its false positives go free, and a
 constant of one pixel would make them cost 1 at once, without a gradient. Every overlap loss is then
 
@@ -70,7 +73,7 @@ def dice(sums: Sums) -> Tensor:
 
 
 def jaccard(sums: Sums) -> Tensor:
-    """1 - soft Jaccard index; for labels of 0 and 1 also the Jaccard metric loss (Wang et al. 2023)."""
+    """1 - soft Jaccard index."""
     return tversky(sums, 1.0, 1.0)
 
 
@@ -109,17 +112,13 @@ class Loss:
     gamma: float | None = None
     batch: bool = False
 
-    def __call__(
-        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore: int | None = None
-    ) -> Tensor:
-        """The mean over images and classes: a float32 scalar. Arguments as in `kernels.sums`."""
-        return self.per_class(logits, labels, weight=weight, ignore=ignore).mean().float()
+    def __call__(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+        """The mean over images and classes: a float32 scalar. Options are `weight`, `ignore` and `soft` of `sums`."""
+        return self.per_class(logits, labels, **options).mean().float()
 
-    def per_class(
-        self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None, ignore: int | None = None
-    ) -> Tensor:
-        """The loss of every image and class: (B, K) float64, (1, K) when `batch`."""
-        sums = _measure(logits, labels, self.gamma, weight, ignore)
+    def per_class(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+        """The loss of every image and class: (B, K) float64, (1, K) when `batch`. Options as in a call."""
+        sums = _measure(logits, labels, self.gamma, **options)
         if self.batch:
             sums = sums.over_batch()
         return torch.stack([share * formula(sums) for share, formula in self.terms]).sum(0)
@@ -132,7 +131,7 @@ class Loss:
             labels: (B, H, W) int32.
             weights: one for each output, not all 0; divided by their sum, so that adding an auxiliary output does
                 not raise the learning rate as well.
-            options: `weight` and `ignore`, as in a call.
+            options: as in a call.
         """
         if len(weights) != len(outputs) or sum(weights) <= 0:
             raise ConfigError(f"loss weights: expected {len(outputs)}, not all zero, got {list(weights)}")
@@ -172,8 +171,16 @@ def build(weights: Mapping[str, float | Mapping[str, float]], *, batch: bool = F
     return Loss(tuple(terms), gamma, batch)
 
 
-def _measure(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None, ignore: int | None) -> Sums:
-    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, ignore=ignore)
+def _measure(
+    logits: Tensor,
+    labels: Tensor,
+    gamma: float | None,
+    *,
+    weight: Tensor | None = None,
+    ignore: int | None = None,
+    soft: Tensor | None = None,
+) -> Sums:
+    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, ignore=ignore, soft=soft)
     pixels = torch.full((len(labels), 1), labels[0].numel(), dtype=found.dtype, device=found.device)
     if weight is not None or ignore is not None:
         counted = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight.double()

@@ -69,7 +69,9 @@ def train(
     torch.manual_seed(options.seed)
     network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
     predictor = Predictor(network, image_size=settings.data.image_size, classes=len(classes), launcher=launcher)
-    loss_of = losses.build({str(name): weight for name, weight in options.loss.items()})
+    loss_of = losses.build(
+        {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
+    )
     label_size = settings.data.label_size or settings.data.image_size
     cache = data.Cache(classes, settings.data.image_size, label_size, int(settings.data.cache_gib * 2**30))
     limits = augment.Settings(**settings.augment.model_dump())

@@ -21,7 +21,7 @@ def parse(text, size=(4, 5)):
 
 def test_the_example_of_the_module():
     runs = kernels.encode(labels.pack(TINY[None]), 1)[0]
-    assert rle.format_runs(runs) == "2 2 6 1"
+    assert kernels.text(runs) == "2 2 6 1"
     assert runs.tolist() == [[1, 2], [5, 1]] == rle.parse("2 2 6 1", (2, 3), "tiny").tolist()
     transposed = kernels.encode(labels.pack(TINY.T[None]), 1)[0]
     assert rle.to_counts(transposed, (2, 3)) == [2, 1, 1, 2]
@@ -32,7 +32,7 @@ def test_the_example_of_the_module():
 def test_every_way_of_writing_runs_gives_them_back(label_map):
     height, width = size = label_map.shape
     for runs, planes in zip(kernels.encode(label_map, 3), labels.unpack(label_map, 3), strict=True):
-        text = rle.format_runs(runs)
+        text = kernels.text(runs)
         assert np.array_equal(rle.parse(text, size, "text"), runs)
         numbers = [int(number) for number in text.split()]
         flat = np.zeros(height * width, bool)

@@ -52,7 +52,9 @@ def gpu():
 @pytest.mark.skipif(INTERPRETED, reason="this is the inner process")
 def test_in_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    inner = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    inner = subprocess.run(
+        command, env=os.environ | {"TRITON_INTERPRET": "1", "MALLOC_PERTURB_": "1"}, capture_output=True, text=True
+    )
     assert inner.returncode == 0, inner.stdout
     assert "." in inner.stdout.splitlines()[0], "every test was skipped"
 

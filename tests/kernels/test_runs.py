@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kernel_maps import SIZES, random_map
 
 from carpus import kernels
@@ -72,3 +74,9 @@ def test_a_run_outside_the_map_is_refused(run):
 def test_maps_of_two_sizes_are_refused():
     with pytest.raises(DataError, match="one size"):
         kernels.overlap(np.zeros((2, 3), np.int32), np.zeros((3, 2), np.int32), 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(1, 2**62)), max_size=6))
+def test_runs_as_text(pairs):
+    runs = np.array(pairs, np.int64).reshape(-1, 2)
+    assert kernels.text(runs) == reference.text(runs) == " ".join(f"{start + 1} {length}" for start, length in pairs)

@@ -77,11 +77,6 @@ def parse(text: object, size: tuple[int, int], source: str) -> Runs:
     return runs if least else _merge(starts, starts + lengths, gaps > 0)
 
 
-def format_runs(runs: Runs) -> str:
-    """Write runs as "start length start length ...", the first pixel numbered 1; an empty mask is ""."""
-    return " ".join(map(str, (runs + np.array([1, 0])).ravel().tolist()))
-
-
 def unite(parts: Sequence[Runs]) -> Runs:
     """The runs of the union of several masks of one size, each given as runs."""
     if len(parts) == 1:

@@ -13,7 +13,7 @@ from carpus.errors import DataError, warn
 from carpus.formats import Labelled, check_size, files, rle, safe_name, stem
 from carpus.formats.cells import escaped, plain
 from carpus.formats.sizes import Sizes
-from carpus.kernels import Runs, decode, encode
+from carpus.kernels import Runs, decode, encode, text
 from carpus.labels import Classes
 
 COLUMNS = ("image_name", "class", "rle")
@@ -46,7 +46,7 @@ def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str]
     sizes: dict[str, tuple[int, int]] = {}
     with _long_cells():
         table = list(_rows(path))
-    for line, (name, label, text) in table:
+    for line, (name, label, cell) in table:
         source = f"{path}: line {line}"
         if name not in rows:
             base_name(name, f"{source}: image_name")
@@ -58,7 +58,7 @@ def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str]
             raise DataError(f"{source}: class: {error}") from None
         if rows[name][k] is not None:
             raise DataError(f"{source}: a second row for {name}, {label}")
-        rows[name][k] = rle.parse("" if text in ("NaN", "nan") else text, sizes[name], f"{source}: rle")
+        rows[name][k] = rle.parse("" if cell in ("NaN", "nan") else cell, sizes[name], f"{source}: rle")
     return _complete(path, rows, classes, expected)
 
 
@@ -93,7 +93,7 @@ def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes
                 raise DataError(f"{path}: {name}: has runs of {len(runs)} classes, expected {len(classes)}")
             seen.add(name)
             cell = _cell(name, f"{path}: image_name")
-            table.writerows((cell, label, rle.format_runs(of)) for label, of in zip(labels, runs, strict=True))
+            table.writerows((cell, label, text(of)) for label, of in zip(labels, runs, strict=True))
     return len(seen)
 
 

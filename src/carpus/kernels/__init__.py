@@ -31,7 +31,11 @@ Runs = NDArray[np.int64]
 """(R, 2) runs of one mask as (start, length), starts counted from 0 row by row, sorted and apart."""
 
 SUMS = ("pt", "p", "t", "bce")
-"""Columns of `sums`: sum p t, sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit)."""
+"""Columns of `sums`: sum min(p, t), sum p, sum t, sum of the binary cross-entropy, with p = sigmoid(logit).
+
+For labels of 0 and 1, min(p, t) is p t. For soft labels it is what makes Dice and Jaccard losses 0 at p = t and nowhere
+else (Wang et al. 2023, Jaccard and Dice metric losses: |p + t| - |p - t| = 2 min(p, t)).
+"""
 
 
 def sums(
@@ -41,6 +45,7 @@ def sums(
     gamma: float | None = None,
     weight: Tensor | None = None,
     ignore: int | None = None,
+    soft: Tensor | None = None,
 ) -> Tensor:
     """The sums over pixels that every loss is a formula of, at the labels' resolution.
 
@@ -50,6 +55,8 @@ def sums(
         gamma: exponent, >= 0; adds a fifth column, the focal loss sum |p - t|**gamma bce.
         weight: (B, H, W) floating point, >= 0: every pixel counts this much in every sum. Not differentiable.
         ignore: a bit of the label map; pixels that carry it count nothing.
+        soft: (B, K, any height, any width) probabilities, upsampled as the logits are, which are the labels instead of
+            those in `labels`; these still give the size and the pixels to ignore. Not differentiable.
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
@@ -74,6 +81,13 @@ def sums(
     if ignore is not None:
         seen = ((labels >> ignore) & 1 == 0).float()
         weight = seen if weight is None else seen * weight
+    if soft is not None:
+        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
+            expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point"
+            raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
+        from carpus.kernels import by_class
+
+        return by_class.sums(logits, labels, gamma, weight, soft)
     return _implementation(logits).sums(logits, labels, gamma, weight)
 
 
@@ -139,6 +153,18 @@ def encode(labels: LabelMap, classes: int) -> list[Runs]:
     from carpus.kernels import cpu
 
     return cpu.encode(labels, classes)
+
+
+def text(runs: Runs) -> str:
+    """Runs as the competition writes them: "start length start length ...", the first pixel numbered 1; "" for none.
+
+    Example:
+        >>> text(np.array([[0, 3], [7, 1]]))
+        '1 3 8 1'
+    """
+    from carpus.kernels import cpu
+
+    return cpu.text(runs)
 
 
 def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:

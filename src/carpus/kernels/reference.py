@@ -17,22 +17,36 @@ from carpus.kernels import Polygon, Runs
 from carpus.labels import LabelMap
 
 
-def sums(logits: Tensor, labels: Tensor, gamma: float | None = None, weight: Tensor | None = None) -> Tensor:
+def sums(
+    logits: Tensor,
+    labels: Tensor,
+    gamma: float | None = None,
+    weight: Tensor | None = None,
+    soft: Tensor | None = None,
+) -> Tensor:
     """`kernels.sums`, with all K planes at label resolution."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    z = functional.interpolate(wide, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    bits = torch.arange(logits.shape[1], dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
-    t = ((labels[:, None] >> bits) & 1).to(z.dtype)
+    z = _upsampled(logits, labels.shape[-2:])
     p = torch.sigmoid(z)
+    if soft is None:
+        bits = torch.arange(logits.shape[1], dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
+        t = ((labels[:, None] >> bits) & 1).to(z.dtype)
+    else:
+        t = _upsampled(soft, labels.shape[-2:]).to(z.dtype)
     bce = functional.binary_cross_entropy_with_logits(z, t, reduction="none")
-    columns = [p * t, p, t, bce]
-    if gamma is not None:
-        wrong = z * (1 - 2 * t)
+    columns = [torch.minimum(p, t), p, t, bce]
+    if gamma is not None and soft is None:
         # |p - t| ** gamma through its logarithm: a power of 0 has no gradient.
-        columns.append(torch.exp(gamma * functional.logsigmoid(wrong)) * bce)
+        columns.append(torch.exp(gamma * functional.logsigmoid(z * (1 - 2 * t))) * bce)
+    elif gamma is not None:
+        columns.append((p - t).abs().clamp_min(1e-12) ** gamma * bce)
     if weight is not None:
         columns = [column * weight[:, None].to(z.dtype) for column in columns]
     return torch.stack([column.sum((2, 3), dtype=torch.float64) for column in columns], dim=2)
+
+
+def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
+    wide = x if x.dtype == torch.float64 else x.float()
+    return functional.interpolate(wide, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
@@ -93,6 +107,11 @@ def encode(labels: LabelMap, classes: int) -> list[Runs]:
         starts = (row + rows.start) * width + column + columns.start
         result.append(np.stack([starts, edges[1::2] - edges[0::2]], axis=1).astype(np.int64))
     return result
+
+
+def text(runs: Runs) -> str:
+    """`kernels.text`."""
+    return " ".join(map(str, (runs + np.array([1, 0])).ravel().tolist()))
 
 
 def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:

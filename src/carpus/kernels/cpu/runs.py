@@ -7,12 +7,13 @@ and at a change only the bits that changed are looked at. Bytes read: 4 a pixel 
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from carpus.kernels import Runs
 from carpus.kernels.cpu.elementary import lowest_bit
+from carpus.kernels.cpu.threads import follow_torch
 from carpus.labels import LabelMap
 
 CHUNK = 4096
@@ -36,13 +37,35 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
 
 def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray[np.int64]:
     """`kernels.overlap`."""
-    a, b = np.asarray(a), np.asarray(b)
-    return _overlap(np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1), classes)
+    threads = follow_torch()
+    a, b = (np.ascontiguousarray(labels).reshape(-1) for labels in (a, b))
+    return _overlap(a, b, classes, threads)
 
 
 def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
     """`kernels.overlap_runs`."""
     return _overlap_runs(np.ascontiguousarray(a, np.int64), np.ascontiguousarray(b, np.int64))
+
+
+def text(runs: Runs) -> str:
+    """`kernels.text`."""
+    return _text(np.ascontiguousarray(runs, np.int64)).tobytes().decode("ascii")
+
+
+@njit(cache=True, nogil=True)
+def _text(runs):
+    found, count = np.empty(len(runs) * 2 * 20, np.uint8), 0  # 19 digits of an int64 and a blank
+    for r in range(len(runs)):
+        for number in (runs[r, 0] + 1, runs[r, 1]):
+            digits, rest = 1, number // 10
+            while rest:
+                digits, rest = digits + 1, rest // 10
+            for place in range(count + digits - 1, count - 1, -1):
+                found[place] = 48 + number % 10
+                number //= 10
+            found[count + digits] = 32
+            count += digits + 1
+    return found[: max(count - 1, 0)]
 
 
 @njit(nogil=True)
@@ -135,26 +158,32 @@ def _tally(counts, column, before, after, position):
         counts[k, column] += -position if (after >> k) & 1 else position
 
 
-@njit(cache=True, nogil=True)
-def _overlap(a, b, classes):
-    counts = np.zeros((32, 3), np.int64)
-    last_a, last_b = np.int32(0), np.int32(0)
-    flags, at = np.zeros(CHUNK, np.uint8), np.empty(CHUNK, np.int64)
-    for begin in range(0, len(a), CHUNK):
-        part_a, part_b = a[begin : begin + CHUNK], b[begin : begin + CHUNK]
-        flags[:] = 0
-        mark(part_a, last_a, flags)
-        mark(part_b, last_b, flags)
-        for n in range(places(flags, at)):
-            x = at[n]
-            _tally(counts, 0, last_a & last_b, part_a[x] & part_b[x], begin + x)
-            _tally(counts, 1, last_a, part_a[x], begin + x)
-            _tally(counts, 2, last_b, part_b[x], begin + x)
-            last_a, last_b = part_a[x], part_b[x]
-    _tally(counts, 0, last_a & last_b, np.int32(0), len(a))
-    _tally(counts, 1, last_a, np.int32(0), len(a))
-    _tally(counts, 2, last_b, np.int32(0), len(a))
-    return counts[:classes]
+@njit(cache=True, parallel=True, nogil=True)
+def _overlap(a, b, classes, strips):
+    """The words are shared out in strips; at its end a strip closes the runs that the next one opens again."""
+    size = -(-len(a) // (strips * CHUNK)) * CHUNK
+    counts = np.zeros((strips, 32, 3), np.int64)
+    for strip in prange(strips):
+        first, last = strip * size, min((strip + 1) * size, len(a))
+        of_strip = np.zeros((32, 3), np.int64)
+        last_a, last_b = np.int32(0), np.int32(0)
+        flags, at = np.zeros(CHUNK, np.uint8), np.empty(CHUNK, np.int64)
+        for begin in range(first, last, CHUNK):
+            part_a, part_b = a[begin : min(begin + CHUNK, last)], b[begin : min(begin + CHUNK, last)]
+            flags[:] = 0
+            mark(part_a, last_a, flags)
+            mark(part_b, last_b, flags)
+            for n in range(places(flags, at)):
+                x = at[n]
+                _tally(of_strip, 0, last_a & last_b, part_a[x] & part_b[x], begin + x)
+                _tally(of_strip, 1, last_a, part_a[x], begin + x)
+                _tally(of_strip, 2, last_b, part_b[x], begin + x)
+                last_a, last_b = part_a[x], part_b[x]
+        _tally(of_strip, 0, last_a & last_b, np.int32(0), last)
+        _tally(of_strip, 1, last_a, np.int32(0), last)
+        _tally(of_strip, 2, last_b, np.int32(0), last)
+        counts[strip] = of_strip
+    return counts.sum(axis=0)[:classes]
 
 
 @njit(cache=True, nogil=True)

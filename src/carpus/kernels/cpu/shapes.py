@@ -19,35 +19,38 @@ SHIFT = 16
 def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> LabelMap:
     """`kernels.rasterise`."""
     labels = np.zeros(size, np.int32)
+    classes = [k for k, of_class in enumerate(shapes) for _ in of_class]
     polygons = [np.asarray(polygon, np.int32) for of_class in shapes for polygon in of_class]
     if not polygons:
         return labels
-    bits = np.repeat([1 << k for k in range(len(shapes))], [len(of_class) for of_class in shapes]).astype(np.int32)
     ends = np.cumsum([0] + [len(polygon) for polygon in polygons])
-    points = np.concatenate(polygons)
-    outside = ((points < 0) | (points >= (size[1], size[0]))).any(axis=1)
-    cut = np.logical_or.reduceat(outside, ends[:-1])
-    _rasterise(points, ends, np.where(cut, 0, bits).astype(np.int32), labels)
+    left_out = _rasterise(np.concatenate(polygons), ends, np.array(classes), labels)
     # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
-    for n in np.flatnonzero(cut):
-        labels |= reference.rasterise([[polygons[n]]], size) * bits[n]
+    for n in np.flatnonzero(left_out):
+        labels |= reference.rasterise([[polygons[n]]], size) << np.int32(classes[n])
     return labels
 
 
 @njit(cache=True, nogil=True)
-def _rasterise(points, ends, bits, labels):
-    """Fill the polygons that end at `ends` among the points; one whose bit is 0 is passed over."""
-    height = len(labels)
+def _rasterise(points, ends, classes, labels):
+    """Fill the polygons that end at `ends` among the points; tells which were left out, as they leave the image."""
+    height, width = labels.shape
     place = np.empty(height + 1, np.int64)
-    for n in range(len(bits)):
-        if bits[n] == 0:
-            continue
+    left_out = np.zeros(len(classes), np.bool_)
+    for n in range(len(classes)):
+        bit = np.int32(1 << classes[n])
         polygon = points[ends[n] : ends[n + 1]].astype(np.int64)
-        top, bottom = polygon[:, 1].min(), polygon[:, 1].max()
+        left, top, right, bottom = polygon[0, 0], polygon[0, 1], polygon[0, 0], polygon[0, 1]
+        for i in range(1, len(polygon)):
+            left, right = min(left, polygon[i, 0]), max(right, polygon[i, 0])
+            top, bottom = min(top, polygon[i, 1]), max(bottom, polygon[i, 1])
+        if left < 0 or top < 0 or right >= width or bottom >= height:
+            left_out[n] = True
+            continue
         place[top : bottom + 2] = 0
         for i in range(len(polygon)):
             x0, y0, x1, y1 = polygon[i - 1, 0], polygon[i - 1, 1], polygon[i, 0], polygon[i, 1]
-            _line(labels, x0, y0, x1, y1, bits[n])
+            _line(labels, x0, y0, x1, y1, bit)
             for y in range(min(y0, y1), max(y0, y1)):
                 place[y + 1] += 1
         for y in range(top, bottom + 1):
@@ -60,7 +63,8 @@ def _rasterise(points, ends, bits, labels):
                 x0, y0, x1, y1 = x1, y1, x0, y0
             if y0 == y1:
                 continue
-            step = (abs(x1 - x0) << SHIFT) // (y1 - y0) * (1 if x1 > x0 else -1)
+            # A division costs as much as an edge of some pixels; one that crosses a single row needs none.
+            step = 0 if y1 - y0 == 1 else (abs(x1 - x0) << SHIFT) // (y1 - y0) * (1 if x1 > x0 else -1)
             x = x0 << SHIFT
             for y in range(y0, y1):
                 at = filled[y - top]
@@ -75,7 +79,8 @@ def _rasterise(points, ends, bits, labels):
                 first = (crossings[at] + (1 << SHIFT) - 1) >> SHIFT
                 part = labels[y, first : (crossings[at + 1] >> SHIFT) + 1]
                 for x in range(len(part)):
-                    part[x] |= bits[n]
+                    part[x] |= bit
+    return left_out
 
 
 @njit(nogil=True)
@@ -87,7 +92,7 @@ def _line(labels, x0, y0, x1, y1, bit):
     major, minor = (down, across) if steep else (across, down)
     error = major - 2 * minor
     for _ in range(major + 1):
-        labels[y0, x0] |= bit
+        labels[np.uint32(y0), np.uint32(x0)] |= bit
         aside = error < 0
         if aside:
             error += 2 * major

@@ -5,12 +5,15 @@ border pixel rows are searched outwards in the other border, a binary search in 
 further away than the best pixel found. Borders that nearly agree cost a few rows; the full frame is never touched.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from carpus.kernels.cpu.elementary import lowest_bit
 from carpus.kernels.cpu.runs import enlarged, places
+from carpus.kernels.cpu.threads import follow_torch
 from carpus.labels import LabelMap
 
 Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -18,7 +21,11 @@ Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[Distances]:
     """`kernels.surface_distances`."""
-    (points_a, ends_a), (points_b, ends_b) = (_borders(np.ascontiguousarray(labels), classes) for labels in (a, b))
+    follow_torch()
+    with ThreadPoolExecutor(1) as pool:
+        borders_b = pool.submit(_borders, np.ascontiguousarray(b), classes)
+        points_a, ends_a = _borders(np.ascontiguousarray(a), classes)
+        points_b, ends_b = borders_b.result()
     forth = _all_nearest(points_a, ends_a, points_b, ends_b)
     back = _all_nearest(points_b, ends_b, points_a, ends_a)
     return list(zip(np.split(forth, ends_a[:-1]), np.split(back, ends_b[:-1]), strict=True))
@@ -74,16 +81,15 @@ def _edges(row, up, down, known, edge, flags):
         flags[x] = np.uint8(edge[x] != 0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, parallel=True, nogil=True)
 def _all_nearest(points, ends, others, other_ends):
     """Distance of every point to the nearest point of the same class among the others; infinite without any."""
     nearest = np.full(len(points), np.inf)
-    begin, other_begin = 0, 0
-    for k in range(len(ends)):
+    for k in prange(len(ends)):
+        begin, other_begin = (ends[k - 1], other_ends[k - 1]) if k > 0 else (0, 0)
         of_class, targets = points[begin : ends[k]], others[other_begin : other_ends[k]]
         if len(of_class) > 0 and len(targets) > 0:
             _nearest(of_class, targets, nearest[begin : ends[k]])
-        begin, other_begin = ends[k], other_ends[k]
     return nearest
 
 

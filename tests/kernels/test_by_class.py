@@ -1,0 +1,72 @@
+"""Sums against soft labels: the definition in float64, hard labels as a special case, and little memory."""
+
+import pytest
+import torch
+from test_sums import error, random_labels, random_logits
+from torch import Tensor
+from torch.nn import functional
+
+from carpus import kernels, losses
+from carpus.errors import DataError
+
+
+def expected_sums(logits: Tensor, soft: Tensor, size: tuple[int, int], gamma: float) -> Tensor:
+    """The definition, written out again without the reference."""
+    z, t = (functional.interpolate(x, size, mode="bilinear", align_corners=False) for x in (logits, soft))
+    p = 1 / (1 + torch.exp(-z))
+    bce = -t * torch.log(p) - (1 - t) * torch.log(1 - p)
+    pixels = torch.stack([(p + t - (p - t).abs()) / 2, p, t, bce, (p - t).abs() ** gamma * bce], dim=2)
+    return pixels.sum((3, 4))
+
+
+@pytest.mark.parametrize(("narrow", "other", "wide"), [((5, 7), (3, 4), (20, 28)), ((6, 4), (15, 10), (15, 10))])
+def test_values_and_gradients(narrow, other, wide):
+    logits = random_logits(3, narrow, torch.float64).div(3).requires_grad_()
+    soft = torch.rand(2, 3, *other, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    labels = torch.zeros(2, *wide, dtype=torch.int32)
+    found = kernels.sums(logits, labels, gamma=1.5, soft=soft)
+    expected = expected_sums(logits, soft, wide, 1.5)
+    assert error(found.detach(), expected.detach()) < 1e-12
+    for column in range(5):
+        ours, exact = (torch.autograd.grad(x[..., column].sum(), logits, retain_graph=True, allow_unused=True)[0]
+                       for x in (found, expected))  # fmt: skip
+        assert column == 2 or error(ours, exact) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_soft_labels_of_0_and_1_are_the_labels(dtype):
+    logits, labels = random_logits(3, (5, 6), dtype), random_labels(3, (20, 24))
+    soft = torch.stack([(labels >> k) & 1 for k in range(3)], dim=1).float()
+    leaves = [logits.clone().requires_grad_() for _ in range(2)]
+    sums = [kernels.sums(leaves[0], labels, gamma=2.0), kernels.sums(leaves[1], labels, gamma=2.0, soft=soft)]
+    assert error(sums[1].detach(), sums[0].detach()) < 1e-6
+    for found in sums:
+        found.sum().backward()
+    assert error(leaves[1].grad, leaves[0].grad) < (1e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+def test_overlap_losses_are_least_where_the_probabilities_are_the_soft_labels(name):
+    """The usual soft Dice, with p t for the overlap, is least where p is 0 or 1 instead."""
+    teacher = random_logits(2, (8, 8), torch.float64).div(4)
+    loss, labels = losses.build({name: 1}), torch.zeros(2, 8, 8, dtype=torch.int32)
+    at_teacher = loss(teacher, labels, soft=torch.sigmoid(teacher))
+    assert float(at_teacher) < 1e-7
+    for factor in (0.5, 0.9, 1.1, 3.0):
+        assert loss(teacher * factor, labels, soft=torch.sigmoid(teacher)) > at_teacher + 1e-4
+
+
+def test_ignored_pixels_and_weights_count_as_with_labels():
+    logits, soft = random_logits(2, (4, 4), torch.float32), torch.rand(2, 2, 4, 4)
+    labels = random_labels(3, (8, 8))
+    seen = ((labels >> 2) & 1 == 0).float()
+    by_bit = kernels.sums(logits, labels, ignore=2, soft=soft)
+    assert torch.equal(by_bit, kernels.sums(logits, labels, weight=seen, soft=soft))
+    assert torch.equal(kernels.sums(logits, labels, weight=2 * seen, soft=soft), 2 * by_bit)
+
+
+def test_soft_labels_that_do_not_fit_are_refused():
+    logits, labels = torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8, dtype=torch.int32)
+    for soft in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 4), torch.zeros(1, 2, 4, 4, dtype=torch.int32)):
+        with pytest.raises(DataError, match=r"soft: expected \(1, 2, h, w\) floating point"):
+            kernels.sums(logits, labels, soft=soft)
