@@ -17,7 +17,8 @@ def test_later_layers_and_overrides_win(tmp_path: Path) -> None:
 
 
 def test_a_loss_replaces_that_of_an_earlier_layer() -> None:
-    assert config.load([], ["train.loss={dice: 1}"]).train.loss == {"dice": 1.0}
+    assert set(config.load(["demo"]).train.loss) == {"bce", "dice"}
+    assert config.load(["demo"], ["train.loss={dice: 1}"]).train.loss == {"dice": 1.0}
 
 
 def test_dump_reads_back_to_the_same(tmp_path: Path) -> None:
@@ -63,13 +64,16 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
         ("train: {precision: 16}", r"train.precision: expected auto \| 32 \| bf16, got 16"),
         ("train: {learning_rate: .nan}", "train.learning_rate: .*got nan"),
         ("train: {loss: {}}", "train.loss: expected mapping of names to number > 0"),
+        ("train: {loss: {dice: -1}}", "train.loss.dice: expected number > 0, got -1"),
+        ("train: {loss: {tversky: {alpha: -1}}}", "train.loss.tversky.alpha: expected number >= 0, got -1"),
+        ("model: {decoder_channels: [1, 0]}", "model.decoder_channels.1: expected number >= 1, got 0"),
         ("train: {loss: {dise: 1}}", "train.loss.dise: no such name; expected 'bce', "),
         ("data: {image_size: 100}", "data.image_size: expected integer, a multiple of 32, >= 32, got 100"),
         ("train: !!python/object/apply:os.system [ls]", "line 1: could not determine a constructor"),
         ("train: {steps: 1}\ntrain: {steps: 2}", "line 1: key 'train' stands twice"),
         ("- train", "expected settings by name, got list"),
         ("train: [", "line 1"),
-        ("a: &a [*a]", "a"),
+        ("a: &a [*a]", "a: no such setting"),
     ],
 )
 def test_a_bad_file_gives_one_line_with_file_and_field(tmp_path: Path, text: str, message: str) -> None:

@@ -1,5 +1,7 @@
 """Losses: their identities, what an absent class does, and how settings become formulas."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -30,6 +32,27 @@ def upsampled(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("bce", {}, 1 / 16),
+        ("dice", {}, 3 / 7),
+        ("jaccard", {}, 3 / 5),
+        ("tversky", {"alpha": 0.3, "beta": 0.7}, 1.7 / 3.7),
+        ("focal_tversky", {"alpha": 0.3, "beta": 0.7, "exponent": 0.75}, (1.7 / 3.7) ** 0.75),
+        ("log_cosh_dice", {}, math.log(math.cosh(3 / 7))),
+    ],
+)
+def test_formulas_on_numbers_by_hand(name, options, expected):
+    """16 pixels, 4 of them bone; predicted 3, of which 2 hit: one false, two missed."""
+
+    def one(value):
+        return torch.tensor([[value]], dtype=torch.float64)
+
+    sums = losses.Sums(pt=one(2), p=one(3), t=one(4), bce=one(1), pixels=one(16))
+    assert float(losses.FORMULAS[name](sums, **options)) == pytest.approx(expected, rel=1e-12)
+
+
 def test_bce_is_the_mean_of_torch(logits, labels):
     expected = torch.nn.functional.binary_cross_entropy_with_logits(upsampled(logits, labels), planes(labels))
     torch.testing.assert_close(losses.build({"bce": 1})(logits, labels), expected)
@@ -57,7 +80,7 @@ def test_focal_is_the_definition(logits, labels):
         ({"focal_tversky": {"alpha": 0.5, "beta": 0.5, "exponent": 1}}, {"dice": 1}),
     ],
 )
-def test_identities(one, other, logits, labels):
+def test_tversky_and_focal_contain_the_others(one, other, logits, labels):
     labels[1] &= ~2
     first, second = losses.build(one), losses.build(other)
     torch.testing.assert_close(first(logits, labels), second(logits, labels))

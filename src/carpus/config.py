@@ -261,7 +261,8 @@ def _validate(content: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_complaint(error.errors()[0])}") from None
+        # Of a union, every branch complains; the one that got furthest knows best.
+        raise ConfigError(f"{source}: {_complaint(max(error.errors(), key=lambda one: len(one['loc'])))}") from None
 
 
 def _complaint(error: Any) -> str:
@@ -275,9 +276,12 @@ def _complaint(error: Any) -> str:
         return f"{name}: no such setting{_nearest(name)}"
     if rest and rest[-1] == "[key]":
         return f"{name}.{rest[0]}: no such name; expected {error['ctx']['expected']}"
-    # What is left of the place are keys of a mapping or a list, and pydantic's names for the branches of a union.
-    place = ".".join([name, *map(str, rest[:1])]) if kind.startswith(("list", "mapping")) else name
-    return f"{place}: expected {kind}, got {error['input']!r:.80}"
+    # Keys of a mapping and places in a list; the other parts are pydantic's names for the branches of a union.
+    inner = [str(part) for part in rest if re.fullmatch(r"\w+", str(part))]
+    if inner:
+        limit = {"greater_than": " > {gt:g}", "greater_than_equal": " >= {ge:g}"}.get(error["type"], "")
+        kind = f"number{limit.format(**error.get('ctx', {}))}"
+    return f"{'.'.join([name, *inner])}: expected {kind}, got {error['input']!r:.80}"
 
 
 def _nearest(name: str) -> str:

@@ -17,6 +17,7 @@ constant of one pixel would make them cost 1 at once, without a gradient. Every 
 which is 0 without false positives, 1/2 when they are as large as the smallest bones, and always has a gradient.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,8 +41,8 @@ class Sums:
     p: Tensor
     t: Tensor
     bce: Tensor
-    focal: Tensor | None
     pixels: Tensor
+    focal: Tensor | None = None
 
     def over_batch(self) -> "Sums":
         """The batch as one large image: B = 1."""
@@ -61,8 +62,12 @@ def focal(sums: Sums) -> Tensor:
 
 
 def tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
-    """1 - Tversky index (Salehi et al. 2017): `alpha` weighs false positives, `beta` false negatives."""
+    """1 - Tversky index, 1 - pt / (pt + alpha (p - pt) + beta (t - pt)) (Salehi et al. 2017).
+
+    `alpha` weighs false positives, `beta` false negatives.
+    """
     wrong = alpha * (sums.p - sums.pt) + beta * (sums.t - sums.pt)
+    # The alpha cancels: an absent class costs sum p / (sum p + ABSENT * pixels).
     right = torch.where(sums.t > 0, sums.pt, alpha * ABSENT * sums.pixels)
     return wrong / (wrong + right).clamp_min(1e-12)
 
@@ -78,7 +83,11 @@ def jaccard(sums: Sums) -> Tensor:
 
 
 def focal_tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7, exponent: float = 0.75) -> Tensor:
-    """(1 - Tversky index)**exponent (Abraham & Khan 2019): below 1 it lifts classes that are nearly right."""
+    """(1 - Tversky index)**exponent (Abraham & Khan 2019, whose gamma is 1 / exponent, 4/3).
+
+    An exponent below 1 lifts classes that are nearly right.
+    """
+    # At 0 the slope of x**exponent is infinite.
     return tversky(sums, alpha, beta).clamp_min(1e-6) ** exponent
 
 
@@ -163,10 +172,11 @@ def build(weights: Mapping[str, float | Mapping[str, float]], *, batch: bool = F
         share = options.pop("weight", 1.0)
         if name == "focal":
             gamma = float(options.pop("gamma", 2.0))
-        known = FORMULAS[name].__code__.co_varnames[1 : FORMULAS[name].__code__.co_argcount]
+        known = list(inspect.signature(FORMULAS[name]).parameters)[1:]
         unknown = sorted(set(options) - set(known))
         if unknown:
-            raise ConfigError(f"loss.{name}: unknown parameter {unknown[0]!r}, expected weight {' '.join(known)}")
+            known = ["weight", *(["gamma"] if name == "focal" else []), *known]
+            raise ConfigError(f"loss.{name}: unknown parameter {unknown[0]!r}, expected {', '.join(known)}")
         terms.append((share, partial(FORMULAS[name], **options)))
     return Loss(tuple(terms), gamma, batch)
 
@@ -180,13 +190,11 @@ def _measure(
     ignore: int | None = None,
     soft: Tensor | None = None,
 ) -> Sums:
-    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, ignore=ignore, soft=soft)
-    pixels = torch.full((len(labels), 1), labels[0].numel(), dtype=found.dtype, device=found.device)
-    if weight is not None or ignore is not None:
-        counted = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight.double()
-        if ignore is not None:
-            counted = counted * ((labels >> ignore) & 1 == 0)
+    weight = kernels.pixel_weight(labels, weight, ignore)
+    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, soft=soft)
+    if weight is None:
+        pixels = torch.full((len(labels), 1), labels[0].numel(), dtype=found.dtype, device=found.device)
+    else:
         # An image that is ignored altogether has sums of 0 and a loss of 0.
-        pixels = counted.sum((1, 2)).clamp_min(1e-12)[:, None]
-    columns = list(found.unbind(2))
-    return Sums(*columns[:4], focal=columns[4] if gamma is not None else None, pixels=pixels)
+        pixels = weight.sum((1, 2), dtype=torch.float64).clamp_min(1e-12)[:, None]
+    return Sums(**dict(zip((*kernels.SUMS, "focal"), found.unbind(2), strict=False)), pixels=pixels)

@@ -78,9 +78,7 @@ def sums(
         raise DataError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: no pixel to sum over")
     if weight is not None and weight.shape != labels.shape:
         raise DataError(f"weight: expected the shape of labels {tuple(labels.shape)}, has {tuple(weight.shape)}")
-    if ignore is not None:
-        seen = ((labels >> ignore) & 1 == 0).float()
-        weight = seen if weight is None else seen * weight
+    weight = pixel_weight(labels, weight, ignore)
     if soft is not None:
         if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
             expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point"
@@ -89,6 +87,14 @@ def sums(
 
         return by_class.sums(logits, labels, gamma, weight, soft)
     return _implementation(logits).sums(logits, labels, gamma, weight)
+
+
+def pixel_weight(labels: Tensor, weight: Tensor | None = None, ignore: int | None = None) -> Tensor | None:
+    """How much every pixel counts (B, H, W), None for 1: `weight`, and 0 where `labels` carry the bit `ignore`."""
+    if ignore is None:
+        return weight
+    seen = ((labels >> ignore) & 1 == 0).float()
+    return seen if weight is None else seen * weight
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
