@@ -80,7 +80,7 @@ def test_schema_shows_every_setting() -> None:
 def test_bad_data_is_one_line_and_status_2(tmp_path: Path) -> None:
     shown = carpus("check", tmp_path / "nothere")
     assert shown.exit_code == 2
-    assert "nothere: no images below" in shown.stderr
+    assert "nothere: no such folder" in shown.stderr
     assert "Traceback" not in shown.output
 
 
@@ -111,3 +111,15 @@ def test_a_size_that_is_none_is_named(tmp_path: Path) -> None:
     shown = carpus("convert", tmp_path, tmp_path / "a.csv", "--size", "big")
     assert shown.exit_code == 2
     assert "--size big: expected HxW" in shown.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+def test_sigterm_takes_away_what_is_half_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "carpus.cli", "phantom", str(tmp_path / "data"), "--patients", "500"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not any(tmp_path.rglob("*.png")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not list(tmp_path.iterdir())

@@ -180,3 +180,12 @@ def test_metadata_without_a_reader_is_a_warning(dataset: Path, monkeypatch: pyte
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.warns(DataWarning, match=r"pip install 'carpus\[xlsx\]'"):
         assert data.read(dataset).patients == {}
+
+
+def test_45_an_annotation_outside_the_data_folder_is_not_read(dataset: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    annotation = next((root / "train/outputs_json").rglob("*.json"))
+    annotation.replace(tmp_path / "outside.json")
+    annotation.symlink_to(tmp_path / "outside.json")
+    with pytest.raises(DataError, match="is a link that leads out of outputs_json"):
+        data.read(root)

@@ -10,7 +10,7 @@ from rich.console import Console
 from carpus import run
 from carpus.cli import app
 from carpus.demo import demo
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 
 SMALL = ("data.image_size=64", "data.label_size=96", "train.steps=2", "train.batch_size=2")
 
@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_demo_leaves_data_run_report_and_submission(made: tuple[Path, str]) -> None:
     out, _ = made
-    assert sorted(path.name for path in out.iterdir()) == ["data", "report.html", "run", "submission.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [".demo", "data", "report.html", "run", "submission.csv"]
     assert run.read(out / "run").settings.train.steps == 2
     page = (out / "report.html").read_text()
     assert "Private" in page
@@ -44,5 +44,21 @@ def test_the_next_commands_are_commands(made: tuple[Path, str]) -> None:
 
 
 def test_an_earlier_demo_is_kept(made: tuple[Path, str]) -> None:
-    with pytest.raises(DataError, match="already holds data; name another folder with --out, or pass --overwrite"):
+    with pytest.raises(DataError, match=r"already holds .*; name another folder with --out, or pass --overwrite"):
         demo(made[0], console=Console(file=io.StringIO()))
+
+
+def test_an_earlier_demo_stays_until_the_new_one_is_made(made: tuple[Path, str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made[0].rglob("*")}
+    with pytest.raises(ConfigError, match="size"):
+        demo(made[0], console=Console(file=io.StringIO()), overwrite=True, size=8)
+    assert set(made[0].rglob("*")) == set(before)
+    assert (made[0] / "report.html").stat().st_mtime_ns == before[made[0] / "report.html"]
+
+
+def test_what_no_demo_made_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("precious")
+    with pytest.raises(DataError, match="holds data that no demo made"):
+        demo(tmp_path, console=Console(file=io.StringIO()), overwrite=True)
+    assert (tmp_path / "data" / "mine.txt").read_text() == "precious"

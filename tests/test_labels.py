@@ -45,6 +45,7 @@ def test_an_unknown_class_names_what_was_probably_meant() -> None:
         ('{"classes": "a"}', "expected a list of names"),
         ('{"classes": ["a"], "groups": {"g": ["b"]}}', "groups.g: unknown class b"),
         ('{"classes": ["a"], "groups": ["b"]}', "groups: expected lists"),
+        ('["a", " b"]', "' b' starts or ends with a blank"),
         ('{"classes": ["a"], "groups": {"g": [[]]}}', "groups.g: expected names of classes"),
         ("nonsense", "not a readable JSON"),
     ],

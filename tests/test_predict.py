@@ -89,7 +89,7 @@ def test_names_that_cannot_be_written_are_refused_before_the_work(trained: Path,
     folder, done = tmp_path / "images", []
     for name in ("ID001/a.png", "ID002/a.png"):
         images.write(folder / name, np.zeros((8, 8), np.uint8))
-    with pytest.raises(DataError, match=r"'a\.png' and 'a\.png' would be one file"):
+    with pytest.raises(DataError, match=r"'ID002/a\.png' and 'ID001/a\.png' would be one file"):
         predict.predict(run.read(trained), folder, tmp_path / "sub.csv", progress=lambda *now: done.append(now))
     assert not done
     assert predict.predict(run.read(trained), folder, tmp_path / "labels") == 2
@@ -185,3 +185,10 @@ def test_evaluation_on_other_data_is_refused(trained: Path, tmp_path: Path, data
         evaluate.evaluate(trained, tmp_path, "val")
     with pytest.raises(DataError, match="no annotated test images"):
         evaluate.evaluate(trained, tmp_path, "test")
+
+
+def test_12_a_training_image_among_the_test_images_is_a_leak(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    shutil.copy(next((root / "train/DCM").rglob("*.png")), next((root / "test/DCM").rglob("*.png")))
+    with pytest.raises(DataError, match=r"the same image as .*: a leak between splits"):
+        evaluate.evaluate(trained, root, "test")

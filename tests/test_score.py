@@ -202,3 +202,20 @@ def test_a_folder_without_test_labels_cannot_score_test_images(folder, tmp_path)
     shutil.rmtree(copy / "test_labels")
     with pytest.raises(DataError, match="6 images are not in the truth"):
         score(folder / "test_labels" / "submission.csv", copy)
+
+
+def test_45_a_truth_outside_the_data_folder_is_not_read(tmp_path):
+    phantom.write(tmp_path / "data", patients=1, test_patients=1, size=64)
+    table = tmp_path / "data" / "test_labels" / "submission.csv"
+    table.replace(tmp_path / "outside.csv")
+    table.symlink_to(tmp_path / "outside.csv")
+    with pytest.raises(DataError, match=r"'submission\.csv' is a link out of"):
+        score(tmp_path / "outside.csv", tmp_path / "data")
+
+
+def test_a_size_that_is_not_that_of_the_images_is_refused(tmp_path):
+    phantom.write(tmp_path / "data", patients=1, test_patients=1, size=64)
+    table = tmp_path / "data" / "test_labels" / "submission.csv"
+    assert score(table, tmp_path / "data", size=(64, 64)).mean() == 1
+    with pytest.raises(DataError, match="is 64 x 64, against --size 128x128"):
+        score(table, tmp_path / "data", size=(128, 128))

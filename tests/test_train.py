@@ -139,7 +139,7 @@ def test_an_infinite_gradient_stops_too(
         def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    monkeypatch.setattr(losses, "build", lambda weights: lambda logits, labels: Steep.apply(logits.mean()))
+    monkeypatch.setattr(losses, "build", lambda weights, **_: lambda logits, labels: Steep.apply(logits.mean()))
     with pytest.raises(DivergedError, match=r"step 1: the loss is .* the gradient's norm (nan|inf)"):
         train.train(tiny(), dataset, tmp_path / "run")
 

@@ -1,6 +1,7 @@
 """The command `carpus`: one subcommand a verb. Heavy libraries load inside the commands, so that help is instant."""
 
 import json
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -334,6 +335,8 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def main() -> None:
     """Entry point of the command."""
+    # As Ctrl-C does, so that what is half made is taken away.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()
 
 

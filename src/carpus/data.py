@@ -88,7 +88,8 @@ def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] 
         root: the data folder.
         split: "train" or "test".
         fault: called with what is wrong with one image file, which is then left out; raises it by default. What
-            `formats.images.find` finds, and an image of the same name and folder as another but of another suffix.
+            `formats.images.find` finds, an image of the same name and folder as another but of another suffix, and an
+            annotation that is a link out of its folder.
 
     Raises:
         DataError: what `fault` raises.
@@ -101,6 +102,9 @@ def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] 
             fault(DataError(f"{image}: {found[name].image.name} has the same name; an image name must be unique"))
             continue
         annotation = annotated / f"{name}.json"
+        if annotation.is_file() and not annotation.resolve().is_relative_to(annotated.resolve()):
+            fault(DataError(f"{annotation}: is a link that leads out of {annotated.name}; copy the file instead"))
+            continue
         # A picture that lies in no patient's folder is a patient of its own.
         patient = name.rsplit("/", 1)[0]
         found[name] = Case(name, patient, image, annotation if annotation.is_file() else None)

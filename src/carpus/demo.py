@@ -8,7 +8,6 @@
     OUT/report.html      what came of it
 """
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,15 @@ from rich.console import Console
 from carpus import config, data, evaluate, phantom, predict, report, run, score, train
 from carpus.data import Case
 from carpus.errors import DataError
-from carpus.formats import images
+from carpus.formats import files, images, trees
 from carpus.labels import BONES, LabelMap
 from carpus.progress import bar, training_bar
+
+MADE = ("report.html", "submission.csv", "run", "data")
+"""What the demo leaves, last to be made first."""
+
+MARK = ".demo"
+"""A file that tells a folder of an earlier demo, which may be replaced, from one with somebody's data in it."""
 
 Maps = dict[tuple[str, str], tuple[Case, LabelMap, LabelMap]]
 """(split, case name) -> case, truth, prediction."""
@@ -43,7 +48,7 @@ def demo(
     Args:
         out: the folder to make.
         seed: decides the data and the training.
-        overwrite: replace what an earlier demo left.
+        overwrite: replace what an earlier demo left, once all is made anew.
         console: where to print.
         patients: training patients, two hands each.
         test_patients: test patients.
@@ -51,15 +56,22 @@ def demo(
         overrides: settings other than the recipe's, as of ``--set``.
 
     Raises:
-        DataError: `out` holds something and `overwrite` is off.
+        DataError: `out` holds something and `overwrite` is off, or something that no demo made.
     """
-    made = {name: out / name for name in ("data", "run", "submission.csv", "report.html")}
-    present = [path for path in made.values() if path.exists()]
+    present = [name for name in MADE if (out / name).exists()]
     if present and not overwrite:
-        raise DataError(f"{out}: already holds {present[0].name}; name another folder with --out, or pass --overwrite")
-    for path in present:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    root, run_path, submission, page = made.values()
+        raise DataError(f"{out}: already holds {present[0]}; name another folder with --out, or pass --overwrite")
+    if present and not (out / MARK).is_file():
+        raise DataError(f"{out}: holds {present[0]} that no demo made; name another folder with --out")
+    with trees.aside(out, MADE):
+        files.write_text(out / MARK, "What `carpus demo --overwrite` may replace: it made all that lies here.\n")
+        _make(out, seed, console, patients, test_patients, size, overrides)
+
+
+def _make(
+    out: Path, seed: int, console: Console, patients: int, test_patients: int, size: int, overrides: Sequence[str]
+) -> None:
+    page, submission, run_path, root = (out / name for name in MADE)
     started = time.perf_counter()
 
     def told(step: str) -> None:

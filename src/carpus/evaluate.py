@@ -134,6 +134,7 @@ def _cases(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
             warn(f"{dataset.root}: annotations of the validation patients have changed since {trained.path} was made")
     else:
         found = [case for case in dataset.test if case.annotation]
+        data.fingerprint([*dataset.train, *found])  # refuses an image that is in both
     if not found:
         raise DataError(f"{dataset.root}: no annotated {split} images")
     return found

@@ -47,6 +47,9 @@ class Classes:
             raise DataError(f"class list: needs 1 to {MAX_CLASSES} classes, has {len(self.names)}")
         if any(not isinstance(name, str) or not name.strip() for name in self.names):
             raise DataError("class list: every class needs a name")
+        padded = [name for name in self.names if name != name.strip()]
+        if padded:
+            raise DataError(f"class list: {padded[0]!r} starts or ends with a blank, which files of labels would lose")
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise DataError(f"class list: named twice: {', '.join(twice)}")
@@ -62,7 +65,7 @@ class Classes:
         """Read a class list from JSON: either ``["a", "b"]`` or ``{"classes": [...], "groups": {...}}``."""
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: not a readable JSON class list ({error})") from error
         if isinstance(content, list):

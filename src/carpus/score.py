@@ -20,7 +20,7 @@ from rich.text import Text
 
 from carpus import data, kernels, metrics
 from carpus.errors import DataError
-from carpus.formats import images, submission
+from carpus.formats import files, images, submission
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes
 
@@ -207,9 +207,13 @@ def _of_folder(root: Path, classes: Classes, size: tuple[int, int] | None) -> _T
         cases[name] = case
 
     def size_of(name: str) -> tuple[int, int]:
-        return size or (images.size(cases[name].image) if name in cases else COMPETITION_SIZE)
+        own = images.size(cases[name].image) if name in cases else size or COMPETITION_SIZE
+        if size not in (None, own):
+            raise DataError(f"{cases[name].image}: is {own[0]} x {own[1]}, against --size {size[0]}x{size[1]}")
+        return own
 
-    table, public_ids = root / "test_labels" / "submission.csv", root / "test_labels" / "public.txt"
+    known = root / "test_labels"
+    table, public_ids = (files.inside(known, name, str(root)) for name in ("submission.csv", "public.txt"))
     test = submission.read(table, classes, size_of) if table.is_file() else {}
 
     def runs(name: str) -> Sequence[Runs]:

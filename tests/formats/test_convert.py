@@ -265,3 +265,11 @@ def test_any_scrambled_file_is_guessed_or_a_data_error(tmp_path, data):
     path = tmp_path / "scrambled"
     path.write_bytes(data.draw(scrambled(valid.read_bytes())))
     survives(lambda: convert(path, tmp_path / "out.csv", size=(9, 8), classes=CLASSES))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_23_utf_16_is_told(tmp_path, encoding):
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    (tmp_path / "a.json").write_bytes(mark + '{"annotations": []}'.encode(encoding))
+    with pytest.raises(DataError, match="is UTF-16 text; save it as UTF-8"):
+        guess(tmp_path / "a.json")

@@ -326,13 +326,19 @@ def test_a_length_beyond_the_end_of_the_file_is_an_error(tmp_path, tag):
     whole = bytearray(bytes_of(content))
     at = whole.index(struct.pack("<HH", *tag))
     if tag[0] == 0x7FE0:
-        whole[at + 8 : at + 12] = struct.pack("<I", 0xFFFFFFF0)
-        del whole[-1]
+        whole[at + 8 : at + 12] = struct.pack("<I", 0x7FFFFFFF)
     else:
         whole[at + 6 : at + 8] = struct.pack("<H", 0xFFF0)
     path = tmp_path / "a.dcm"
     path.write_bytes(whole)
     error_of(path)
+
+
+def test_a_file_without_preamble_is_told(tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(bytes_of(dataset())[132:])
+    with pytest.raises(DataError, match="perhaps DICOM, but has no preamble"):
+        images.read(path)
 
 
 def test_a_deflated_bomb_is_refused_in_bounded_memory(tmp_path, monkeypatch):

@@ -93,3 +93,8 @@ def test_47_images_whose_names_some_systems_take_for_one_are_refused(tmp_path):
     items = [Labelled("a/b.png", labels.empty((1, 1))), Labelled("a/B.jpg", labels.empty((1, 1)))]
     with pytest.raises(DataError, match=r"'a/B.jpg' and 'a/b.png' would be one file"):
         masks.write_all(tmp_path, items, CLASSES)
+
+
+def test_47_classes_that_some_systems_cannot_tell_apart_are_not_written(tmp_path):
+    with pytest.raises(DataError, match="'a' and 'A' would be one file"):
+        masks.write(tmp_path, np.zeros((2, 2), np.int32), Classes(("A", "a")))

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from carpus.errors import DataError
@@ -61,3 +63,38 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path):
     with pytest.raises(DataError, match="is there already"), trees.replacing(tmp_path / "out"):
         pass
     assert (tmp_path / "out/a.json").exists()
+
+
+def made_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_was_put_aside_comes_back_or_goes(tmp_path):
+    names = ("seal", "folder", "never there")
+    put(tmp_path, "seal", "folder/a", "mine")
+    before = made_of(tmp_path)
+    with contextlib.suppress(ZeroDivisionError), trees.aside(tmp_path, names):
+        assert made_of(tmp_path).keys() == {"mine", ".earlier/seal", ".earlier/folder/a"}
+        put(tmp_path, "folder/b", "never there")
+        raise ZeroDivisionError
+    assert made_of(tmp_path) == before
+    with trees.aside(tmp_path, names):
+        put(tmp_path, "folder/b", "seal")
+    assert made_of(tmp_path).keys() == {"mine", "folder/b", "seal"}
+
+
+@pytest.mark.parametrize("files", range(4))
+def test_a_killed_process_loses_nothing_that_was_put_aside(tmp_path, files):
+    """Killed after some files were moved aside, or (3) while the new ones were being made."""
+    names = ("seal", "one", "two")
+    put(tmp_path, *names)
+    before = made_of(tmp_path)
+    (tmp_path / ".earlier").mkdir()
+    for name in names[:files]:
+        (tmp_path / name).replace(tmp_path / ".earlier" / name)
+    if files == 3:
+        (tmp_path / "one").write_text("new")
+    with contextlib.suppress(ZeroDivisionError), trees.aside(tmp_path, names):
+        assert made_of(tmp_path / ".earlier") == before
+        raise ZeroDivisionError
+    assert made_of(tmp_path) == before

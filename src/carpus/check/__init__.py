@@ -35,6 +35,8 @@ def check(
     Raises:
         DataError: the folder is missing or has no images; everything else is a finding.
     """
+    if not Path(root).is_dir():
+        raise DataError(f"{root}: no such folder; expected a data set with train/DCM and train/outputs_json")
     listed, findings = folder.read(Path(root))
     if not listed:
         raise DataError(f"{root}: no images below train/DCM or test/DCM; is this the folder that holds train/?")

@@ -64,14 +64,22 @@ def _name(item: Labelled) -> str:
     return item.name
 
 
-def once(items: Iterable[Item], source: str, name: Callable[[Item], str] = _name) -> Iterator[Item]:
+def once(
+    items: Iterable[Item], source: str, name: Callable[[Item], str] = _name, file: Callable[[str], str] = stem
+) -> Iterator[Item]:
     """The same items; a name that some system cannot tell from an earlier one is a `DataError`.
 
     Names equal up to case or Unicode form are one file on Windows and macOS, and the later would replace the earlier.
+
+    Args:
+        items: anything that has a name.
+        source: what is written, for the error.
+        name: the name of an item.
+        file: what becomes of the name where it is written.
     """
     seen: dict[str, str] = {}
     for item in items:
-        key = unicodedata.normalize("NFC", stem(name(item))).casefold()
+        key = unicodedata.normalize("NFC", file(name(item))).casefold()
         if key in seen:
             raise DataError(f"{source}: {name(item)!r} and {seen[key]!r} would be one file")
         seen[key] = name(item)

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, annotations, coco, files, labelme, masks, once, safe_name, submission, trees
+from carpus.formats import Labelled, annotations, coco, files, labelme, masks, once, safe_name, stem, submission, trees
 from carpus.formats.sizes import Sizes
 from carpus.labels import BONES, Classes
 
@@ -112,9 +112,7 @@ def write(
     target = Path(target)
     target_format = _known(target_format) if target_format else _by_suffix(target)
     _refuse_loss(target, target_format, classes)
-    if target_format == "submission":
-        names = [submission.base_name(submission.image_name(name), str(target)) for name in names]
-    for name in once(names, str(target), str):
+    for name in once(names, str(target), str, submission.image_name if target_format == "submission" else stem):
         safe_name(name, str(target))
     write_all = FORMATS[target_format].write_all
     if target_format in _FILES:
@@ -140,6 +138,8 @@ def guess(path: Path | str, classes: Classes = BONES) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")):
         raise DataError(f"{path}: is an archive; unpack it and give the folder")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith((b"{", b"[")):
         return _guess_json(path)

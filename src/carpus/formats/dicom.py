@@ -144,6 +144,10 @@ def _check_inflated(path: Path, source: bytes | Path) -> None:
 
 
 def _check_pixels(path: Path, dataset: FileDataset, frames: int) -> None:
+    stored: Any = dataset.get_item("PixelData")  # as read, with the length that the file claims
+    claimed, present = getattr(stored, "length", 0), len(getattr(stored, "value", None) or b"")
+    if present < claimed != 0xFFFFFFFF:
+        raise DataError(f"{path}: PixelData: claims {claimed} bytes where the file holds {present}")
     if not dataset.get("PixelData"):
         raise DataError(f"{path}: PixelData: is missing; expected a radiograph")
     if dataset.get("BitsAllocated") not in (1, 8, 16):

@@ -41,7 +41,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         # A full disk names no file at all, and the temporary name would tell the user nothing.
-        if error.errno is not None and error.filename in (None, str(temporary)):
+        if error.errno is not None and (error.filename is None or str(error.filename) == str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

@@ -254,6 +254,10 @@ def _kind(path: Path, head: bytes) -> str:
     if kind is None:
         found = next((other for magic, other in _OTHERS.items() if head.startswith(magic)), None)
         if found is None:
+            # The first element of group 2 or 8, little endian: what stands after the preamble of a DICOM file.
+            bare = head[:4] in (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0")
+            found = "perhaps DICOM, but has no preamble" if bare else found
+        if found is None:
             found = "text" if all(byte >= 32 or byte in b"\t\r\n" for byte in head) else "unknown content"
         raise DataError(f"{path}: is {found}; expected PNG, JPEG, BMP, TIFF or DICOM")
     return kind

@@ -52,9 +52,13 @@ def read(folder: Path | str, classes: Classes, skip: Sequence[str] = ()) -> Labe
 
 
 def write(folder: Path | str, labels: LabelMap, classes: Classes) -> None:
-    """Write a PNG of 0 and 255 for every class into `folder`, also for an empty one."""
+    """Write a PNG of 0 and 255 for every class into `folder`, also for an empty one.
+
+    Raises:
+        DataError: a class whose name cannot be that of a file, or that some systems cannot tell from another.
+    """
     folder = Path(folder)
-    for k, label in enumerate(classes):
+    for k, label in enumerate(once(classes, f"{folder}: class", str)):
         if "/" in safe_name(label, f"{folder}: class") or "\\" in label:
             raise DataError(f"{folder}: class: {label!r} cannot be the name of a file")
         images.write(folder / f"{label}.png", label_map.has(labels, k).astype(np.uint8) * np.uint8(255))

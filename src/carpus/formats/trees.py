@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,53 @@ def walk(root: Path) -> list[tuple[Path, str]]:
     return sorted(found, key=lambda pair: pair[1].split("/"))
 
 
+EARLIER = ".earlier"
+"""Where files wait that are being replaced, until what replaces them is complete."""
+
+
+@contextmanager
+def aside(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Put files and folders of `folder` aside while others are made in their place.
+
+    When the block ends well they are removed, else they come back, and what was begun goes. A process that is killed
+    leaves them in ``folder/.earlier``, from where the next call brings them back first.
+
+    Args:
+        folder: made if it is missing.
+        names: what is put aside, as far as it is there. The last to be made is the first of them: it tells what is
+            complete from what is not.
+    """
+    waiting = folder / EARLIER
+    folder.mkdir(parents=True, exist_ok=True)
+    _bring_back(folder, names)
+    waiting.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            (folder / name).replace(waiting / name)
+    try:
+        yield
+    except BaseException:
+        for name in names:
+            _remove(folder / name)
+        _bring_back(folder, names)
+        raise
+    shutil.rmtree(waiting)
+
+
+def _bring_back(folder: Path, names: Sequence[str]) -> None:
+    waiting = folder / EARLIER
+    complete = (folder / names[0]).exists() and (waiting / names[0]).exists()
+    for name in () if complete else reversed(names):
+        if (waiting / name).exists():
+            _remove(folder / name)
+            (waiting / name).replace(folder / name)
+    shutil.rmtree(waiting, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; when the block ends well it becomes `target`, else it is removed.
@@ -54,8 +101,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise DataError(f"{target}: is there already; give a new or an empty folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         yield temporary
         umask = os.umask(0)
