@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from carpus import config, data, evaluate, losses, run, train
+from carpus import config, data, evaluate, losses, run, schedule, train
 from carpus.errors import ConfigError, DataError, DivergedError
 from carpus.progress import Step
 
@@ -71,13 +71,13 @@ def test_a_fold_that_does_not_exist_is_a_config_error(dataset: Path, tiny: Tiny,
 
 def test_the_rate_rises_and_falls() -> None:
     options = config.Train(steps=100, learning_rate=1.0, warmup=0.1)
-    rates = [train.learning_rate(step, options) for step in range(100)]
+    rates = [schedule.rate(step, options) for step in range(100)]
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert max(rates) == rates[10] == 1.0
     assert 0 < rates[99] < 0.001
-    assert train.learning_rate(0, config.Train(steps=100, learning_rate=1.0, warmup=0)) == 1.0
-    assert train.learning_rate(99, config.Train(steps=100, learning_rate=1.0, warmup=1)) < 1.0
+    assert schedule.rate(0, config.Train(steps=100, learning_rate=1.0, warmup=0)) == 1.0
+    assert schedule.rate(99, config.Train(steps=100, learning_rate=1.0, warmup=1)) < 1.0
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_steps(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_images(
     with pytest.raises(DivergedError, match=r"step 3: the loss is nan .* at the images ID\d+/image"):
         train.train(tiny(), dataset, tmp_path / "run")
     assert load_file(tmp_path / "run" / "weights.safetensors")  # of the validation after step 2
-    with pytest.raises(DataError, match="no finished run"):
+    with pytest.raises(DataError, match="an unfinished run"):
         run.read(tmp_path / "run")
 
 
@@ -160,7 +160,7 @@ def test_a_damaged_image_costs_no_earlier_run(trained: Path, dataset: Path, tiny
     with pytest.raises(DataError, match="truncated or damaged"):
         train.train(tiny(), root, out, overwrite=True)
     assert run.read(out).manifest == run.read(trained).manifest
-    assert sorted(path.name for path in out.iterdir()) == sorted(run.FILES)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*run.FILES, run.STATE])
 
 
 def test_one_small_image_a_batch_is_a_config_error(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
