@@ -1,7 +1,7 @@
 """``python tests/faults/kill.py [--kills N] [--seed S]``: kill -9 at random moments, resume, compare bit for bit.
 
 A run is made without interruption, and then N times with a SIGKILL: every second time at a random moment of its life,
-and else a few milliseconds after a save has begun. The same command goes on, and the final weights and the learning curve
+and else a few milliseconds after a save has begun. The same command goes on, and final weights and learning curve
 must be those of the first. The training process is forked from one that has imported the libraries, which saves seconds
 a kill and changes nothing else: it is a process of its own, and is killed like one. The compiled kernels it loads
 itself, because their threads do not survive a fork.
@@ -30,7 +30,7 @@ import pandas  # noqa: E402
 from carpus import config, phantom, run, state, train  # noqa: E402
 
 SETTINGS = (
-    "model.encoder=timm-mobilenetv3_small_minimal_100",
+    "model.encoder=tu-tf_mobilenetv3_small_minimal_100",
     "model.decoder_channels=[16, 16, 8, 8, 8]",
     "data.image_size=64",
     "data.label_size=96",
