@@ -153,7 +153,7 @@ def train(
     if plan:
         from carpus import plan as plans
 
-        console.print(plans.plan(chosen, data), highlight=False, soft_wrap=True)
+        console.print(str(plans.plan(chosen, data)), highlight=False, soft_wrap=True)
         return
     assert out is not None
     from carpus import train
@@ -204,7 +204,11 @@ def evaluate(
 
     with bar("evaluate") as progress:
         table = evaluate.evaluate(run, data, split, device=device, progress=progress)
-    summary = evaluate.summary(table, runs.read(run).classes)
+    trained = runs.read(run)
+    summary = evaluate.summary(table, trained.classes)
+    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
+    if note:
+        stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

@@ -52,7 +52,10 @@ def bent(labels: LabelMap) -> bool:
             moments = cv2.moments(label_map.has(labels[box], k).astype(np.uint8), binaryImage=True)
             middle = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
             places[k] = box[1].start + middle[0], box[0].start + middle[1]
-            areas[k], lengths[k] = moments["m00"], pose.elongation(moments)
+            ends = [0, *labels.shape]
+            cut = box[0].start == 0 or box[1].start == 0 or box[0].stop == ends[1] or box[1].stop == ends[2]
+            if not cut:
+                areas[k], lengths[k] = moments["m00"], pose.elongation(moments)
     fit = pose.fit(places, areas, lengths)
     return fit is not None and fit.wrist == "bent"
 
