@@ -15,6 +15,7 @@ TINY = [
     "data.image_size=64",
     "data.label_size=96",
     "data.folds=2",
+    "model.encoder=tu-tf_mobilenetv3_small_minimal_100",
     "model.decoder_channels=[16, 16, 16, 8, 8]",
     "train.steps=3",
     "train.batch_size=2",

@@ -6,9 +6,10 @@ import pytest
 
 from carpus import augment
 from carpus import labels as label_map
-from carpus.augment import Settings
+from carpus.augment import Crop, Settings, Warp
 
-EVERYTHING = Settings(45, 0.2, 0.1, True, 0.3, 0.3, 0.1, 0.05, 1.5)
+EVERYTHING = Settings(45, 0.2, 0.1, True, 0.3, 0.3, 0.1, 0.05, 1.5, 0.02, 3, 0.1)
+WARPS = Settings(rotation_deg=45, scale=0.2, shift=0.1, flip=True)
 
 
 def discs(side: int) -> np.ndarray:
@@ -54,14 +55,14 @@ def test_a_label_map_of_another_size_shows_the_same_field(seed: int) -> None:
 def test_a_mirror_is_exact() -> None:
     labels = discs(65)
     mirror = np.array([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    warped = augment.warp(label_map.channels(labels), mirror, cv2.INTER_NEAREST)
+    warped = augment.warp(label_map.channels(labels), Warp(mirror), cv2.INTER_NEAREST)
     assert np.array_equal(label_map.from_channels(warped), labels[:, ::-1])
 
 
 def test_a_quarter_turn_is_exact() -> None:
     labels = discs(65)
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
-    warped = augment.warp(label_map.channels(labels), turn, cv2.INTER_NEAREST)
+    warped = augment.warp(label_map.channels(labels), Warp(turn), cv2.INTER_NEAREST)
     assert np.array_equal(label_map.from_channels(warped), np.rot90(labels))
 
 
@@ -86,3 +87,89 @@ def test_a_setting_does_not_change_the_draws_of_another() -> None:
     plain = augment.apply(picture(labels), labels, Settings(rotation_deg=30), np.random.default_rng(5))
     noisy = augment.apply(picture(labels), labels, Settings(rotation_deg=30, gamma=0.3), np.random.default_rng(5))
     assert np.array_equal(plain[1], noisy[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_elastic_warp_moves_image_and_label_map_of_any_size_together(seed: int) -> None:
+    bend = Settings(rotation_deg=20, elastic=0.03)
+    small, large = discs(96), discs(192)
+    image, warped = augment.apply(picture(large), large, bend, np.random.default_rng(seed))
+    differs = np.abs(image - picture(warped) / 255) > 0.25
+    assert differs.mean() < 0.01
+    assert set(np.unique(warped)) == {0, 1, 1 << 28, 1 | 1 << 28}
+    _, coarse = augment.apply(picture(small), small, bend, np.random.default_rng(seed))
+    both = label_map.area(coarse & warped[::2, ::2], 29)[[0, 28]]
+    assert (both > 0.9 * label_map.area(coarse, 29)[[0, 28]]).all()
+    _, stiff = augment.apply(picture(large), large, Settings(rotation_deg=20), np.random.default_rng(seed))
+    assert (stiff != warped).mean() > 0.005
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("settings", [Settings(), WARPS, Settings(rotation_deg=20, elastic=0.03)])
+def test_a_crop_is_a_window_of_the_whole(seed: int, settings: Settings) -> None:
+    labels = discs(192)
+    whole, all_labels = augment.apply(picture(labels), labels, settings, np.random.default_rng(seed))
+    crop, crop_labels = augment.apply(picture(labels), labels, settings, np.random.default_rng(seed), Crop(64, 1.0))
+    assert crop.shape == crop_labels.shape == (64, 64)
+    assert crop_labels.any()
+    # OpenCV rounds coordinates to 1/32 pixel, so that a few border pixels may fall otherwise.
+    apart = min(
+        (np.abs(whole[top : top + 64, left : left + 64] - crop) > 0.1).mean()
+        + (all_labels[top : top + 64, left : left + 64] != crop_labels).mean()
+        for top in range(129)
+        for left in range(129)
+    )
+    assert apart < 0.02
+
+
+def test_a_crop_of_labels_twice_as_fine_shows_the_same_window() -> None:
+    fine = discs(192)
+    coarse = np.ascontiguousarray(fine[::2, ::2])
+    image, labels = augment.apply(picture(coarse), fine, WARPS, np.random.default_rng(1), Crop(32, 1.0))
+    assert (image.shape, labels.shape) == ((32, 32), (64, 64))
+    assert (np.abs(image - picture(labels[::2, ::2]) / 255) > 0.5).mean() < 0.06
+
+
+def test_crops_favour_bones_and_treat_a_small_one_like_a_large_one() -> None:
+    labels = np.zeros((128, 128), np.int32)
+    labels[10:60, 10:60] = 1
+    labels[100:103, 100:103] = 1 << 28
+    seen = {0: 0, 28: 0}
+    for seed in range(100):
+        _, crop = augment.apply(picture(labels), labels, Settings(), np.random.default_rng(seed), Crop(32, 1.0))
+        for k in seen:
+            seen[k] += bool(label_map.has(crop, k).any())
+    assert min(seen.values()) > 30
+    anywhere = [
+        augment.apply(picture(labels), labels, Settings(), np.random.default_rng(seed), Crop(32, 0.0))[1].any()
+        for seed in range(100)
+    ]
+    assert 20 < sum(anywhere) < 95
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_collimation_darkens_edges_and_never_a_bone(seed: int) -> None:
+    labels = discs(96)
+    bright = np.full((96, 96), 200, np.uint8)
+    image, same = augment.apply(bright, labels, Settings(collimation=0.4), np.random.default_rng(seed))
+    assert np.array_equal(same, labels)
+    assert (image[labels != 0] > 0.7).all()
+    assert (image == 0).any()
+
+
+def test_local_contrast_is_equalised_now_and_then() -> None:
+    grey = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    ranges = [
+        np.ptp(augment.apply(grey, discs(64), Settings(clahe=4), np.random.default_rng(seed))[0]) for seed in range(20)
+    ]
+    assert min(ranges) == pytest.approx(63 / 255)
+    assert max(ranges) > 0.3
+
+
+def test_noise_has_the_standard_deviation_it_is_given() -> None:
+    grey = np.full((256, 256), 128, np.uint8)
+    spread = [
+        augment.apply(grey, discs(256), Settings(noise=0.1), np.random.default_rng(seed))[0].std() for seed in range(80)
+    ]
+    assert 0.085 < max(spread) < 0.102
+    assert np.mean(spread) == pytest.approx(0.05, rel=0.2)

@@ -61,7 +61,7 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
         ("train: {steps: 0}", "train.steps: expected integer >= 1, got 0"),
         ("train: {steps: true}", "train.steps: expected integer >= 1, got True"),
         ("train: {learning_rate: '1e-3'}", "train.learning_rate: expected number > 0, got '1e-3'"),
-        ("train: {precision: 16}", r"train.precision: expected auto \| 32 \| bf16, got 16"),
+        ("train: {precision: 16}", r"train.precision: expected auto \| 32 \| bf16 \| fp16, got 16"),
         ("train: {learning_rate: .nan}", "train.learning_rate: .*got nan"),
         ("train: {loss: {}}", "train.loss: expected mapping of names to number > 0"),
         ("train: {loss: {dice: -1}}", "train.loss.dice: expected number > 0, got -1"),

@@ -5,22 +5,25 @@ import fcntl
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from carpus import run
-from carpus.errors import DataError
+from carpus.errors import DataError, DivergedError, StoppedError
+
+THIS: dict[str, Any] = {"settings": {"train": {"steps": 3}}, "data": {"all": "a"}}
+OTHER: dict[str, Any] = {"settings": {"train": {"steps": 4}}, "data": {"all": "a"}}
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml"])
 def test_a_flipped_bit_is_noticed(trained: Path, tmp_path: Path, name: str) -> None:
-    for item in trained.iterdir():
-        (tmp_path / item.name).write_bytes(item.read_bytes())
-    content = bytearray((tmp_path / name).read_bytes())
+    out = Path(shutil.copytree(trained, tmp_path / "run"))
+    content = bytearray((out / name).read_bytes())
     content[len(content) // 2] ^= 1
-    (tmp_path / name).write_bytes(content)
+    (out / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name}: differs from what was saved"):
-        run.read(tmp_path)
+        run.read(out)
 
 
 def test_an_unfinished_or_mistyped_run_is_named(tmp_path: Path) -> None:
@@ -32,26 +35,44 @@ def test_an_unfinished_or_mistyped_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(trained: Path, tmp_path: Path) -> None:
-    for item in trained.iterdir():
-        (tmp_path / item.name).write_bytes(item.read_bytes())
-    (tmp_path / "weights.safetensors").unlink()
+    out = Path(shutil.copytree(trained, tmp_path / "run"))
+    (out / "weights.safetensors").unlink()
     with pytest.raises(DataError, match=r"weights\.safetensors: is missing"):
-        run.read(tmp_path)
+        run.read(out)
+
+
+def test_the_machine_and_the_code_are_in_the_manifest(trained: Path) -> None:
+    found = run.read(trained).manifest["environment"]
+    assert found["threads"] >= 1
+    assert found["processor"]
+    assert len(found["git"]["commit"]) == 40 if "git" in found else not (Path(__file__).parents[1] / ".git").exists()
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     with (tmp_path / ".lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process"), run.claim(tmp_path):
+        with pytest.raises(DataError, match="another process"), run.claim(tmp_path, THIS):
             pass
 
 
+def test_a_lock_that_was_removed_meanwhile_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = fcntl.flock
+
+    def late(handle: Any, how: int) -> None:
+        locked(handle, how)
+        (tmp_path / ".lock").unlink()  # as the process does that held the folder until now
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(DataError, match="another process"), run.claim(tmp_path, THIS):
+        pass
+
+
 def test_the_lock_is_gone_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), run.claim(tmp_path):
+    with pytest.raises(ZeroDivisionError), run.claim(tmp_path, THIS):
         1 / 0  # noqa: B018
-    with run.claim(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    assert not list(tmp_path.iterdir())
+    with run.claim(tmp_path, THIS) as resumed:
+        assert resumed
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
 @pytest.fixture
@@ -60,39 +81,95 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, DataError, DivergedError])
+def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path, error: type[Exception]) -> None:
     before = contents(copied)
-    with contextlib.suppress(ZeroDivisionError), run.claim(copied, overwrite=True):
+    with contextlib.suppress(error), run.claim(copied, THIS, overwrite=True):
         assert not (copied / "manifest.json").exists()
         (copied / "weights.safetensors").write_text("new")
+        raise error
+    assert contents(copied) == before
+
+
+def test_files_of_the_same_names_that_no_run_made_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("# my notes")
+    with pytest.raises(DataError, match=r"already holds config\.yaml"), run.claim(tmp_path, THIS):
+        pass
+    assert (tmp_path / "config.yaml").read_text() == "# my notes"
+
+
+def test_a_failed_run_without_a_state_makes_room(tmp_path: Path) -> None:
+    with contextlib.suppress(ZeroDivisionError), run.claim(tmp_path, THIS):
+        (tmp_path / "config.yaml").write_text("new")
+        raise ZeroDivisionError
+    with run.claim(tmp_path, OTHER) as resumed:
+        assert not resumed
+        assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StoppedError("stopped", 15), OSError(28, "disk full")])
+def test_an_interrupted_run_keeps_its_place_and_the_replaced_one_waits(copied: Path, error: BaseException) -> None:
+    before = contents(copied)
+    with contextlib.suppress(type(error)), run.claim(copied, THIS, overwrite=True):
+        (copied / "weights.safetensors").write_text("new")
+        raise error
+    with pytest.raises(DataError, match=r"another train\.steps \(3, now 4\)"), run.claim(copied, OTHER):
+        pass
+    with contextlib.suppress(ZeroDivisionError), run.claim(copied, THIS) as resumed:
+        assert resumed
+        assert (copied / "weights.safetensors").read_text() == "new"
+        raise ZeroDivisionError
+    assert contents(copied) == before
+
+
+def test_other_settings_give_up_the_interrupted_run_but_not_the_replaced_one(copied: Path) -> None:
+    before = contents(copied)
+    with pytest.raises(KeyboardInterrupt), run.claim(copied, THIS, overwrite=True):
+        raise KeyboardInterrupt
+    with contextlib.suppress(ZeroDivisionError), run.claim(copied, OTHER, overwrite=True) as resumed:
+        assert not resumed
         raise ZeroDivisionError
     assert contents(copied) == before
 
 
 def test_a_replaced_run_is_gone_when_the_new_one_is_finished(copied: Path) -> None:
-    with run.claim(copied, overwrite=True):
+    with run.claim(copied, THIS, overwrite=True):
         (copied / "weights.safetensors").write_text("new")
-    assert contents(copied) == {"weights.safetensors": b"new"}
+    assert set(contents(copied)) == {"weights.safetensors", "state/begun.json"}
 
 
-@pytest.mark.parametrize("moment", ["training", "putting aside", "bringing back"])
+@pytest.mark.parametrize("moment", ["putting aside", "before the first file", "bringing back"])
 def test_a_replaced_run_survives_a_killed_process(copied: Path, moment: str) -> None:
     before = contents(copied)
-    with contextlib.suppress(InterruptedError), run.claim(copied, overwrite=True):
-        (copied / "weights.safetensors").write_text("new")
+    with contextlib.suppress(ZeroDivisionError), run.claim(copied, THIS, overwrite=True):
         killed = Path(shutil.copytree(copied, copied.with_name("killed")))
-        raise InterruptedError
+        raise ZeroDivisionError
+    (killed / run.BEGUN).unlink()
     if moment == "putting aside":  # all is copied, the manifest still there
-        shutil.copy2(killed / run.EARLIER / "manifest.json", killed)
-        for name in ("config.yaml", "weights.safetensors"):
-            shutil.copy2(killed / run.EARLIER / name, killed)
+        shutil.copytree(killed / run.EARLIER, killed, dirs_exist_ok=True)
     if moment == "bringing back":
         shutil.copy2(killed / run.EARLIER / "config.yaml", killed)
-    with pytest.raises(DataError, match="already holds"), run.claim(killed):
+    with pytest.raises(DataError, match="already holds"), run.claim(killed, THIS):
         pass
-    if moment != "putting aside":
-        assert contents(killed) == before
+    shutil.rmtree(killed / run.EARLIER, ignore_errors=True)
+    assert contents(killed) == before
     assert run.read(killed)
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".weights.0123456789ab.safetensors").write_text("half")
+    with run.claim(tmp_path, THIS) as resumed:
+        assert not resumed
+    assert not (tmp_path / ".weights.0123456789ab.safetensors").exists()
+
+
+def test_a_finished_run_is_not_resumed(copied: Path) -> None:
+    (copied / run.BEGUN).write_text(json.dumps(THIS))  # killed between manifest and clearing up
+    with (
+        pytest.raises(DataError, match="is finished; to train it for longer, --continue"),
+        run.claim(copied, THIS, resume=True),
+    ):
+        pass

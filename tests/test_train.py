@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -11,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from carpus import config, data, evaluate, losses, run, train
-from carpus.errors import ConfigError, DataError, DivergedError
+from carpus import config, evaluate, run, train
+from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
 
 Tiny = Callable[..., config.Config]
@@ -69,17 +68,6 @@ def test_a_fold_that_does_not_exist_is_a_config_error(dataset: Path, tiny: Tiny,
     assert not (tmp_path / "run").exists()
 
 
-def test_the_rate_rises_and_falls() -> None:
-    options = config.Train(steps=100, learning_rate=1.0, warmup=0.1)
-    rates = [train.learning_rate(step, options) for step in range(100)]
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert max(rates) == rates[10] == 1.0
-    assert 0 < rates[99] < 0.001
-    assert train.learning_rate(0, config.Train(steps=100, learning_rate=1.0, warmup=0)) == 1.0
-    assert train.learning_rate(99, config.Train(steps=100, learning_rate=1.0, warmup=1)) < 1.0
-
-
 def test_the_loss_of_a_row_is_the_mean_of_its_steps(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     rows = {}
     for every in (1, 3):
@@ -110,40 +98,6 @@ def test_a_setting_that_cannot_work_leaves_the_old_run_alone(dataset: Path, tiny
     assert run.read(tmp_path / "run")
 
 
-def test_a_loss_that_is_no_number_stops_and_names_step_and_images(
-    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = data.Batches.__call__
-
-    def batch(self: data.Batches, step: int) -> data.Batch:
-        made = broken(self, step)
-        return replace(made, images=made.images * float("nan")) if step == 2 else made
-
-    monkeypatch.setattr(data.Batches, "__call__", batch)
-    with pytest.raises(DivergedError, match=r"step 3: the loss is nan .* at the images ID\d+/image"):
-        train.train(tiny(), dataset, tmp_path / "run")
-    assert load_file(tmp_path / "run" / "weights.safetensors")  # of the validation after step 2
-    with pytest.raises(DataError, match="no finished run"):
-        run.read(tmp_path / "run")
-
-
-def test_an_infinite_gradient_stops_too(
-    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Steep(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: object, loss: torch.Tensor) -> torch.Tensor:
-            return loss.clone()
-
-        @staticmethod
-        def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
-            return gradient * float("inf")
-
-    monkeypatch.setattr(losses, "build", lambda weights, **_: lambda logits, labels: Steep.apply(logits.mean()))
-    with pytest.raises(DivergedError, match=r"step 1: the loss is .* the gradient's norm (nan|inf)"):
-        train.train(tiny(), dataset, tmp_path / "run")
-
-
 def test_biases_and_norms_do_not_decay() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     decayed, free = train._groups(network, 0.1)
@@ -160,7 +114,7 @@ def test_a_damaged_image_costs_no_earlier_run(trained: Path, dataset: Path, tiny
     with pytest.raises(DataError, match="truncated or damaged"):
         train.train(tiny(), root, out, overwrite=True)
     assert run.read(out).manifest == run.read(trained).manifest
-    assert sorted(path.name for path in out.iterdir()) == sorted(run.FILES)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*run.FILES, run.STATE])
 
 
 def test_one_small_image_a_batch_is_a_config_error(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
-from carpus.errors import ConfigError, DataError, DataWarning, DivergedError
+from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
 from carpus.progress import bar, stderr, training_bar
 
 console = Console()
@@ -31,7 +31,10 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:
             stderr.print("stopped")
             raise typer.Exit(130) from None
-        except (OSError, DivergedError) as error:
+        except StoppedError as error:
+            stderr.print(str(error), highlight=False)
+            raise typer.Exit(128 + error.signal) from None
+        except (OSError, DivergedError, CapacityError) as error:
             _fail(ctx, "error", error, 1)
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -113,22 +116,71 @@ def demo(
 
 @app.command()
 def train(
-    recipe: RecipeArgument,
-    data: DataOption,
-    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE...", help="YAML files or names of recipes that come along; later ones win."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make, or to go on with.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in train.steps=500.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; an error where there is none.")
+    ] = False,
+    longer: Annotated[
+        Path | None, typer.Option("--continue", metavar="RUN", help="Train a finished run for longer, see --steps.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="With --continue: steps in all.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what memory and time it will take, and what fits if it does not.")
+    ] = False,
 ) -> None:
-    """Train a network: `carpus train unet --data DATA --out RUN`. `carpus schema` lists what can be set."""
+    """Train a network: `carpus train unet --data DATA --out RUN`. `carpus schema` lists what can be set.
+
+    The same command again goes on with a run that was interrupted, exactly as if it had not been.
+    """
+    if longer:
+        _lengthen(longer, steps, data, out, overwrite=overwrite, resume=resume, barred=bool(recipe or settings or plan))
+        return
+    if not recipe or not data or (not out and not plan) or steps:
+        raise ConfigError("train: expected RECIPE --data DATA --out RUN, or --continue RUN --steps N")
     from carpus import config
 
     chosen = config.load(recipe, settings or [])
+    if plan:
+        from carpus import plan as plans
+
+        console.print(str(plans.plan(chosen, data)), highlight=False, soft_wrap=True)
+        return
+    assert out is not None
     from carpus import train
 
     with training_bar(chosen.train.steps) as watch:
-        dice = train.train(chosen, data, out, overwrite=overwrite, watch=watch)
+        dice = train.train(chosen, data, out, overwrite=overwrite, resume=resume, watch=watch)
+    _trained(out, data, dice)
+
+
+def _lengthen(
+    run: Path, steps: int | None, data: Path | None, out: Path | None, *, overwrite: bool, resume: bool, barred: bool
+) -> None:
+    if steps is None or barred:
+        raise ConfigError("--continue: expected --continue RUN --steps N and no recipe; the settings are those of RUN")
+    from carpus import run as runs
+    from carpus import train
+
+    root = data or Path(runs.read(run).manifest["data"]["path"])
+    with training_bar(steps) as watch:
+        out, dice = train.lengthen(run, steps, root, out, overwrite=overwrite, resume=resume, watch=watch)
+    schedule = runs.read(out).manifest["continued"]["schedule"]
+    console.print(f"{run} -> {out}, schedule {schedule}", highlight=False, soft_wrap=True)
+    _trained(out, root, dice)
+
+
+def _trained(out: Path, data: Path, dice: float) -> None:
     console.print(f"mean Dice of the validation patients [bold]{dice:.4f}[/]")
     known = (data / "test_labels").is_dir()
     then = f"evaluate {out} --data {data} --split test" if known else f"predict {out} --images DIR --out sub.csv"
@@ -153,7 +205,11 @@ def evaluate(
 
     with bar("evaluate") as progress:
         table = evaluate.evaluate(run, data, split, device=device, progress=progress)
-    summary = evaluate.summary(table, runs.read(run).classes)
+    trained = runs.read(run)
+    summary = evaluate.summary(table, trained.classes)
+    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
+    if note:
+        stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

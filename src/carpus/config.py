@@ -21,10 +21,13 @@ RECIPES = Path(__file__).with_name("recipes")
 """The recipes that come with Carpus; on the command line their bare name is enough."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(lambda value: "32" if value == 32 else value)]
+Precision = Annotated[
+    Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda value: "32" if value == 32 else value)
+]
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
 
@@ -66,12 +69,26 @@ class Data(_Section):
     fold: int = Field(default=0, ge=0, description="the fold that validates")
     workers: Count = Field(default=2, description="threads that prepare batches")
     cache_gib: Positive = Field(default=4.0, description="memory for decoded cases, in GiB")
+    crop: Annotated[int, Field(ge=32, multiple_of=32)] | None = Field(
+        default=None,
+        description="side of the window of the image that the network learns from, in pixels of image_size; null: all",
+    )
+    crop_foreground: Share = Field(
+        default=0.75, description="share of the windows that are laid around a pixel of a bone, all bones alike"
+    )
+    bent_weight: Positive = Field(default=1.0, description="how often a bent wrist is drawn, a straight one being 1")
+    hard: str | None = Field(
+        default=None, description="a scores.csv of earlier runs; a path in a recipe is relative to the recipe"
+    )
+    hard_weight: Positive = Field(
+        default=3.0, description="how often the worst quarter of the cases in `hard` is drawn, any other being 1"
+    )
 
 
 class Augment(_Section):
     """How far a training image may be changed; 0 turns a change off."""
 
-    rotation_deg: float = Field(default=30.0, ge=0, le=180, description="largest turn to either side, degrees")
+    rotation_deg: float = Field(default=45.0, ge=0, le=180, description="largest turn to either side, degrees")
     scale: Amount = Field(default=0.15, description="largest change of size: 0.15 draws from 1/1.15 to 1.15")
     shift: Share = Field(default=0.06, description="largest shift along each axis, share of the side")
     flip: bool = Field(
@@ -82,19 +99,56 @@ class Augment(_Section):
     brightness: Share = Field(default=0.05, description="largest change of brightness, share of the range")
     noise: Share = Field(default=0.03, description="largest standard deviation of added noise, share of the range")
     blur: Amount = Field(default=0.0, description="largest standard deviation of a Gaussian blur, pixels")
+    elastic: Share = Field(default=0.0, description="largest smooth displacement, share of the side; 0.01 is visible")
+    clahe: Amount = Field(
+        default=0.0, description="largest clip limit of local contrast equalisation; 2 to 4 are usual"
+    )
+    collimation: Share = Field(
+        default=0.0, description="largest depth of a dark bar at each edge, share of the side; it never covers a bone"
+    )
 
 
 class Train(_Section):
     """The optimisation."""
 
     steps: Count = Field(default=2000, description="optimiser steps")
-    batch_size: Count = Field(default=8, description="images in a step")
+    batch_size: Count = Field(default=8, description="images in a step, of all devices together")
     learning_rate: Positive = Field(default=1e-3, description="peak learning rate of AdamW")
     weight_decay: Amount = Field(default=1e-2, description="weight decay of AdamW")
-    warmup: Share = Field(
-        default=0.05, description="share of the steps in which the rate rises; then it falls as a cosine to 0"
+    warmup: Share = Field(default=0.05, description="share of the horizon in which the rate rises to its peak")
+    schedule: Literal["cosine", "poly", "constant"] = Field(
+        default="cosine", description="how the rate falls after the warm-up"
+    )
+    power: Positive = Field(default=0.9, description="exponent of the poly schedule")
+    horizon: Count | None = Field(
+        default=None,
+        description="the step at which the schedule ends; null: the last. Set it to what the longest run shall have, "
+        "and `--continue` gives the run that so many steps would have been",
+    )
+    schedule_start: int = Field(
+        default=0, ge=0, description="the step at which the schedule starts anew; written by `--continue`"
     )
     clip: Positive = Field(default=1.0, description="largest norm of the gradient")
+    accumulate: Count = Field(
+        default=1,
+        description="parts into which each device cuts its share of a batch, one after the other: less memory",
+    )
+    ema: Decay = Field(
+        default=0.0,
+        description="decay of the moving average of the weights, as 0.999; it is what is validated and kept",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="weights to keep: of the last step, or of the best validation Dice"
+    )
+    patience: Count | None = Field(
+        default=None, description="stop after so many validations without a better Dice; null: never"
+    )
+    save_every: Count = Field(default=200, description="steps between two saved states, from which a run resumes")
+    devices: Count = Field(
+        default=1, description="GPUs or processes of a node; torchrun and SLURM decide it themselves"
+    )
+    nodes: Count = Field(default=1, description="machines; torchrun and SLURM decide it themselves")
+    compile: bool = Field(default=False, description="torch.compile the network: pays on a GPU for long runs")
     loss: dict[LossName, Positive | dict[str, Amount]] = Field(
         default={"bce": 0.5, "dice": 0.5},
         min_length=1,
@@ -105,11 +159,22 @@ class Train(_Section):
         default="image", description="what Dice and its kin are computed over: every image, or the batch as one image"
     )
     precision: Precision = Field(
-        default="auto", description="arithmetic of the network; auto: bf16 where the processor or GPU has it, else 32"
+        default="auto",
+        description="arithmetic of the network; auto: bf16 where processor or GPU has it, else 32",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to compute")
     seed: int = Field(default=0, ge=0, description="decides initial weights, order and augmentation")
     validate_every: Count = Field(default=200, description="steps between two looks at the validation patients")
+
+
+class Track(_Section):
+    """Who else is told of the run (`pip install 'carpus[track]'`)."""
+
+    tensorboard: bool = Field(default=False, description="write TensorBoard events into RUN/tensorboard")
+    mlflow: bool = Field(default=False, description="tell MLflow of settings, metrics and results")
+    mlflow_uri: str | None = Field(
+        default=None, description="server of MLflow; null: the file mlflow.db (SQLite) beside the run folder"
+    )
 
 
 class Config(_Section):
@@ -119,6 +184,7 @@ class Config(_Section):
     data: Data = Field(default=Data(), description="image and label size, folds, cache")
     augment: Augment = Field(default=Augment(), description="limits of the augmentation")
     train: Train = Field(default=Train(), description="the optimisation")
+    track: Track = Field(default=Track(), description="TensorBoard and MLflow")
     classes: str | None = Field(
         default=None,
         description="JSON file with another class list; null: the 29 bones of the hand. A path in a recipe is relative "
@@ -198,7 +264,10 @@ def _find(recipe: Path | str) -> Path:
 def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     # A run folder is used from anywhere, so its config holds the whole path.
     if isinstance(layer.get("classes"), str):
-        return layer | {"classes": str((folder / layer["classes"]).resolve())}
+        layer = layer | {"classes": str((folder / layer["classes"]).resolve())}
+    section = layer.get("data")
+    if isinstance(section, dict) and isinstance(section.get("hard"), str):
+        layer = layer | {"data": section | {"hard": str((folder / section["hard"]).resolve())}}
     return layer
 
 

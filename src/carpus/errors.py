@@ -1,4 +1,4 @@
-"""What Carpus says when something is wrong: two errors of the user's, one of training's, one warning.
+"""What Carpus says when something is wrong: two errors of the user's, three of training's, one warning.
 
 A message names the file and the field first, then what came and what was expected::
 
@@ -20,6 +20,23 @@ class ConfigError(ValueError):
 
 class DivergedError(ArithmeticError):
     """Training: the loss or its gradient is no longer a number."""
+
+
+class CapacityError(RuntimeError):
+    """The machine has not the memory for what it was asked to do; the message says what would fit."""
+
+
+class StoppedError(Exception):
+    """A training was asked to stop (SIGTERM, Ctrl-C); its state is saved and the same command goes on from there.
+
+    Args:
+        message: what was done and what comes next.
+        signal: the number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class DataWarning(UserWarning):

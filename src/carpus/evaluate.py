@@ -155,13 +155,13 @@ def save(run_path: Path, table: DataFrame) -> None:
         table.assign(**{name: table[name].map(escaped) for name in _NAMES}).to_csv(temporary, index=False)
 
 
-def load(run_path: Path) -> DataFrame:
-    """The table of a run's scores.csv.
+def load(run_path: Path, name: str = run.SCORES) -> DataFrame:
+    """The table of a run's scores.csv, or of another file of its folder.
 
     Raises:
         DataError: no such file, other columns, or a value that is no number.
     """
-    path = run_path / run.SCORES
+    path = run_path / name
     try:
         table = pandas.read_csv(path, dtype=dict.fromkeys(COLUMNS[:-1], str), keep_default_na=False)
         if tuple(table.columns) != COLUMNS:

@@ -3,7 +3,6 @@
 Dimension key: K classes, H W image resolution, S side of the network's square input.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,28 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carpus import data, kernels, run
-from carpus.errors import ConfigError, DataError
+from carpus.devices import fabric
+from carpus.errors import DataError
 from carpus.formats import Labelled, convert, images
 from carpus.labels import LabelMap
 
 Key = TypeVar("Key")
-
-# Fabric announces its precision at every start; here it is a setting that the user has seen.
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-
-
-def fabric(device: str = "auto", precision: str = "auto") -> Fabric:
-    """Where and in which arithmetic to compute: `train.device` and `train.precision` of a config."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device: expected auto, cpu or cuda, got {device}")
-    accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if device == "cuda" and accelerator == "cpu":
-        raise ConfigError("device: cuda is asked for, but torch sees no CUDA device")
-    if precision == "auto":
-        # Without these instructions a processor emulates bfloat16, slower than float32.
-        fast = accelerator == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-        precision = "bf16" if fast else "32"
-    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
 
 
 def network_input(pictures: Tensor, launcher: Fabric) -> Tensor:

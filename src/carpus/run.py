@@ -6,35 +6,53 @@
     RUN/weights.safetensors   the network
     RUN/metrics.csv           step, loss, learning_rate, images_per_second, val_dice
     RUN/scores.csv            case, patient, split, class, metric, value
-    RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of all these but the scores
+    RUN/report.html           all this to look at
+    RUN/state/                what the training goes on from: begun.json and the last states (see `state`)
+    RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of settings, weights and metrics
+
+A folder with a manifest is a finished run. One with state/begun.json and no manifest is an unfinished one, and the
+command that began it goes on with it.
 """
 
 import hashlib
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from carpus import config, data, models
-from carpus.errors import DataError
+from carpus.errors import DataError, StoppedError
 from carpus.formats import files
 from carpus.labels import Classes
 from carpus.models import weights
 
-CONFIG, WEIGHTS, METRICS, SCORES, MANIFEST = FILES = (
+CONFIG, WEIGHTS, METRICS, SCORES, REPORT, MANIFEST = FILES = (
     "config.yaml",
     "weights.safetensors",
     "metrics.csv",
     "scores.csv",
+    "report.html",
     "manifest.json",
 )
+
+STATE = "state"
+"""The folder of saved states."""
+
+BEGUN = "state/begun.json"
+"""What an unfinished run is: whoever asks for the same again goes on with it."""
+
+_HALF_WRITTEN = re.compile(r"\.(config|weights|metrics|scores|report|manifest)\.[0-9a-f]{12}\.[a-z]+")
+"""What `files.atomic` leaves of a run's files when the process is killed."""
 
 EARLIER = ".earlier"
 """Where the files of a run wait that is being replaced, until the new one is finished."""
@@ -66,7 +84,8 @@ def read(path: Path | str) -> Run:
     path = Path(path)
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
-        raise DataError(f"{path}: no finished run; expected a folder made by `carpus train`, with {MANIFEST}")
+        state = "an unfinished run" if (path / BEGUN).is_file() else "no finished run"
+        raise DataError(f"{path}: {state}; expected a folder made by `carpus train`, with {MANIFEST}")
     manifest = files.read_json(manifest_path)
     try:
         hashes = dict(manifest["files"])
@@ -96,12 +115,14 @@ def finish(path: Path, *, classes: Classes, **facts: Any) -> None:
     content = {
         "carpus": metadata.version("carpus"),
         "versions": versions(),
+        "environment": environment(),
         **facts,
         "classes": list(classes.names),
         "groups": {name: list(members) for name, members in classes.groups.items()},
         "files": {name: digest(path / name) for name in written},
     }
     files.write_json(path / MANIFEST, content, indent=2)
+    (path / BEGUN).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -116,63 +137,141 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def environment() -> dict[str, Any]:
+    """The machine, and the git state of the code if it lies in a git repository."""
+    found: dict[str, Any] = {"system": platform.platform(), "processor": _processor(), "threads": threads()}
+    if torch.cuda.is_available():
+        found["gpu"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        found["git"] = {"commit": commit, "changed": _git("status", "--porcelain", "--untracked-files=no").splitlines()}
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, no repository
+        return ""
+    return found.stdout.rstrip()
+
+
 @contextmanager
-def claim(path: Path, overwrite: bool = False) -> Iterator[None]:
-    """Hold `path` as the folder of one new run, locked against a second process until the block ends.
+def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, resume: bool = False) -> Iterator[bool]:
+    """Hold `path` as the folder of one run, locked against a second process until the block ends.
+
+    Three things can happen to what is there:
+
+    - An unfinished run of the same `identity` goes on, with `overwrite` or without. One that has no state to lose yet
+      makes room for any other.
+    - Anything else makes room only with `overwrite`. A finished run is put aside in RUN/.earlier until the new one is
+      finished.
+    - When the block fails, the earlier run comes back, because what failed (data, settings, divergence) would fail
+      again. When it is only interrupted (killed, Ctrl-C, SIGTERM, a full disk), the earlier run goes on waiting and
+      the same command goes on with the new one. Overwriting with other settings gives up the new one, not the earlier.
 
     Args:
-        path: the folder; made if missing.
-        overwrite: take it although it holds a run. The earlier run is put aside, and comes back if the block fails, or,
-            should the process be killed, when the folder is claimed again.
+        path: the folder; made if missing, unless `resume`.
+        identity: JSON of all that decides the result; what of it differs is named.
+        overwrite: take the folder although it holds something else.
+        resume: there must be an unfinished run to go on with.
+
+    Yields:
+        Whether there is an unfinished run to go on with.
 
     Raises:
-        DataError: another process trains into it, or it holds something already and `overwrite` is off.
+        DataError: another process trains into it, it holds something else and `overwrite` is off, or `resume` is on
+            and there is nothing to resume.
     """
     import fcntl
 
+    if resume and not (path / BEGUN).is_file():
+        raise DataError(f"{path}: nothing to resume there; without --resume a new run begins")
     path.mkdir(parents=True, exist_ok=True)
     lock = path / ".lock"
     with lock.open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{path}: another process is training into this folder") from error
+            # Another process may have finished in between, and removed the file that is locked here.
+            held = os.fstat(handle.fileno()).st_nlink > 0
+        except OSError:
+            held = False
+        if not held:
+            raise DataError(f"{path}: another process is training into this folder")
         try:
-            earlier = path / EARLIER
-            if (path / MANIFEST).is_file():
-                shutil.rmtree(earlier, ignore_errors=True)
-            _bring_back(path)
-            present = sorted(item.name for item in path.iterdir() if item != lock)
-            # What a run left that failed or was stopped is no run, and may be begun again.
-            unfinished = set(present) <= {*FILES} - {MANIFEST}
-            if present and not overwrite and not unfinished:
-                raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
-            if unfinished:
-                _remove(path)
-            else:
-                _put_aside(path)
+            resumed = _prepare(path, identity, overwrite, resume)
             try:
-                yield
+                yield resumed
+            except (KeyboardInterrupt, StoppedError, OSError):
+                raise
             except BaseException:
                 _bring_back(path)
                 raise
-            shutil.rmtree(earlier, ignore_errors=True)
+            shutil.rmtree(path / EARLIER, ignore_errors=True)
         finally:
             lock.unlink(missing_ok=True)
 
 
+def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: bool) -> bool:
+    """Make room in a locked folder; returns whether an unfinished run is to go on."""
+    for item in path.iterdir():
+        if _HALF_WRITTEN.fullmatch(item.name):
+            item.unlink()
+    if (path / MANIFEST).is_file():
+        (path / BEGUN).unlink(missing_ok=True)
+        shutil.rmtree(path / EARLIER, ignore_errors=True)
+        if resume:
+            raise DataError(f"{path}: is finished; to train it for longer, --continue {path} --steps N")
+    elif (path / BEGUN).is_file():
+        differs = _difference(files.read_json(path / BEGUN), dict(identity))
+        if not differs:
+            return True
+        worth_keeping = (path / EARLIER).is_dir() or any((path / STATE).glob("*.safetensors"))
+        if resume or (worth_keeping and not overwrite):
+            raise DataError(
+                f"{path}: holds an unfinished run with another {differs}; ask for the same to go on with it, or pass "
+                "--overwrite to begin anew"
+            )
+        _remove(path)
+    _bring_back(path)
+    present = sorted(item.name for item in path.iterdir() if item.name != ".lock")
+    if present and not overwrite:
+        raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
+    if present:
+        _put_aside(path)
+    files.write_json(path / BEGUN, identity, indent=2)
+    return False
+
+
+def _difference(there: Any, asked: Any, name: str = "") -> str:
+    """The first setting or hash that differs, by its dotted name, with both values; empty where none does."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        differences = (_difference(there.get(key), asked.get(key), f"{name}.{key}") for key in sorted({*there, *asked}))
+        return next(filter(None, differences), "")
+    return "" if there == asked else f"{name.removeprefix('.settings').removeprefix('.')} ({there}, now {asked})"
+
+
 def _remove(path: Path) -> None:
-    for name in reversed(FILES):  # the manifest, which makes it a run, goes first
+    # What makes it a run goes first: without these two, the rest is left-overs.
+    for name in (MANIFEST, BEGUN, *FILES):
         (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / STATE, ignore_errors=True)
 
 
 def _put_aside(path: Path) -> None:
     # Under another name first: a folder of the final name always holds the whole run.
     waiting = path / f"{EARLIER}.part"
     waiting.mkdir(exist_ok=True)
-    for name in FILES:
-        if (path / name).is_file():
-            shutil.copy2(path / name, waiting / name)
+    _copy(path, waiting)
     waiting.replace(path / EARLIER)
     _remove(path)
 
@@ -183,10 +282,17 @@ def _bring_back(path: Path) -> None:
     if not (path / EARLIER).is_dir():
         return
     _remove(path)
-    for name in FILES:  # the manifest, which makes it a run, comes last
-        if (path / EARLIER / name).is_file():
-            shutil.copy2(path / EARLIER / name, path / name)
+    _copy(path / EARLIER, path)
     shutil.rmtree(path / EARLIER)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if (source / STATE).is_dir():
+        shutil.copytree(source / STATE, target / STATE, dirs_exist_ok=True)
+    for name in FILES:  # the manifest, which makes it a run, comes last
+        if (source / name).is_file():
+            with files.atomic(target / name) as temporary:
+                shutil.copy2(source / name, temporary)
 
 
 def threads() -> int:

@@ -1,31 +1,40 @@
-"""The training loop: a recipe and a data set to a run folder.
+"""The training loop: a recipe and a data set to a run folder, on one device or many, stopped and resumed at will.
 
-Dimension key: B batch, K classes, S side of the images, L side of the label maps, h w logit resolution.
+Dimension key: B batch of one process, K classes, h w logit resolution.
 """
 
 import math
+import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import pandas
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from carpus import augment, config, data, evaluate, losses, models, run
-from carpus.errors import ConfigError, DataError, DivergedError
+from carpus import capacity, config, devices, evaluate, outcome, run, schedule
+from carpus.ema import Average
+from carpus.errors import DataError, DivergedError, StoppedError
 from carpus.formats import files
-from carpus.labels import class_list
+from carpus.job import Job, prepare
 from carpus.models import weights
-from carpus.predict import Predictor, fabric, network_input
+from carpus.phases import Phases
+from carpus.predict import network_input
 from carpus.progress import Step
+from carpus.state import Parts, State, Store
+from carpus.stop import Stop, listening
+from carpus.track import tracking
 
 LOG_EVERY = 10
 """Steps that a row of metrics.csv sums up."""
+
+Watch = Callable[[Step], object]
 
 
 def train(
@@ -34,164 +43,201 @@ def train(
     out: Path,
     *,
     overwrite: bool = False,
-    watch: Callable[[Step], object] | None = None,
+    resume: bool = False,
+    longer_than: run.Run | None = None,
+    watch: Watch | None = None,
 ) -> float:
-    """Train one network and leave a run folder.
+    """Train one network and leave a run folder; go on where an interrupted training of the same stopped.
 
     Args:
         settings: the complete config.
         root: a data folder in the competition's layout.
-        out: the run folder; new, or empty, or given up with `overwrite`.
-        overwrite: replace a run that is there, once the new one is finished.
-        watch: called after every step.
+        out: the run folder; new, or empty, or of the same run unfinished, or given up with `overwrite`.
+        overwrite: replace a run that is there, once the new one is finished; see `run.claim`.
+        resume: there must be something to go on with.
+        longer_than: a finished run whose last state is the first of this one, see `lengthen`.
+        watch: called after every step, in the first process.
 
     Returns:
-        Mean Dice of the validation patients at the labels' own resolution.
+        Mean Dice of the validation patients at the labels' own resolution, with the weights that were kept.
 
     Raises:
-        DataError: the data set cannot be read, leaks, or leaves a side of the split empty.
+        DataError: the data set cannot be read, leaks, or leaves a side of the split empty; or see `run.claim`.
         ConfigError: settings that contradict each other.
         DivergedError: a loss or gradient that is not a number; names step and images, and leaves the weights of the
             last validation, if there was one and no earlier run to come back.
+        CapacityError: not enough memory; says what takes less.
+        StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
-    options = settings.train
-    classes = class_list(settings.classes)
-    dataset = data.read(root)
-    learn, held_out = split(dataset, settings.data)
-    found = {
-        "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
-        "val": data.fingerprint(held_out)._asdict(),
-    }
-    if options.batch_size * (settings.data.image_size // 32) ** 2 < 2:
-        raise ConfigError("train.batch_size: BatchNorm cannot learn from one image of 32 pixels; take 2, or 64 pixels")
-    # All that a setting can spoil comes before the folder is claimed: a mistake must not cost an earlier run.
-    launcher = fabric(options.device, options.precision)
-    torch.manual_seed(options.seed)
-    network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
-    predictor = Predictor(network, image_size=settings.data.image_size, classes=len(classes), launcher=launcher)
-    loss_of = losses.build(
-        {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
-    )
-    label_size = settings.data.label_size or settings.data.image_size
-    cache = data.Cache(classes, settings.data.image_size, label_size, int(settings.data.cache_gib * 2**30))
-    limits = augment.Settings(**settings.augment.model_dump())
-    batches = data.Batches(learn, cache, limits, batch_size=options.batch_size, seed=options.seed)
-
-    def validate() -> pandas.DataFrame:
-        # The weights are kept as well: the last good ones, should the run die or diverge.
-        weights.save(network, out / run.WEIGHTS)
-        network.eval()
-        table = evaluate.scores(predictor, held_out, "val", classes)
-        network.train()
-        return table
-
-    with run.claim(out, overwrite):
-        files.write_text(out / run.CONFIG, config.dump(settings))
-        started = time.perf_counter()
-        history: list[Step] = []
-
-        def log(row: Step) -> None:
-            history.append(row)
-            with files.atomic(out / run.METRICS) as temporary:
-                pandas.DataFrame(history).to_csv(temporary, index=False)
-
-        network.train()
-        steps = batches.ahead(range(options.steps), settings.data.workers)
-        table = _fit(network, steps, options, loss_of, launcher, validate=validate, log=log, watch=watch)
-        evaluate.save(out, table)
-        val_dice = evaluate.mean(table)
-        run.finish(
-            out,
-            classes=classes,
-            seed=options.seed,
-            data={"path": str(root.resolve()), **found},
-            train_patients=sorted({case.patient for case in learn}),
-            val_patients=sorted({case.patient for case in held_out}),
-            parameters=models.parameters(network),
-            steps=options.steps,
-            seconds=round(time.perf_counter() - started, 1),
-            images_per_second=round(statistics.median(row.images_per_second for row in history), 2),
-            val_dice=val_dice,
-        )
-    return val_dice
+    launcher = devices.training(settings.train)
+    leads = launcher.is_global_zero  # the one process that writes
+    phases = Phases()
+    with capacity.explained(settings):
+        with phases("prepare"):
+            job = prepare(settings, root, launcher)
+        identity = job.identity() | ({"continued": _origin(longer_than)} if longer_than else {})
+        claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
+        with claimed, listening() as stop:
+            state = _fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
+            if leads:
+                continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
+                outcome.finish(out, job, state, root=root, processes=launcher.world_size, continued=continued)
+    return outcome.val_dice(state, settings.train)
 
 
-def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case], list[data.Case]]:
-    """The annotated training cases to learn from and those of the held-out fold; no patient is in both.
+def lengthen(
+    run_path: Path, steps: int, root: Path | None = None, out: Path | None = None, **options: Any
+) -> tuple[Path, float]:
+    """Train a finished run for longer, into a folder of its own.
+
+    Where its schedule is a function of the step alone (see `schedule.lengthened`), the result is that of one run of so
+    many steps, bit for bit; elsewhere the schedule starts anew, and the manifest says so.
+
+    Args:
+        run_path: a finished run.
+        steps: in all, those of the finished run included.
+        root: the data folder; None for where it was.
+        out: the new run folder; None for the old one's name and the steps.
+        options: as in `train`.
+
+    Returns:
+        The new run folder, and the Dice as `train` gives it.
 
     Raises:
-        ConfigError: a fold that does not exist.
-        DataError: fewer patients than folds, or a side without an annotated image.
+        DataError: no such run, no state left in it, or other data.
+        ConfigError: not more steps than it has, or a horizon before them.
     """
-    if options.fold >= options.folds:
-        raise ConfigError(f"data.fold: {options.fold} is not one of the {options.folds} folds, counted from 0")
-    fold_of = data.folds(dataset, options.folds)
-    annotated = [case for case in dataset.train if case.annotation]
-    learn = [case for case in annotated if fold_of[case.patient] != options.fold]
-    held_out = [case for case in annotated if fold_of[case.patient] == options.fold]
-    if not learn or not held_out:
-        raise DataError(
-            f"{dataset.root}: {len(learn)} annotated images to learn from and {len(held_out)} to validate; "
-            "each side needs one (are the annotations in train/outputs_json?)"
-        )
-    return learn, held_out
+    earlier = run.read(run_path)
+    longer, _ = schedule.lengthened(earlier.settings.train, earlier.manifest["steps"], steps)
+    out = out or run_path.with_name(f"{run_path.name}-{steps}")
+    root = root or Path(earlier.manifest["data"]["path"])
+    settings = earlier.settings.model_copy(update={"train": longer})
+    return out, train(settings, root, out, longer_than=earlier, **options)
 
 
 def _fit(
-    network: nn.Module,
-    batches: Iterable[data.Batch],
-    options: config.Train,
-    loss_of: losses.Loss,
+    job: Job,
     launcher: Fabric,
-    *,
-    validate: Callable[[], pandas.DataFrame],
-    log: Callable[[Step], object],
-    watch: Callable[[Step], object] | None,
-) -> pandas.DataFrame:
-    """The loop itself; returns the scores of the last validation, which follows the last step."""
-    optimizer = torch.optim.AdamW(_groups(network, options.weight_decay), lr=options.learning_rate, fused=True)
-    model, optimizer = launcher.setup(network, optimizer)
-    table = pandas.DataFrame()
-    losses_of_row: list[float] = []
-    since = time.perf_counter()
-    for step, batch in enumerate(batches, start=1):
-        rate = learning_rate(step - 1, options)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        logits = model(network_input(batch.images, launcher)).logits  # (B, K, h, w)
-        loss = loss_of(logits, launcher.to_device(batch.labels))
-        launcher.backward(loss)
-        norm = launcher.clip_gradients(model, optimizer, max_norm=options.clip, error_if_nonfinite=False)
-        value, steepness = loss.item(), float(cast(Tensor, norm))
-        if not (math.isfinite(value) and math.isfinite(steepness)):
-            names = ", ".join(case.name for case in batch.cases)
-            raise DivergedError(
-                f"step {step}: the loss is {value:.4g} and the gradient's norm {steepness:.4g}, at the images {names}; "
-                "a lower train.learning_rate may help"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
+    out: Path,
+    phases: Phases,
+    stop: Stop,
+    longer_than: run.Run | None,
+    watch: Watch | None,
+) -> State:
+    """The loop itself, from where the last process left it; returns the state after the last step."""
+    options, leads = job.settings.train, launcher.is_global_zero
+    network, scaler = job.network, devices.scaler(launcher)
+    # The fused optimizer unscales fp16 gradients itself, too late for clipping them.
+    optimizer = torch.optim.AdamW(
+        _groups(network, options.weight_decay), lr=options.learning_rate, fused=scaler is None
+    )
+    model, stepper = launcher.setup(devices.compiled(network) if options.compile else network, optimizer)
+    parts = Parts(network, optimizer, Average(network, options.ema) if options.ema else None, scaler)
+    store = Store(out / run.STATE)
+    launcher.barrier()  # the first process has claimed the folder
+    state = store.load(parts) or _inherit(longer_than, parts, out, leads) or State()
+    state.go_on(phases.seconds, phases.peak_mib, run.versions())
+    launcher.barrier()  # all have read what the first is about to replace
+    if leads:
+        files.write_text(out / run.CONFIG, config.dump(job.settings))
+        outcome.write_metrics(out, state.rows)
 
-        losses_of_row.append(value)
-        speed = len(losses_of_row) * options.batch_size / (time.perf_counter() - since)
-        now = Step(step, statistics.fmean(losses_of_row), rate, speed)
-        if step % options.validate_every == 0 or step == options.steps:
-            table = validate()
-            now = replace(now, val_dice=evaluate.mean(table))
-        if watch:
-            watch(now)
-        if step % LOG_EVERY == 0 or now.val_dice is not None:
-            log(now)
-            losses_of_row, since = [], time.perf_counter()
-    return table
+    network.train()
+    batches = job.batches.ahead(range(state.step, options.steps), job.settings.data.workers)
+    with tracking(job.settings, out, state.step, leads) as tell, phases("train"):
+        since = time.perf_counter()
+        for step, batch in enumerate(batches, start=state.step + 1):
+            if _enough(state, options):
+                break
+            rate = schedule.rate(step - 1, options)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("factor", 1.0)
+            _seed(options.seed, step, launcher.global_rank)
+
+            losses = []
+            for number, part in enumerate(batch.parts(options.accumulate), start=1):
+                with devices.sync(launcher, model, at_last=number == options.accumulate):
+                    logits = model(network_input(part.images, launcher)).logits  # (B, K, h, w)
+                    loss = job.loss(logits, launcher.to_device(part.labels)) / options.accumulate
+                    launcher.backward(loss)
+                losses.append(loss.detach())
+            norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)
+            value, steepness, signal = devices.agree(launcher, torch.stack(losses).sum(), norm, stop.signal)
+            if scaler and math.isfinite(value) and not math.isfinite(steepness) and scaler.get_scale() >= 1:
+                state.skipped += 1  # the scaler leaves the weights alone and halves its scale
+            elif not (math.isfinite(value) and math.isfinite(steepness)):
+                names = ", ".join(case.name for case in job.batches.cases(step - 1))
+                raise DivergedError(
+                    f"step {step}: the loss is {value:.4g} and the gradient's norm {steepness:.4g}, at the images "
+                    f"{names}; a lower train.learning_rate may help"
+                )
+            stepper.step()
+            stepper.zero_grad()
+            if parts.average:
+                parts.average.update(step)
+
+            state.step = step
+            state.losses.append(value)
+            speed = len(state.losses) * options.batch_size / (time.perf_counter() - since)
+            now = Step(step, statistics.fmean(state.losses), rate, speed)
+            if step % options.validate_every == 0 or step == options.steps:
+                with phases("validate"):
+                    now = replace(now, val_dice=_validate(job, parts, state, launcher, out))
+            if watch:
+                watch(now)
+            if step % LOG_EVERY == 0 or now.val_dice is not None:
+                state.rows.append(now)
+                state.losses, since = [], time.perf_counter()
+                if leads:
+                    outcome.write_metrics(out, state.rows)
+                tell(now)
+            if leads and (signal or step % options.save_every == 0 or now.val_dice is not None):
+                with phases("save"):
+                    store.save(state, parts)
+            if signal:
+                raise StoppedError(f"stopped after step {step} of {options.steps}; the same command goes on", signal)
+    return state
 
 
-def learning_rate(step: int, options: config.Train) -> float:
-    """The rate of `step`, counted from 0: a linear rise over the warm-up, then a cosine that ends one step before 0."""
-    rise = options.warmup * options.steps
-    if step < rise:
-        return options.learning_rate * (step + 1) / (rise + 1)
-    return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / (options.steps - rise)))
+def _validate(job: Job, parts: Parts, state: State, launcher: Fabric, out: Path) -> float:
+    """Dice of the weights as they would be kept. The first process measures and keeps them, all are told."""
+    dice, keep_best = torch.zeros(1, dtype=torch.float64), job.settings.train.keep == "best"
+    if launcher.is_global_zero:
+        with parts.average.applied() if parts.average else nullcontext():
+            parts.network.eval()
+            table = evaluate.scores(job.predictor, job.held_out, "val", job.classes)
+            parts.network.train()
+            dice[0] = evaluate.mean(table)
+            if not keep_best or state.best is None or float(dice) > state.best:
+                weights.save(parts.network, out / run.WEIGHTS)
+                evaluate.save(out, table)
+    value = float(cast(Tensor, launcher.all_reduce(launcher.to_device(dice), reduce_op="sum")))
+    state.measured(value)
+    return value
+
+
+def _enough(state: State, options: config.Train) -> bool:
+    return options.patience is not None and state.since_best >= options.patience
+
+
+def _inherit(longer_than: run.Run | None, parts: Parts, out: Path, leads: bool) -> State | None:
+    """The last state of a shorter run, and what it kept; None without one."""
+    if longer_than is None:
+        return None
+    state = Store(longer_than.path / run.STATE).load(parts)
+    if state is None or state.step != longer_than.manifest["steps"]:
+        raise DataError(f"{longer_than.path / run.STATE}: holds no state of the last step to go on from")
+    if leads:
+        for name in (run.WEIGHTS, run.SCORES):
+            shutil.copy2(longer_than.path / name, out / name)
+    if longer_than.manifest["stopped_early"]:
+        state.since_best = 0  # else it would stop again at once
+    return state
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Dropout of a step is a function of (seed, step, process), so that no generator's state needs saving."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, 2, step, rank]).generate_state(1, np.uint64)[0]))
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -199,3 +245,12 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _origin(earlier: run.Run) -> dict[str, Any]:
+    return {"steps": earlier.manifest["steps"], "weights": earlier.manifest["files"][run.WEIGHTS]}
+
+
+def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
+    restarted = settings.train.schedule_start == earlier.manifest["steps"]
+    return {"run": str(earlier.path.resolve()), "schedule": "restarted" if restarted else "of one run"}

@@ -1,0 +1,98 @@
+"""Where and in which arithmetic to compute: one device, several of a machine, or several machines."""
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from carpus import config
+from carpus.errors import ConfigError
+
+# Fabric announces its precision at every start; here it is a setting that the user has seen.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+def fabric(device: str = "auto", precision: str = "auto", *, devices: int = 1, nodes: int = 1) -> Fabric:
+    """The launcher for `train.device` and `train.precision` of a config.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: auto, 32, bf16 or fp16.
+        devices: GPUs, or processes on the CPU, of one machine; each has a whole copy of the network (DDP).
+        nodes: machines.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device: expected auto, cpu or cuda, got {device}")
+    accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if device == "cuda" and accelerator == "cpu":
+        raise ConfigError("device: cuda is asked for, but torch sees no CUDA device")
+    if precision == "auto":
+        # Without these instructions a processor emulates bfloat16, slower than float32.
+        fast = accelerator == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        precision = "bf16" if fast else "32"
+    # As a plugin, because by name Fabric refuses fp16 on the CPU, where it is slow but right.
+    mixed = [MixedPrecision("16-mixed" if precision == "fp16" else "bf16-mixed", device=accelerator)]
+    return Fabric(
+        accelerator=accelerator,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        devices=devices,
+        num_nodes=nodes,
+        plugins=None if precision == "32" else mixed,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def launched(devices: int, nodes: int) -> tuple[int, int]:
+    """Devices a machine and machines: what torchrun or SLURM started if one of them did, else what is asked for."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
+    return devices, nodes
+
+
+def training(options: config.Train) -> Fabric:
+    """The launcher of a training, its processes started and joined."""
+    local, nodes = launched(options.devices, options.nodes)
+    launcher = fabric(options.device, options.precision, devices=local, nodes=nodes)
+    launcher.launch()
+    return launcher
+
+
+def scaler(launcher: Fabric) -> GradScaler | None:
+    """What scales the loss in fp16, so that small gradients do not vanish; None in any other precision."""
+    return cast(GradScaler | None, getattr(launcher.strategy.precision, "scaler", None))
+
+
+def sync(launcher: Fabric, model: nn.Module, *, at_last: bool) -> AbstractContextManager[Any]:
+    """Processes average their gradients in the last part of a step only."""
+    alone = launcher.world_size == 1
+    return nullcontext() if alone else launcher.no_backward_sync(cast(Any, model), enabled=not at_last)
+
+
+def agree(launcher: Fabric, loss: Tensor, norm: Tensor | None, signal: int) -> tuple[float, float, int]:
+    """The loss over all processes, the gradient's norm, and the signal that any was sent; one wait for the device.
+
+    The mean of equal shares is the mean of the whole batch. A loss that is no number in one process is none in all.
+    """
+    assert norm is not None
+    shared = torch.stack([loss.double(), norm.to(loss).double(), torch.tensor(float(signal)).to(loss).double()])
+    if launcher.world_size > 1:
+        means = cast(Tensor, launcher.all_reduce(shared, reduce_op="mean"))
+        most = cast(Tensor, launcher.all_reduce(shared[2:], reduce_op="sum"))
+        shared = torch.cat([means[:2], most])
+    value, steepness, signalled = shared.tolist()
+    return value, steepness, int(signalled)
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network through torch.compile; its weights stay those of `network`."""
+    return cast(nn.Module, torch.compile(network))

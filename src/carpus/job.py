@@ -1,0 +1,134 @@
+"""What a recipe and a data set come to before the first step: cases, network, loss and batches.
+
+Dimension key: S side of the images, L side of the label maps.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from carpus import augment, config, data, losses, models, sampling, schedule
+from carpus.errors import ConfigError, DataError
+from carpus.labels import Classes, class_list
+from carpus.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that could begin.
+
+    Attributes:
+        learn: the annotated cases to learn from.
+        held_out: those to validate on.
+        fingerprints: of all images and of the held-out ones, see `data.fingerprint`.
+        network: with its first weights.
+        predictor: of the network.
+        loss: logits and label maps to a mean over images and classes.
+        batches: this process's share of every step's images.
+    """
+
+    settings: config.Config
+    classes: Classes
+    learn: list[data.Case]
+    held_out: list[data.Case]
+    fingerprints: dict[str, dict[str, str]]
+    network: nn.Module
+    predictor: Predictor
+    loss: losses.Loss
+    batches: data.Batches
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
+        settings = self.settings.model_dump(mode="json")
+        # These change how fast or where it is computed and who is told, not what.
+        for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
+            del settings[section][name]
+        del settings["track"]
+        return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
+
+
+def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
+    """Read the data set, build the network, and check all that a setting can spoil.
+
+    Raises:
+        DataError: the data set cannot be read, leaks, or leaves a side of the split empty.
+        ConfigError: settings that contradict each other or the number of devices.
+    """
+    options = settings.train
+    classes = class_list(settings.classes)
+    dataset = data.read(root)
+    learn, held_out = split(dataset, settings.data)
+    fingerprints = {
+        "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
+        "val": data.fingerprint(held_out)._asdict(),
+    }
+    size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
+    _check(settings, label_size, launcher.world_size)
+    torch.manual_seed(options.seed)
+    network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
+    crop = settings.data.crop
+    batches = data.Batches(
+        learn,
+        data.Cache(classes, size, label_size, int(settings.data.cache_gib * 2**30)),
+        augment.Settings(**settings.augment.model_dump()),
+        batch_size=options.batch_size,
+        seed=options.seed,
+        weights=sampling.weights(learn, settings.data, classes),
+        crop=augment.Crop(crop, settings.data.crop_foreground) if crop else None,
+        share=data.Share(launcher.global_rank, launcher.world_size),
+    )
+    return Job(
+        settings=settings,
+        classes=classes,
+        learn=learn,
+        held_out=held_out,
+        fingerprints=fingerprints,
+        network=network,
+        predictor=Predictor(network, image_size=size, classes=len(classes), launcher=launcher),
+        loss=losses.build(
+            {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
+        ),
+        batches=batches,
+    )
+
+
+def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case], list[data.Case]]:
+    """The annotated training cases to learn from and those of the held-out fold; no patient is in both.
+
+    Raises:
+        ConfigError: a fold that does not exist.
+        DataError: fewer patients than folds, or a side without an annotated image.
+    """
+    if options.fold >= options.folds:
+        raise ConfigError(f"data.fold: {options.fold} is not one of the {options.folds} folds, counted from 0")
+    fold_of = data.folds(dataset, options.folds)
+    annotated = [case for case in dataset.train if case.annotation]
+    learn = [case for case in annotated if fold_of[case.patient] != options.fold]
+    held_out = [case for case in annotated if fold_of[case.patient] == options.fold]
+    if not learn or not held_out:
+        raise DataError(
+            f"{dataset.root}: {len(learn)} annotated images to learn from and {len(held_out)} to validate; "
+            "each side needs one (are the annotations in train/outputs_json?)"
+        )
+    return learn, held_out
+
+
+def _check(settings: config.Config, label_size: int, processes: int) -> None:
+    options, size, crop = settings.train, settings.data.image_size, settings.data.crop
+    parts = processes * options.accumulate
+    if options.batch_size % parts:
+        raise ConfigError(
+            f"train.batch_size: {options.batch_size} images cannot be cut into equal parts for {processes} devices "
+            f"and train.accumulate {options.accumulate}"
+        )
+    if crop and (crop > size or crop * label_size % size):
+        raise ConfigError(
+            f"data.crop: a window of {crop} of {size} pixels is no whole number of pixels of labels of {label_size}"
+        )
+    if options.batch_size // parts * ((crop or size) // 32) ** 2 < 2:
+        raise ConfigError("train.batch_size: BatchNorm cannot learn from one image of 32 pixels; take 2, or 64 pixels")
+    schedule.rate(0, options)

@@ -1,0 +1,273 @@
+"""Faults 52 to 56: killed, stopped, out of disk, mistyped, two at once. What was begun is gone on with, exactly."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from carpus import config, run, state, train
+from carpus.cli import app
+from carpus.errors import DataError, DataWarning, StoppedError
+from carpus.formats import files
+from carpus.progress import Step
+
+Identical = Callable[[Path], bool]
+
+
+class Killed(BaseException):
+    """As sudden as a process's end gets without ending the test."""
+
+
+def at(step: int, error: BaseException | None = None) -> Callable[[Step], None]:
+    def watch(now: Step) -> None:
+        if now.step == step:
+            if error:
+                raise error
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return watch
+
+
+@pytest.fixture(scope="module")
+def once_interrupted(dataset: Path, settings: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, dataset, out, watch=at(5, KeyboardInterrupt()))
+    assert [path.name[:8] for path in state.saved(out / run.STATE)] == ["00000004", "00000003"]
+    return out
+
+
+@pytest.fixture
+def interrupted(once_interrupted: Path, tmp_path: Path) -> Path:
+    """A run that ended after step 5; states of steps 3 and 4 are there."""
+    return Path(shutil.copytree(once_interrupted, tmp_path / "run"))
+
+
+def resume(settings: config.Config, dataset: Path, out: Path, first: int) -> None:
+    steps: list[int] = []
+    train.train(settings, dataset, out, watch=lambda now: steps.append(now.step))
+    assert steps == list(range(first, 7))
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    interrupted: Path, dataset: Path, settings: config.Config, identical: Identical
+) -> None:
+    resume(settings, dataset, interrupted, 5)
+    assert identical(interrupted)
+    assert run.read(interrupted).manifest["seconds_by_phase"].keys() == {"prepare", "train", "validate", "save"}
+    assert len(state.saved(interrupted / run.STATE)) == 1
+
+
+def test_a_damaged_latest_state_is_passed_over_and_said(
+    interrupted: Path, dataset: Path, settings: config.Config, identical: Identical
+) -> None:
+    latest = state.saved(interrupted / run.STATE)[0]
+    content = bytearray(latest.read_bytes())
+    content[len(content) // 2] ^= 1
+    latest.write_bytes(content)
+    with pytest.warns(DataWarning, match=r"00000004-.*is damaged .*the state before it is used"):
+        resume(settings, dataset, interrupted, 4)
+    assert identical(interrupted)
+
+
+def test_a_half_written_latest_state_is_passed_over_and_swept_away(
+    interrupted: Path, dataset: Path, settings: config.Config, identical: Identical
+) -> None:
+    latest = state.saved(interrupted / run.STATE)[0]
+    latest.with_name(".00000006-ab.0123456789ab.safetensors").write_bytes(b"half")
+    latest.write_bytes(latest.read_bytes()[:1000])
+    with pytest.warns(DataWarning, match="the state before it is used"):
+        resume(settings, dataset, interrupted, 4)
+    assert identical(interrupted)
+    assert len(list((interrupted / run.STATE).iterdir())) == 1
+
+
+def test_no_whole_state_is_an_error_and_not_a_fresh_start(
+    interrupted: Path, dataset: Path, settings: config.Config
+) -> None:
+    for path in state.saved(interrupted / run.STATE):
+        path.write_bytes(b"")
+    with pytest.warns(DataWarning), pytest.raises(DataError, match="every saved state is damaged; --overwrite"):
+        train.train(settings, dataset, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.learning_rate=0.5", r"another train\.learning_rate \(0\.007, now 0\.5\)"),
+        ("augment.flip=false", r"another augment\.flip"),
+        ("train.steps=7", r"another train\.steps \(6, now 7\)"),
+    ],
+)
+def test_other_settings_do_not_go_on(
+    interrupted: Path, dataset: Path, settings: config.Config, change: str, message: str
+) -> None:
+    (interrupted.parent / "recipe.yaml").write_text(config.dump(settings))
+    other = config.load([interrupted.parent / "recipe.yaml"], [change])
+    with pytest.raises(DataError, match=message):
+        train.train(other, dataset, interrupted)
+    assert state.saved(interrupted / run.STATE)
+
+
+def test_settings_that_change_no_weight_may_differ(
+    interrupted: Path, dataset: Path, settings: config.Config, identical: Identical
+) -> None:
+    fewer = settings.model_copy(update={"data": settings.data.model_copy(update={"workers": 1, "cache_gib": 0.001})})
+    train.train(fewer, dataset, interrupted, resume=True)
+    assert identical(interrupted)
+
+
+def test_other_data_does_not_go_on(interrupted: Path, dataset: Path, settings: config.Config, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    annotation = next((root / "train" / "outputs_json").rglob("*.json"))
+    annotation.write_text(annotation.read_text() + " ")
+    with pytest.raises(DataError, match=r"another data\.all\.annotations"):
+        train.train(settings, root, interrupted)
+
+
+def test_a_mistyped_folder_is_not_resumed_and_not_made(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "nothere"
+    shown = CliRunner().invoke(
+        app, ["train", "demo", "--data", str(dataset), "--out", str(out), "--resume", "--set=data.folds=2"]
+    )
+    assert shown.exit_code == 2
+    assert "nothing to resume there" in shown.stderr
+    assert not out.exists()
+
+
+def test_other_versions_are_said(
+    interrupted: Path, dataset: Path, settings: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = run.versions()
+    monkeypatch.setattr(run, "versions", lambda: versions | {"torch": "9.9"})
+    with pytest.warns(DataWarning, match=r"going on with torch .*, now 9\.9: the weights may differ"):
+        train.train(settings, dataset, interrupted)
+
+
+def test_sigterm_saves_the_step_and_ends(
+    dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical
+) -> None:
+    out, before = tmp_path / "run", signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match="stopped after step 5 of 6; the same command goes on") as caught:
+        train.train(settings, dataset, out, watch=at(4))
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    resume(settings, dataset, out, 6)
+    assert identical(out)
+
+
+def test_sigterm_in_the_middle_of_a_save(
+    dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_bytes
+
+    def write(self: Path, content: bytes) -> int:
+        if self.name.startswith(".00000002"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return written(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(StoppedError, match="stopped after step 3"):
+        train.train(settings, dataset, tmp_path / "run")
+    resume(settings, dataset, tmp_path / "run", 4)
+    assert identical(tmp_path / "run")
+
+
+def test_a_full_disk_in_a_save_keeps_the_states_before(
+    dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, written = tmp_path / "run", Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.name.startswith(".00000004"):
+            written(self, content[:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(self, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*00000004-.*safetensors'"):
+            train.train(settings, dataset, out)
+    assert sorted(path.name[:8] for path in (out / run.STATE).glob("*.safetensors")) == ["00000002", "00000003"]
+    assert not list((out / run.STATE).glob(".*"))
+    resume(settings, dataset, out, 4)
+    assert identical(out)
+
+
+def test_a_run_replaces_another_across_an_interruption(
+    trained: Path, dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical
+) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "run"))
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, dataset, out, overwrite=True, watch=at(4, KeyboardInterrupt()))
+    assert run.read(out / run.EARLIER).manifest == run.read(trained).manifest
+    train.train(settings, dataset, out)
+    assert identical(out)
+    assert not (out / run.EARLIER).exists()
+
+
+def test_the_command_is_stopped_and_goes_on(
+    dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical
+) -> None:
+    """Another process in earnest: locked while it runs, stopped by SIGTERM, killed, and gone on with."""
+    out, recipe = tmp_path / "run", tmp_path / "recipe.yaml"
+    recipe.write_text(config.dump(settings))
+    command = [sys.executable, "-m", "carpus.cli", "train", str(recipe), "--data", str(dataset), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until(lambda: bool(state.saved(out / run.STATE)))
+    with pytest.raises(DataError, match="another process is training into this folder"):
+        train.train(settings, dataset, out)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "the same command goes on" in said
+    process = subprocess.Popen(command)
+    before = len(list(out.rglob("*")))
+    until(lambda: (out / ".lock").exists() and len(list(out.rglob("*"))) >= before)
+    process.kill()
+    process.wait()
+    if not (out / run.MANIFEST).exists():
+        finished = subprocess.run([*command, "--resume"], check=False, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr
+    assert identical(out)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 100
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_kill_9_at_random_moments_changes_nothing() -> None:
+    """A short version of `python tests/faults/kill.py`, in a process of its own because it forks."""
+    code = "import json, sys, tempfile; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import kill\n"
+    code += "with tempfile.TemporaryDirectory() as folder: print(kill.trial(3, 7, Path(folder))[0])"
+    told = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
+    assert told.stdout.split() == ["3"], told.stderr[-2000:]
+
+
+def test_a_crash_at_any_file_operation_leaves_a_whole_state_and_a_whole_run() -> None:
+    told = subprocess.run([sys.executable, Path(__file__).with_name("crash.py")], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    counts = json.loads(told.stdout)
+    assert counts["save"] >= 4
+    assert counts["replace"] >= 20
+
+
+def test_what_is_written_is_on_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    synced, renamed = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), synced(handle))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("rename"), renamed(self, to))[1])
+    files.write_text(tmp_path / "a.txt", "text")
+    assert order == ["fsync", "rename", "fsync"]

@@ -1,0 +1,94 @@
+"""More steps for a finished run: `--continue`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from carpus import config, run, train
+from carpus.cli import app
+from carpus.errors import ConfigError, DataError
+from carpus.progress import Step
+
+Tiny = Callable[..., config.Config]
+
+
+def test_a_longer_run_is_the_run_of_so_many_steps(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    every = ("train.horizon=6", "train.validate_every=2", "train.ema=0.9", "train.keep=best")
+    train.train(tiny("train.steps=6", *every), dataset, tmp_path / "whole")
+    train.train(tiny("train.steps=4", *every), dataset, tmp_path / "run")
+    shown = CliRunner().invoke(app, ["train", "--continue", str(tmp_path / "run"), "--steps", "6"])
+    assert shown.exit_code == 0, shown.output
+    assert "schedule of one run" in shown.output
+    whole, longer = load_file(tmp_path / "whole" / run.WEIGHTS), load_file(tmp_path / "run-6" / run.WEIGHTS)
+    assert all(whole[name].equal(longer[name]) for name in whole)
+    curves = [pandas.read_csv(tmp_path / of / run.METRICS) for of in ("whole", "run-6")]
+    assert curves[0].drop(columns="images_per_second").equals(curves[1].drop(columns="images_per_second"))
+    continued = run.read(tmp_path / "run-6").manifest["continued"]
+    assert (continued["steps"], continued["schedule"]) == (4, "of one run")
+    assert run.read(tmp_path / "run").manifest["steps"] == 4  # the shorter run is as it was
+
+
+def test_a_restarted_schedule_is_named(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    seen: list[Step] = []
+    out, _ = train.lengthen(trained, 5, dataset, tmp_path / "longer", watch=seen.append)
+    assert [now.step for now in seen] == [4, 5]
+    assert run.read(out).manifest["continued"]["schedule"] == "restarted"
+    assert run.read(out).settings.train.schedule_start == 3
+
+
+def test_an_interrupted_longer_run_goes_on(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    def stop(now: Step) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "longer"
+    with pytest.raises(KeyboardInterrupt):
+        train.lengthen(trained, 5, dataset, out, watch=stop)
+    train.lengthen(trained, 5, dataset, out, resume=True)
+    straight, _ = train.lengthen(trained, 5, dataset, tmp_path / "straight")
+    first, second = load_file(out / run.WEIGHTS), load_file(straight / run.WEIGHTS)
+    assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_run_without_a_state_cannot_be_longer(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    import shutil
+
+    bare = Path(shutil.copytree(trained, tmp_path / "bare", ignore=shutil.ignore_patterns("state")))
+    with pytest.raises(DataError, match="holds no state of the last step to go on from"):
+        train.lengthen(bare, 5, dataset)
+
+
+def test_fewer_steps_are_refused(trained: Path, dataset: Path) -> None:
+    with pytest.raises(ConfigError, match="has 3 steps already"):
+        train.lengthen(trained, 3, dataset)
+
+
+def test_a_recipe_beside_continue_is_refused(trained: Path) -> None:
+    shown = CliRunner().invoke(app, ["train", "demo", "--continue", str(trained), "--steps", "9"])
+    assert shown.exit_code == 2
+    assert "the settings are those of RUN" in " ".join(shown.stderr.split())
+
+
+def test_training_stops_early_where_nothing_improves_and_keeps_the_best(
+    dataset: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    settings = tiny(
+        "train.steps=20", "train.validate_every=1", "train.patience=2", "train.keep=best", "train.learning_rate=1e-9"
+    )
+    train.train(settings, dataset, tmp_path / "run")
+    manifest = run.read(tmp_path / "run").manifest
+    curve = pandas.read_csv(tmp_path / "run" / run.METRICS)
+    best = curve.loc[curve["val_dice"].idxmax()]
+    assert manifest["stopped_early"]
+    assert manifest["steps"] == best["step"] + 2 < 20
+    assert manifest["weights"]["step"] == best["step"]
+    assert manifest["val_dice"] == pytest.approx(best["val_dice"], abs=1e-12)
+    assert manifest["weights"]["note"] == "the validation patients chose this step, so their Dice is optimistic"
+    assert pandas.read_csv(tmp_path / "run" / "scores.csv")["value"].mean() == pytest.approx(manifest["val_dice"])
+    shown = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--data", str(dataset)])
+    assert "the validation patients chose this step" in " ".join(shown.output.split())
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the validation patients chose this step" in page

@@ -1,0 +1,61 @@
+"""TensorBoard and MLflow are told what metrics.csv is told, also across an interruption."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+
+from carpus import config, run, train
+from carpus.errors import ConfigError
+from carpus.progress import Step
+
+Tiny = Callable[..., config.Config]
+EVERY = ("train.steps=4", "train.validate_every=1", "train.save_every=1")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
+
+
+def interrupted_once(settings: config.Config, dataset: Path, out: Path) -> pandas.DataFrame:
+    def watch(now: Step) -> None:
+        if now.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, dataset, out, watch=watch)
+    train.train(settings, dataset, out)
+    return pandas.read_csv(out / run.METRICS)
+
+
+def test_tensorboard_has_the_rows_once(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = interrupted_once(tiny("track.tensorboard=true", *EVERY), dataset, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (step, pytest.approx(loss, rel=1e-6)) for step, loss in zip(rows["step"], rows["loss"], strict=True)
+    ]
+
+
+def test_mlflow_has_one_run_with_settings_and_rows(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    rows = interrupted_once(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
+    assert (tmp_path / "mlflow.db").is_file()
+    (told,) = mlflow.search_runs(experiment_names=["carpus"], output_format="list")
+    assert told.data.params["train.steps"] == "4"
+    assert told.info.status == "FINISHED"
+    history = mlflow.MlflowClient().get_metric_history(told.info.run_id, "val_dice")
+    assert {event.step: event.value for event in history} == dict(zip(rows["step"], rows["val_dice"], strict=True))
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_what_is_not_installed_is_named_before_the_first_step(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(
+        __import__("sys").modules, {"tensorboard": "torch.utils.tensorboard.writer"}.get(name, name), None
+    )
+    with pytest.raises(ConfigError, match=rf"track\.{name}: is not installed; pip install 'carpus\[track\]'"):
+        train.train(tiny(f"track.{name}=true"), dataset, tmp_path / "run", watch=lambda now: pytest.fail("a step"))
