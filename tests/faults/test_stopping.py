@@ -203,6 +203,37 @@ def test_a_full_disk_in_a_save_keeps_the_states_before(
     assert identical(out)
 
 
+def test_a_disk_that_is_really_full(
+    dataset: Path, settings: config.Config, straight: Path, tmp_path: Path, identical: Identical
+) -> None:
+    """In a small file system of its own, which grows before the same command goes on."""
+    disk, recipe, train_it = tmp_path / "disk", tmp_path / "recipe.yaml", f"{sys.executable} -m carpus.cli train"
+    disk.mkdir()
+    recipe.write_text(config.dump(settings))
+    mount = f"mount -t tmpfs -o size=1m tmpfs {disk}"
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode
+    ):
+        pytest.skip("no file system may be mounted here")
+    script = f"""
+        {mount} && mount -o remount,size=$1 {disk}
+        {train_it} {recipe} --data {dataset} --out {disk}/run; echo status $?
+        ls {disk}/run/state
+        mount -o remount,size=400m {disk}
+        {train_it} {recipe} --data {dataset} --out {disk}/run --resume && cp -r {disk}/run {tmp_path}/run
+    """
+    state_bytes = state.saved(straight / run.STATE)[0].stat().st_size
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(int(2.5 * state_bytes))], capture_output=True, text=True
+    )
+    assert "error: [Errno 28] No space left on device" in done.stderr
+    assert "status 1" in done.stdout
+    assert "safetensors" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert identical(tmp_path / "run")
+
+
 def test_a_run_replaces_another_across_an_interruption(
     trained: Path, dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical
 ) -> None:
