@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
-from carpus import augment, config, data, evaluate, losses, models, run
+from carpus import augment, config, data, evaluate, gates, losses, models, run
 from carpus.errors import ConfigError, DataError, DivergedError
 from carpus.formats import files
 from carpus.labels import class_list
-from carpus.models import weights
+from carpus.models import rates, weights
 from carpus.predict import Predictor, fabric, network_input
 from carpus.progress import Step
 
@@ -35,6 +35,7 @@ def train(
     *,
     overwrite: bool = False,
     watch: Callable[[Step], object] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> float:
     """Train one network and leave a run folder.
 
@@ -44,6 +45,7 @@ def train(
         out: the run folder; new, or empty, or given up with `overwrite`.
         overwrite: replace a run that is there.
         watch: called after every step.
+        tell: called with a line for every gate that the network has passed, see `gates`.
 
     Returns:
         Mean Dice of the validation patients at the labels' own resolution.
@@ -69,6 +71,7 @@ def train(
     cache = data.Cache(classes, settings.data.image_size, label_size, int(settings.data.cache_gib * 2**30))
     limits = augment.Settings(**settings.augment.model_dump())
     batches = data.Batches(learn, cache, limits, batch_size=options.batch_size, seed=options.seed)
+    passed = gates.check(network, settings, len(classes), batches(0), loss_of, launcher, tell=tell)
 
     def validate() -> pandas.DataFrame:
         # The weights are kept as well: the last good ones, should the run die or diverge.
@@ -101,6 +104,7 @@ def train(
             train_patients=sorted({case.patient for case in learn}),
             val_patients=sorted({case.patient for case in held_out}),
             parameters=models.parameters(network),
+            gates=passed,
             steps=options.steps,
             seconds=round(time.perf_counter() - started, 1),
             images_per_second=round(statistics.median(row.images_per_second for row in history), 2),
@@ -131,7 +135,7 @@ def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case],
 
 
 def _fit(
-    network: nn.Module,
+    network: models.Network,
     batches: Iterable[data.Batch],
     options: config.Train,
     loss_of: losses.Loss,
@@ -142,7 +146,7 @@ def _fit(
     watch: Callable[[Step], object] | None,
 ) -> pandas.DataFrame:
     """The loop itself; returns the scores of the last validation, which follows the last step."""
-    optimizer = torch.optim.AdamW(_groups(network, options.weight_decay), lr=options.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(rates.groups(network, options), lr=options.learning_rate, fused=True)
     model, optimizer = launcher.setup(network, optimizer)
     table = pandas.DataFrame()
     losses_of_row: list[float] = []
@@ -150,9 +154,10 @@ def _fit(
     for step, batch in enumerate(batches, start=1):
         rate = learning_rate(step - 1, options)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        logits = model(network_input(batch.images, launcher)).logits  # (B, K, h, w)
-        loss = loss_of(logits, launcher.to_device(batch.labels))
+            group["lr"] = rate * group["factor"]
+        logits, aux = model(network_input(batch.images, launcher))  # (B, K, h, w) each
+        weights_now = network.loss_weights((step - 1) / max(1, options.steps - 1))
+        loss = loss_of.of_outputs((logits, *aux), launcher.to_device(batch.labels), weights_now)
         launcher.backward(loss)
         norm = launcher.clip_gradients(model, optimizer, max_norm=options.clip, error_if_nonfinite=False)
         value, steepness = loss.item(), float(cast(Tensor, norm))
@@ -187,8 +192,26 @@ def learning_rate(step: int, options: config.Train) -> float:
     return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / (options.steps - rise)))
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Decay pulls weights towards 0; for biases and the scales of a norm, one-dimensional all, 0 is no goal.
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def overfit(settings: config.Config, root: Path, *, steps: int = 200) -> gates.Overfitting:
+    """Try to learn the first batch by heart, after the gates that come before every training; nothing is written.
+
+    Args:
+        settings: the complete config.
+        root: a data folder in the competition's layout.
+        steps: when to give up.
+
+    Raises:
+        DataError, ConfigError, DivergedError: as `train`.
+    """
+    options, classes = settings.train, class_list(settings.classes)
+    learn, _ = split(data.read(root), settings.data)
+    launcher = fabric(options.device, options.precision)
+    torch.manual_seed(options.seed)
+    network = models.build(settings.model, len(classes)).to(launcher.device)
+    label_size = settings.data.label_size or settings.data.image_size
+    cache = data.Cache(classes, settings.data.image_size, label_size, int(settings.data.cache_gib * 2**30))
+    limits = augment.Settings(**settings.augment.model_dump())
+    batch = data.Batches(learn, cache, limits, batch_size=options.batch_size, seed=options.seed)(0)
+    loss_of = losses.build({str(name): weight for name, weight in options.loss.items()})
+    passed = gates.check(network, settings, len(classes), batch, loss_of, launcher)
+    return gates.overfit(network, batch, loss_of, launcher, options, steps=steps, passed=passed)
