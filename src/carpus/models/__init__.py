@@ -132,8 +132,8 @@ def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -
 
 
 def _checkpoint(network: Network, settings: config.Model) -> None:
-    found = [*recompute.blocks(network.encoder), *recompute.blocks(network.decoder)]
+    found = [*recompute.blocks(network.encoder)]
     if not found:
         raise ConfigError(f"model.checkpointing: {settings.encoder} has no blocks that could be computed twice")
-    for block in found:
+    for block in (*found, *recompute.blocks(network.decoder)):
         recompute.recompute(block)

@@ -6,10 +6,10 @@ Gradients are those without it, and so are BatchNorm's statistics: the second pa
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -41,9 +41,10 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
             return kind.forward(self, *arguments, **options)
 
         def run(*arguments: Any) -> Any:
-            return kind.forward(self, *arguments, **options)
+            return kind.forward(self, *_copies(arguments), **options)
 
-        return checkpoint(run, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _uncounted(self)))
+        contexts = {"context_fn": lambda: (nullcontext(), _uncounted(self))}
+        return checkpoint(run, *_copies(arguments), use_reentrant=False, **contexts)
 
     return type(f"Recomputing{kind.__name__}", (kind,), {"forward": forward})
 
@@ -51,13 +52,21 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
 @contextmanager
 def _uncounted(block: nn.Module) -> Iterator[None]:
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
+    before = [(norm, norm.momentum, cast(Tensor, norm.num_batches_tracked).clone()) for norm in norms]
+    # Without statistics at all BatchNorm would keep fewer tensors than in the first pass, which torch refuses.
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, counted in before:
+            norm.momentum = momentum
+            cast(Tensor, norm.num_batches_tracked).copy_(counted)
+
+
+def _copies(arguments: tuple[Any, ...]) -> list[Any]:
+    """The arguments, lists copied: HRNet's blocks write their results into the list of their inputs."""
+    return [list(one) if isinstance(one, list) else one for one in arguments]
 
 
 def _composite(module: nn.Module) -> bool:
