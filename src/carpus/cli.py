@@ -114,20 +114,35 @@ def demo(
 def train(
     recipe: RecipeArgument,
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in train.steps=500.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Only the checks, and whether one batch can be learnt by heart; no run.")
+    ] = False,
 ) -> None:
     """Train a network: `carpus train unet --data DATA --out RUN`. `carpus schema` lists what can be set."""
     from carpus import config
 
     chosen = config.load(recipe, settings or [])
+    if out is None and not gate:
+        raise ConfigError("--out: names the run folder to make; only --gate does without")
     from carpus import train
 
+    def tell(line: str) -> None:
+        stderr.print(escape(line), soft_wrap=True, highlight=False)
+
+    if gate or out is None:
+        found = train.overfit(chosen, data, tell=tell)
+        console.print(f"one batch learnt by heart: Dice {found.dice:.4f} after {found.steps} steps", highlight=False)
+        if not found.reached:
+            stderr.print(f"not the {found.goal} that a network which can learn reaches")
+            raise typer.Exit(1)
+        return
     with training_bar(chosen.train.steps) as watch:
-        dice = train.train(chosen, data, out, overwrite=overwrite, watch=watch)
+        dice = train.train(chosen, data, out, overwrite=overwrite, watch=watch, tell=tell)
     console.print(f"mean Dice of the validation patients [bold]{dice:.4f}[/]")
     console.print(f"next: carpus evaluate {out} --data {data} --split test", highlight=False, soft_wrap=True)
 
@@ -300,6 +315,31 @@ def check(
         console.print(check.render(report))
     if any(finding.severity == "error" for finding in report):
         raise typer.Exit(2)
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """Which networks there are: parameters, stride, limits, and where weights come from."""
+    from dataclasses import asdict
+
+    from rich import box
+    from rich.table import Table
+
+    from carpus.models import catalogue
+
+    with bar("models") as progress:
+        entries = catalogue.entries(progress=progress)
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, caption=catalogue.NOTE, pad_edge=False)
+    for column in ("name", "encoder", "parameters", "stride", "weights", "limits"):
+        numbers = column in ("parameters", "stride")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=column in ("name", "encoder"))
+    for entry in entries:
+        millions = f"{entry.parameters / 1e6:.1f} M"
+        table.add_row(entry.name, entry.encoder, millions, str(entry.stride), entry.weights, entry.limits)
+    console.print(table)
 
 
 @app.command()

@@ -33,12 +33,11 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Overfitting:
-    """What came of learning one batch by heart: mean Dice of the batch after `steps`, and the gates passed before."""
+    """What came of learning one batch by heart: mean Dice of the batch after `steps`."""
 
     dice: float
     steps: int
     goal: float
-    passed: list[str]
 
     @property
     def reached(self) -> bool:
@@ -117,7 +116,6 @@ def overfit(
     *,
     steps: int = 200,
     goal: float = 0.9,
-    passed: list[str] | None = None,
 ) -> Overfitting:
     """Learn one batch by heart: a network that cannot will not learn a data set.
 
@@ -129,7 +127,6 @@ def overfit(
         options: learning rate, weight decay, limit of the gradient.
         steps: when to give up.
         goal: mean Dice of the batch at which to stop.
-        passed: lines of `check`.
 
     Returns:
         Dice as of the last look, every 20 steps; statistics of norms are those of the batch.
@@ -148,8 +145,8 @@ def overfit(
         if step % 20 == 0 or step == steps:
             score = dice(network, batch, launcher)
             if score >= goal:
-                return Overfitting(score, step, goal, passed or [])
-    return Overfitting(score, steps, goal, passed or [])
+                return Overfitting(score, step, goal)
+    return Overfitting(score, steps, goal)
 
 
 @torch.no_grad()

@@ -192,13 +192,15 @@ def learning_rate(step: int, options: config.Train) -> float:
     return options.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / (options.steps - rise)))
 
 
-def overfit(settings: config.Config, root: Path, *, steps: int = 200) -> gates.Overfitting:
+def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object] | None = None) -> gates.Overfitting:
     """Try to learn the first batch by heart, after the gates that come before every training; nothing is written.
+
+    It gives up after 200 steps, or `train.steps` if they are fewer.
 
     Args:
         settings: the complete config.
         root: a data folder in the competition's layout.
-        steps: when to give up.
+        tell: called with a line for every gate passed.
 
     Raises:
         DataError, ConfigError, DivergedError: as `train`.
@@ -213,5 +215,5 @@ def overfit(settings: config.Config, root: Path, *, steps: int = 200) -> gates.O
     limits = augment.Settings(**settings.augment.model_dump())
     batch = data.Batches(learn, cache, limits, batch_size=options.batch_size, seed=options.seed)(0)
     loss_of = losses.build({str(name): weight for name, weight in options.loss.items()})
-    passed = gates.check(network, settings, len(classes), batch, loss_of, launcher)
-    return gates.overfit(network, batch, loss_of, launcher, options, steps=steps, passed=passed)
+    gates.check(network, settings, len(classes), batch, loss_of, launcher, tell=tell)
+    return gates.overfit(network, batch, loss_of, launcher, options, steps=min(200, options.steps))

@@ -43,8 +43,9 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
         def run(*arguments: Any) -> Any:
             return kind.forward(self, *_copies(arguments), **options)
 
-        contexts = {"context_fn": lambda: (nullcontext(), _uncounted(self))}
-        return checkpoint(run, *_copies(arguments), use_reentrant=False, **contexts)
+        return checkpoint(
+            run, *_copies(arguments), use_reentrant=False, context_fn=lambda: (nullcontext(), _uncounted(self))
+        )
 
     return type(f"Recomputing{kind.__name__}", (kind,), {"forward": forward})
 
