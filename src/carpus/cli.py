@@ -333,9 +333,10 @@ def models(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, caption=catalogue.NOTE, pad_edge=False)
-    for column in ("name", "encoder", "parameters", "stride", "weights", "limits"):
-        numbers = column in ("parameters", "stride")
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=column in ("name", "encoder"))
+    for column in ("name", "encoder", "size", "stride", "weights", "limits"):
+        numbers = column in ("size", "stride")
+        whole = numbers or column == "name"
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=whole, overflow="fold")
     for entry in entries:
         millions = f"{entry.parameters / 1e6:.1f} M"
         table.add_row(entry.name, entry.encoder, millions, str(entry.stride), entry.weights, entry.limits)

@@ -17,7 +17,7 @@ from carpus.models.additions import auxiliary, down, norm, recompute, refine, up
 from carpus.models.network import ADDITIONS, Network, Parts
 from carpus.models.output import Output
 
-__all__ = ["ADDITIONS", "Network", "Output", "build", "control", "multiple", "parameters"]
+__all__ = ["ADDITIONS", "NAMES", "Network", "Output", "build", "control", "multiple", "parameters"]
 
 PRIOR_LOGIT = -4.0
 """Bias of an untrained classifier: probability 0.018 (Lin et al. 2017, focal loss, section 4.1)."""
@@ -41,6 +41,9 @@ _BUILDERS: dict[str, Callable[[config.Model, int], Parts]] = {
     "hrnet": pyramid.hrnet,
     "beit": _beit,
 }
+
+NAMES = tuple(_BUILDERS)
+"""The architectures."""
 
 
 def build(settings: config.Model, classes: int) -> Network:

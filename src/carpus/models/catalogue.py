@@ -12,7 +12,7 @@ from carpus import config, models
 CLASSES = 29
 
 NOTE = (
-    "Sides of an image are multiples of 32. Weights may always be a local file or folder. batch >= 2: because of "
+    "size: parameters, for 29 classes. Sides of an image are multiples of 32. Weights may always be a local file or folder. batch >= 2: because of "
     "BatchNorm after image pooling; norm: group does without. Other encoders of segmentation-models-pytorch, or tu- "
     "and the name of a timm model, work with unet, unetplusplus, fcn, deeplabv3, deeplabv3plus and upernet."
 )

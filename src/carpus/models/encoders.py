@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import segmentation_models_pytorch as smp
-from torch import nn
+from segmentation_models_pytorch.encoders.mix_transformer import Attention as MixTransformerAttention
+from torch import Tensor, nn
+from torch.nn import functional
 
 from carpus.errors import ConfigError
 
@@ -30,9 +32,11 @@ def whole(kind: Whole, encoder: str, classes: int, **arguments: Any) -> Any:
         ConfigError: an unknown encoder, or one that this architecture cannot use.
     """
     try:
-        return kind(encoder, encoder_weights=None, in_channels=1, classes=classes, **options(encoder), **arguments)
+        made = kind(encoder, encoder_weights=None, in_channels=1, classes=classes, **options(encoder), **arguments)
     except (KeyError, ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise ConfigError(f"model.encoder: {encoder} with {kind.__name__}: {_first_line(error)}") from error
+    _fuse_attention(made.encoder)
+    return made
 
 
 def dilated(encoder: str, *, torchvision: bool) -> Any:
@@ -63,3 +67,25 @@ def channels(encoder: nn.Module) -> tuple[int, ...]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip("'\"").splitlines()[0][:300]
+
+
+class _Attention(MixTransformerAttention):
+    """MiT's attention by torch's kernel, which never holds queries x keys: at 2048 these are 10**9 numbers a head."""
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        batch, count, channels = x.shape
+        shape = (batch, -1, self.num_heads, channels // self.num_heads)
+        query = self.q(x).reshape(shape).transpose(1, 2)
+        if self.sr_ratio > 1:
+            x = x.transpose(1, 2).view(batch, channels, height, width)
+            x = self.norm(self.sr(x).reshape(batch, channels, -1).transpose(1, 2))
+        key, value = self.kv(x).reshape(batch, -1, 2, *shape[2:]).permute(2, 0, 3, 1, 4)
+        dropout = self.attn_drop.p if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=self.scale)
+        return self.proj_drop(self.proj(mixed.transpose(1, 2).reshape(batch, count, channels)))
+
+
+def _fuse_attention(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        if type(module) is MixTransformerAttention:
+            module.__class__ = _Attention

@@ -92,11 +92,11 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
         return weights.read(path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
-    return _fetch(*_repository(source, settings))
+    return _fetch(*repository(source, settings))
 
 
-def _repository(source: str, settings: config.Model) -> tuple[str, str | None]:
-    """Repository and revision of a library's own weights for an encoder."""
+def repository(source: str, settings: config.Model) -> tuple[str, str | None]:
+    """Repository and revision of a library's own weights for an encoder; raises `ConfigError` if it has none."""
     encoder = f"tu-{settings.encoder}" if settings.name == "hrnet" else settings.encoder
     known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
     if source in known:
