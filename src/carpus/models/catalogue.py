@@ -12,9 +12,10 @@ from carpus import config, models
 CLASSES = 29
 
 NOTE = (
-    "size: parameters, for 29 classes. Sides of an image are multiples of 32. Weights may always be a local file or folder. batch >= 2: because of "
-    "BatchNorm after image pooling; norm: group does without. Other encoders of segmentation-models-pytorch, or tu- "
-    "and the name of a timm model, work with unet, unetplusplus, fcn, deeplabv3, deeplabv3plus and upernet."
+    "size: parameters, for 29 classes. Sides of an image are multiples of 32. Weights may always be a local file or "
+    "folder. batch >= 2: because of BatchNorm after image pooling; norm: group does without. Other encoders of "
+    "segmentation-models-pytorch, or tu- and the name of a timm model, work with unet, unetplusplus, fcn, deeplabv3, "
+    "deeplabv3plus and upernet."
 )
 
 POOLING = "batch >= 2"
@@ -87,4 +88,6 @@ class Weightless(TorchFunctionMode):
     ) -> Any:
         """Run `func`, on the device meta if it makes the tensor of a weight."""
         options = kwargs or {}
-        return func(*args, **({"device": "meta", **options} if func is torch.empty else options))
+        if func is torch.empty:
+            options = {**options, "device": options.get("device") or "meta"}
+        return func(*args, **options)
