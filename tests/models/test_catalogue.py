@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,3 +69,12 @@ def test_the_commands_in_the_recipes_are_settings() -> None:
     for recipe in config.RECIPES.glob("*.yaml"):
         for word in re.findall(r"'(model\.[^']*)'", recipe.read_text()):
             assert config.load([recipe], [word])
+
+
+def test_the_settings_in_the_documentation_are_settings() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    found = re.findall(r"^\| `((?:down|up|refine|calibration|aux): .*?)` \|", text, re.MULTILINE)
+    assert len(found) == 11
+    for setting in found:
+        name, value = setting.replace("2 or 4", "4").split(": ", 1)
+        assert config.load([], [f"model.{name}={value}"])
