@@ -59,7 +59,13 @@ def start(images: dict[int, data.Batch], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.slow
 def test_a_noop_start_keeps_what_was_learnt(start: Start) -> None:
-    for additions in ({"down": {"kind": "strided"}}, {"down": {}}, {"up": {}}, {"down": {}, "up": {}}):
+    strided, transposed = {"kind": "strided"}, {"kind": "transposed"}
+    for additions in (
+        {"down": strided},
+        {"up": transposed},
+        {"down": strided, "up": transposed},
+        {"down": {}, "up": {}},
+    ):
         at_once, after = start(**additions)
         assert at_once > 0.8, additions
         assert after > 0.85, additions
