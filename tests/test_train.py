@@ -98,15 +98,6 @@ def test_a_setting_that_cannot_work_leaves_the_old_run_alone(dataset: Path, tiny
     assert run.read(tmp_path / "run")
 
 
-def test_biases_and_norms_do_not_decay() -> None:
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
-    decayed, free = train._groups(network, 0.1)
-    assert [parameter.ndim for parameter in decayed["params"]] == [4]
-    assert decayed["weight_decay"] == 0.1
-    assert len(free["params"]) == 3
-    assert free["weight_decay"] == 0
-
-
 def test_a_damaged_image_costs_no_earlier_run(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     root, out = Path(shutil.copytree(dataset, tmp_path / "data")), Path(shutil.copytree(trained, tmp_path / "run"))
     for path in (root / "train" / "DCM").rglob("*.png"):

@@ -37,8 +37,10 @@ def advice(settings: Config) -> str:
     ways = []
     if parts:
         ways.append(f"train.accumulate={parts} (the same step in {parts} parts)")
-    if settings.model.stride < 4:
-        ways.append(f"model.stride={settings.model.stride * 2}")
+    if not settings.model.checkpointing:
+        ways.append("model.checkpointing=true (the same step, a third slower)")
+    if settings.model.name == "unet" and (settings.model.stride or 1) < 4:
+        ways.append(f"model.stride={(settings.model.stride or 1) * 2}")
     if not settings.data.crop and size >= 128:
         ways.append(f"data.crop={size // 64 * 32} (a window instead of the whole image)")
     ways.append(f"data.cache_gib below {settings.data.cache_gib:g}")

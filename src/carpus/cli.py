@@ -138,15 +138,26 @@ def train(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what memory and time it will take, and what fits if it does not.")
     ] = False,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Only the checks, and whether one batch can be learnt by heart; no run.")
+    ] = False,
 ) -> None:
     """Train a network: `carpus train unet --data DATA --out RUN`. `carpus schema` lists what can be set.
 
     The same command again goes on with a run that was interrupted, exactly as if it had not been.
     """
     if longer:
-        _lengthen(longer, steps, data, out, overwrite=overwrite, resume=resume, barred=bool(recipe or settings or plan))
+        _lengthen(
+            longer,
+            steps,
+            data,
+            out,
+            overwrite=overwrite,
+            resume=resume,
+            barred=bool(recipe or settings or plan or gate),
+        )
         return
-    if not recipe or not data or (not out and not plan) or steps:
+    if not recipe or not data or (not out and not plan and not gate) or steps:
         raise ConfigError("train: expected RECIPE --data DATA --out RUN, or --continue RUN --steps N")
     from carpus import config
 
@@ -156,12 +167,22 @@ def train(
 
         console.print(str(plans.plan(chosen, data)), highlight=False, soft_wrap=True)
         return
-    assert out is not None
     from carpus import train
 
+    if gate or out is None:
+        found = train.overfit(chosen, data, tell=_tell)
+        console.print(f"one batch learnt by heart: Dice {found.dice:.4f} after {found.steps} steps", highlight=False)
+        if not found.reached:
+            stderr.print(f"not the {found.goal} that a network which can learn reaches")
+            raise typer.Exit(1)
+        return
     with training_bar(chosen.train.steps) as watch:
-        dice = train.train(chosen, data, out, overwrite=overwrite, resume=resume, watch=watch)
+        dice = train.train(chosen, data, out, overwrite=overwrite, resume=resume, watch=watch, tell=_tell)
     _trained(out, data, dice)
+
+
+def _tell(line: str) -> None:
+    stderr.print(escape(line), soft_wrap=True, highlight=False)
 
 
 def _lengthen(
@@ -174,7 +195,7 @@ def _lengthen(
 
     root = data or Path(runs.read(run).manifest["data"]["path"])
     with training_bar(steps) as watch:
-        out, dice = train.lengthen(run, steps, root, out, overwrite=overwrite, resume=resume, watch=watch)
+        out, dice = train.lengthen(run, steps, root, out, overwrite=overwrite, resume=resume, watch=watch, tell=_tell)
     schedule = runs.read(out).manifest["continued"]["schedule"]
     console.print(f"{run} -> {out}, schedule {schedule}", highlight=False, soft_wrap=True)
     _trained(out, root, dice)
@@ -359,6 +380,32 @@ def check(
         console.print(check.render(report))
     if any(finding.severity == "error" for finding in report):
         raise typer.Exit(2)
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """Which networks there are: parameters, stride, limits, and where weights come from."""
+    from dataclasses import asdict
+
+    from rich import box
+    from rich.table import Table
+
+    from carpus.models import catalogue
+
+    with bar("models") as progress:
+        entries = catalogue.entries(progress=progress)
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD, caption=catalogue.NOTE, pad_edge=False)
+    for column in ("name", "encoder", "size", "stride", "weights", "limits"):
+        numbers = column in ("size", "stride")
+        whole = numbers or column == "name"
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=whole, overflow="fold")
+    for entry in entries:
+        millions = f"{entry.parameters / 1e6:.1f} M"
+        table.add_row(entry.name, entry.encoder, millions, str(entry.stride), entry.weights, entry.limits)
+    console.print(table)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -36,23 +36,104 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, strict=True)
 
 
-class Model(_Section):
-    """The network."""
+class Aux(_Section):
+    """An auxiliary head: a small FCN head on a feature map of the encoder, for training only."""
 
-    name: Literal["unet"] = Field(
-        default="unet", description="architecture; `unet` is the U-Net of segmentation-models-pytorch"
+    stage: Literal[1, 2, 3, 4, 5] = Field(
+        default=4, description="feature map of the encoder, of stride 2**stage; 4 is the third stage of a ResNet"
     )
-    encoder: str = Field(default="resnet18", description="name of a segmentation-models-pytorch encoder")
+    weight: Amount = Field(
+        default=0.4, description="alpha, the weight of its loss beside 1 for the main one; their sum is divided out"
+    )
+    final_weight: Amount | None = Field(
+        default=None, description="alpha at the last step, reached in a straight line; null: it stays"
+    )
+    channels: Count | None = Field(default=None, description="width of its 3x3 convolution; null: a quarter of the map")
+
+
+class Down(_Section):
+    """A learned halving of the image before the encoder."""
+
+    kind: Literal["shuffle", "strided"] = Field(
+        default="shuffle",
+        description="shuffle: the 2x2 mean plus a convolution of the pixel-unshuffled image, one channel; "
+        "strided: a strided convolution to eight channels and a widened first projection",
+    )
+    init: Literal["noop", "random"] = Field(
+        default="noop", description="noop: the network begins as without it, on the halved image; random: anew"
+    )
+
+
+class Up(_Section):
+    """A learned enlargement of the logits after the decoder."""
+
+    kind: Literal["shuffle", "transposed"] = Field(
+        default="shuffle",
+        description="shuffle: bilinear plus pixel-shuffled features of the decoder; "
+        "transposed: a transposed convolution of the logits",
+    )
+    factor: Literal[2, 4] = Field(default=2, description="by how much; the stride of the logits is divided by it")
+    init: Literal["noop", "random", "icnr"] = Field(
+        default="noop",
+        description="noop: begins as bilinear; random: anew; icnr (shuffle only): anew, but without checkerboard",
+    )
+
+
+class Refine(_Section):
+    """A correction of the logits from the logits."""
+
+    kind: Literal["pointwise", "local", "depthwise", "attention"] = Field(
+        default="local",
+        description="pointwise: 1x1, identity at first; local: residual 3x3; depthwise: residual 7x7 by class; "
+        "attention: residual mixture of the classes, chosen by the image",
+    )
+    init: Literal["noop", "random"] = Field(default="noop", description="noop: begins as identity; random: anew")
+    control: bool = Field(
+        default=False,
+        description="in place of `kind` a residual per-pixel network of as many parameters, blind to the neighbourhood",
+    )
+
+
+class Model(_Section):
+    """The network. `carpus models` lists what there is."""
+
+    name: Literal[
+        "unet", "unetplusplus", "fcn", "deeplabv3", "deeplabv3plus", "upernet", "segformer", "hrnet", "beit"
+    ] = Field(default="unet", description="architecture")
+    encoder: str = Field(
+        default="resnet18",
+        description="name of a segmentation-models-pytorch encoder, or tu- and that of a timm model; "
+        "beit: beit_tiny, beit_base or beit_large",
+    )
     weights: str | None = Field(
         default=None,
-        description="what the encoder starts from: null (random), a hub name such as `imagenet`, or a local file",
+        description="what it starts from: null (random), imagenet, a hub repository as owner/name, a .safetensors "
+        "file, or a folder of save_pretrained; of the encoder or of the whole network",
     )
-    decoder_channels: tuple[Count, ...] = Field(
-        default=(256, 128, 64, 32, 16), strict=False, description="channels of the five decoder blocks, coarse to fine"
+    decoder_channels: tuple[Count, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="widths of the decoder: five for a U-Net, coarse to fine, else one; null: the usual ones",
     )
-    stride: Literal[1, 2, 4, 8] = Field(
-        default=1,
-        description="stride of the logits; they are upsampled to the labels, so 2 saves time and costs little",
+    stride: Literal[1, 2, 4, 8] | None = Field(
+        default=None,
+        description="stride of the logits, for U-Nets; they are upsampled to the labels, so 2 saves time and costs "
+        "little; null: the network's own",
+    )
+    norm: Literal["batch", "sync", "group", "frozen"] = Field(
+        default="batch",
+        description="batch: BatchNorm; sync: over all devices; group: GroupNorm with BatchNorm's scale and shift; "
+        "frozen: the encoder keeps its statistics, scales and shifts",
+    )
+    down: Down | None = Field(default=None, description="learned halving of the image; null: none")
+    up: Up | None = Field(default=None, description="learned enlargement of the logits; null: none")
+    refine: Refine | None = Field(default=None, description="correction of the logits from the logits; null: none")
+    calibration: bool = Field(
+        default=False, description="a scale and a bias for every class after the logits, 1 and 0 at first"
+    )
+    aux: tuple[Aux, ...] = Field(default=(), strict=False, description="auxiliary heads, for training only")
+    checkpointing: bool = Field(
+        default=False, description="compute activations twice instead of keeping them: less memory, same gradients"
     )
 
 
@@ -114,6 +195,10 @@ class Train(_Section):
     steps: Count = Field(default=2000, description="optimiser steps")
     batch_size: Count = Field(default=8, description="images in a step, of all devices together")
     learning_rate: Positive = Field(default=1e-3, description="peak learning rate of AdamW")
+    encoder_rate: Positive = Field(default=1.0, description="learning rate of the encoder, times learning_rate")
+    additions_rate: Positive = Field(
+        default=1.0, description="learning rate of down, up, refine, calibration and aux, times learning_rate"
+    )
     weight_decay: Amount = Field(default=1e-2, description="weight decay of AdamW")
     warmup: Share = Field(default=0.05, description="share of the horizon in which the rate rises to its peak")
     schedule: Literal["cosine", "poly", "constant"] = Field(
@@ -221,14 +306,28 @@ def dump(config: Config) -> str:
 
 
 def fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Every field as (name, type, default, meaning), sections flattened to dotted names."""
+    """Every field as (name, type, default, meaning), sections flattened to dotted names.
+
+    A section that may be left out stands for itself first, as in ``model.up``, ``model.up.kind``; so does a list of
+    them, as in ``model.aux``, ``model.aux[].stage``.
+    """
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from fields(field.annotation, f"{prefix}{name}.")
-        else:
+        inner = _section(field.annotation)
+        if inner is not field.annotation:
             schema = model.model_json_schema()["properties"][name]
             default = yaml.safe_dump(field.get_default(), default_flow_style=True).removesuffix("...\n").strip()
             yield f"{prefix}{name}", _type(schema), default, field.description or ""
+        if inner:
+            many = "[]" if get_origin(field.annotation) is tuple else ""
+            yield from fields(inner, f"{prefix}{name}{many}.")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section within `Section`, `Section | None` or `tuple[Section, ...]`."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -236,6 +335,8 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
     if "anyOf" in schema:
         return " | ".join(_type(option) for option in schema["anyOf"])
+    if "$ref" in schema:
+        return "mapping"
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}"
     if schema["type"] == "object":

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from carpus import augment, config, data, losses, models, sampling, schedule
 from carpus.errors import ConfigError, DataError
@@ -36,7 +35,7 @@ class Job:
     learn: list[data.Case]
     held_out: list[data.Case]
     fingerprints: dict[str, dict[str, str]]
-    network: nn.Module
+    network: models.Network
     predictor: Predictor
     loss: losses.Loss
     batches: data.Batches

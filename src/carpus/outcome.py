@@ -20,8 +20,16 @@ def write_metrics(out: Path, rows: list[Step]) -> None:
             pandas.DataFrame(rows).to_csv(temporary, index=False)
 
 
-def finish(out: Path, job: Job, state: State, *, root: Path, processes: int, continued: dict[str, Any] | None) -> None:
-    """Write the report and then the manifest, which makes the folder a finished run."""
+def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, Any]) -> None:
+    """Write the report and then the manifest, which makes the folder a finished run.
+
+    Args:
+        out: the run folder.
+        job: what was trained.
+        state: after the last step.
+        root: the data folder.
+        about: what else the manifest shall say.
+    """
     options = job.settings.train
     facts = {
         "seed": options.seed,
@@ -32,8 +40,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, processes: int, con
         "steps": state.step,
         "stopped_early": state.step < options.steps,
         "skipped_steps": state.skipped,
-        "processes": processes,
-        "continued": continued,
+        **about,
         "seconds": round(sum(state.seconds.values()), 1),
         "seconds_by_phase": {name: round(value, 1) for name, value in state.seconds.items()},
         "peak_mib_by_phase": {name: round(value) for name, value in state.peak_mib.items()},

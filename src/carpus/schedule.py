@@ -35,11 +35,22 @@ def rate(step: int, options: Train) -> float:
     return options.learning_rate * SHAPES[options.schedule]((done - rise) / (whole - rise), options.power)
 
 
-def lengthened(options: Train, done: int, steps: int) -> tuple[Train, bool]:
+def progress(step: int, options: Train) -> float:
+    """How far `step`, counted from 0, is on the way to the horizon: 0..1, for what changes in a straight line."""
+    return step / max(1, (options.horizon or options.steps) - 1)
+
+
+def lengthened(options: Train, done: int, steps: int, *, fading: bool = False) -> tuple[Train, bool]:
     """The options of a run that goes on from `done` steps to `steps`, and whether its schedule is that of one run.
 
     It is that where both give the same rate to every step that is done: constant without a warm-up, or any shape whose
     `train.horizon` was set. Otherwise the schedule starts anew, warm-up included, at the first new step.
+
+    Args:
+        options: of the run that is there.
+        done: its steps.
+        steps: in all.
+        fading: whether anything else changes with `progress`, as an auxiliary loss may.
 
     Raises:
         ConfigError: not more steps than there are, or a horizon that ends before them.
@@ -47,6 +58,7 @@ def lengthened(options: Train, done: int, steps: int) -> tuple[Train, bool]:
     if steps <= done:
         raise ConfigError(f"--steps {steps}: the run has {done} steps already; ask for more")
     longer = options.model_copy(update={"steps": steps})
-    if all(rate(step, longer) == rate(step, options) for step in range(options.schedule_start, done)):
+    same = all(rate(step, longer) == rate(step, options) for step in range(options.schedule_start, done))
+    if same and (options.horizon or not fading):
         return longer, True
     return longer.model_copy(update={"schedule_start": done}), False

@@ -16,14 +16,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
-from carpus import capacity, config, devices, evaluate, outcome, run, schedule
+from carpus import capacity, config, devices, evaluate, gates, outcome, run, schedule
 from carpus.ema import Average
 from carpus.errors import DataError, DivergedError, StoppedError
 from carpus.formats import files
 from carpus.job import Job, prepare
-from carpus.models import weights
+from carpus.models import rates, weights
 from carpus.phases import Phases
 from carpus.predict import network_input
 from carpus.progress import Step
@@ -46,6 +46,7 @@ def train(
     resume: bool = False,
     longer_than: run.Run | None = None,
     watch: Watch | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> float:
     """Train one network and leave a run folder; go on where an interrupted training of the same stopped.
 
@@ -57,6 +58,7 @@ def train(
         resume: there must be something to go on with.
         longer_than: a finished run whose last state is the first of this one, see `lengthen`.
         watch: called after every step, in the first process.
+        tell: called with a line for every gate that the network has passed, see `gates`; in the first process.
 
     Returns:
         Mean Dice of the validation patients at the labels' own resolution, with the weights that were kept.
@@ -75,13 +77,15 @@ def train(
     with capacity.explained(settings):
         with phases("prepare"):
             job = prepare(settings, root, launcher)
+            passed = _gates(job, launcher, tell if leads else None)
         identity = job.identity() | ({"continued": _origin(longer_than)} if longer_than else {})
         claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
         with claimed, listening() as stop:
             state = _fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
             if leads:
                 continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
-                outcome.finish(out, job, state, root=root, processes=launcher.world_size, continued=continued)
+                about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
+                outcome.finish(out, job, state, root=root, about=about)
     return outcome.val_dice(state, settings.train)
 
 
@@ -108,7 +112,8 @@ def lengthen(
         ConfigError: not more steps than it has, or a horizon before them.
     """
     earlier = run.read(run_path)
-    longer, _ = schedule.lengthened(earlier.settings.train, earlier.manifest["steps"], steps)
+    fading = any(aux.final_weight is not None for aux in earlier.settings.model.aux)
+    longer, _ = schedule.lengthened(earlier.settings.train, earlier.manifest["steps"], steps, fading=fading)
     out = out or run_path.with_name(f"{run_path.name}-{steps}")
     root = root or Path(earlier.manifest["data"]["path"])
     settings = earlier.settings.model_copy(update={"train": longer})
@@ -128,9 +133,7 @@ def _fit(
     options, leads = job.settings.train, launcher.is_global_zero
     network, scaler = job.network, devices.scaler(launcher)
     # The fused optimizer unscales fp16 gradients itself, too late for clipping them.
-    optimizer = torch.optim.AdamW(
-        _groups(network, options.weight_decay), lr=options.learning_rate, fused=scaler is None
-    )
+    optimizer = torch.optim.AdamW(rates.groups(network, options), lr=options.learning_rate, fused=scaler is None)
     model, stepper = launcher.setup(devices.compiled(network) if options.compile else network, optimizer)
     parts = Parts(network, optimizer, Average(network, options.ema) if options.ema else None, scaler)
     store = Store(out / run.STATE)
@@ -151,14 +154,16 @@ def _fit(
                 break
             rate = schedule.rate(step - 1, options)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("factor", 1.0)
+                group["lr"] = rate * group["factor"]
+            shares = network.loss_weights(schedule.progress(step - 1, options))
             _seed(options.seed, step, launcher.global_rank)
 
             losses = []
             for number, part in enumerate(batch.parts(options.accumulate), start=1):
                 with devices.sync(launcher, model, at_last=number == options.accumulate):
-                    logits = model(network_input(part.images, launcher)).logits  # (B, K, h, w)
-                    loss = job.loss(logits, launcher.to_device(part.labels)) / options.accumulate
+                    logits, aux = model(network_input(part.images, launcher))  # (B, K, h, w) each
+                    labels = launcher.to_device(part.labels)
+                    loss = job.loss.of_outputs((logits, *aux), labels, shares) / options.accumulate
                     launcher.backward(loss)
                 losses.append(loss.detach())
             norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)
@@ -240,13 +245,6 @@ def _seed(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, 2, step, rank]).generate_state(1, np.uint64)[0]))
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    # Decay pulls weights towards 0; for biases and the scales of a norm, one-dimensional all, 0 is no goal.
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def _origin(earlier: run.Run) -> dict[str, Any]:
     return {"steps": earlier.manifest["steps"], "weights": earlier.manifest["files"][run.WEIGHTS]}
 
@@ -254,3 +252,29 @@ def _origin(earlier: run.Run) -> dict[str, Any]:
 def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
     restarted = settings.train.schedule_start == earlier.manifest["steps"]
     return {"run": str(earlier.path.resolve()), "schedule": "restarted" if restarted else "of one run"}
+
+
+def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object] | None = None) -> gates.Overfitting:
+    """Try to learn the first batch by heart, after the gates that come before every training; nothing is written.
+
+    It gives up after 200 steps, or `train.steps` if they are fewer.
+
+    Args:
+        settings: the complete config.
+        root: a data folder in the competition's layout.
+        tell: called with a line for every gate passed.
+
+    Raises:
+        DataError, ConfigError, DivergedError: as `train`.
+    """
+    options = settings.train
+    launcher = devices.fabric(options.device, options.precision)
+    job = prepare(settings, root, launcher)
+    _gates(job, launcher, tell)
+    steps = min(200, options.steps)
+    return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
+
+
+def _gates(job: Job, launcher: Fabric, tell: Callable[[str], object] | None) -> list[str]:
+    part = next(iter(job.batches(0).parts(job.settings.train.accumulate)))
+    return gates.check(job.network, job.settings, len(job.classes), part, job.loss, launcher, tell=tell)

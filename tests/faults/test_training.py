@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from carpus import capacity, config, data, devices, losses, run, state, train
 from carpus.errors import CapacityError, DataError, DivergedError
@@ -50,7 +50,7 @@ def test_an_infinite_gradient_stops_too(
         def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    monkeypatch.setattr(losses, "build", lambda weights, **_: lambda logits, labels: Steep.apply(logits.mean()))
+    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels: Steep.apply(logits.mean()))
     with pytest.raises(DivergedError, match=r"step 1: the loss is .* the gradient's norm (nan|inf)"):
         train.train(tiny(), dataset, tmp_path / "run")
 
@@ -58,13 +58,9 @@ def test_an_infinite_gradient_stops_too(
 def test_fp16_skips_a_step_that_overflows_and_counts_it(
     dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = losses.build
-
-    def build(weights: dict[str, float], **options: object) -> Callable[[Tensor, Tensor], Tensor]:
-        loss = built(weights, **options)
-        return lambda logits, labels: loss(logits, labels) * 1024
-
-    monkeypatch.setattr(losses, "build", build)  # with the first scale of 65536, more than a half can hold
+    plain = losses.Loss.__call__
+    # With the first scale of 65536 more than a half can hold.
+    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels: plain(loss, logits, labels) * 1024)
     settings = tiny("train.precision=fp16", "train.device=cpu", "train.steps=8", "train.validate_every=8")
     train.train(settings, dataset, tmp_path / "run")
     assert 0 < run.read(tmp_path / "run").manifest["skipped_steps"] < 8
@@ -111,10 +107,7 @@ def test_a_worker_that_dies_ends_the_training_and_names_the_image(
 def test_out_of_memory_says_what_takes_less(
     dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(weights: object, **_: object) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda logits, labels: torch.empty(1 << 55).sum()  # 128 PiB
-
-    monkeypatch.setattr(losses, "build", build)
+    monkeypatch.setattr(losses.Loss, "__call__", lambda *_: torch.empty(1 << 55).sum())  # 128 PiB
     with pytest.raises(CapacityError, match=r"out of memory; what takes less: train\.accumulate=2 .*--plan"):
         train.train(tiny(), dataset, tmp_path / "run")
 

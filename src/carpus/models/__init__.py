@@ -1,41 +1,142 @@
-"""`build(config, classes)` -> network; a network turns images (B, 1, S, S) into `Output`.
+"""`build(config, classes)` -> network; a network turns images (B, 1, H, W) into `Output`.
 
-A file an architecture; the builder only wires them.
+A file a source of architectures, a file an addition (`additions`); the builder only wires them.
 """
 
 from collections.abc import Callable
+from typing import cast
 
-from torch import nn
+import torch
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import Tensor, nn
 
 from carpus import config
 from carpus.errors import ConfigError
-from carpus.models import unet
+from carpus.models import dilated, pretrained, pyramid, unet
+from carpus.models.additions import auxiliary, down, norm, recompute, refine, up
+from carpus.models.network import ADDITIONS, Network, Parts
 from carpus.models.output import Output
 
-__all__ = ["Output", "build", "parameters"]
+__all__ = ["ADDITIONS", "NAMES", "Network", "Output", "build", "control", "multiple", "parameters"]
 
-_BUILDERS: dict[str, Callable[[config.Model, int], nn.Module]] = {"unet": unet.build}
+PRIOR_LOGIT = -4.0
+"""Bias of an untrained classifier: probability 0.018 (Lin et al. 2017, focal loss, section 4.1)."""
 
 
-def build(settings: config.Model, classes: int) -> nn.Module:
+def _beit(settings: config.Model, classes: int) -> Parts:
+    # Two seconds that no other network should wait for.
+    from carpus.models import beit
+
+    return beit.beit(settings, classes)
+
+
+_BUILDERS: dict[str, Callable[[config.Model, int], Parts]] = {
+    "unet": unet.unet,
+    "unetplusplus": unet.unetplusplus,
+    "fcn": dilated.fcn,
+    "deeplabv3": dilated.deeplabv3,
+    "deeplabv3plus": pyramid.deeplabv3plus,
+    "upernet": pyramid.upernet,
+    "segformer": pyramid.segformer,
+    "hrnet": pyramid.hrnet,
+    "beit": _beit,
+}
+
+NAMES = tuple(_BUILDERS)
+"""The architectures."""
+
+
+def build(settings: config.Model, classes: int) -> Network:
     """Build the network that `settings` describe.
+
+    The base is made first, and the additions from random numbers of their own: with the same seed it has the same
+    weights, and training the same dropout, whatever is added.
 
     Args:
         settings: the `model` section of a config.
         classes: K, the channels of the logits.
 
     Returns:
-        A module: images (B, 1, S, S) float, S a multiple of 32 -> `Output`.
+        A module: images (B, 1, H, W) float, H and W multiples of `multiple`, to `Output`.
 
     Raises:
-        ConfigError: an unknown encoder, or weights that cannot be had.
+        ConfigError: an unknown encoder, settings that contradict each other, or weights that cannot be fetched.
+        DataError: weights that cannot be read or do not fit.
     """
-    try:
-        return _BUILDERS[settings.name](settings, classes)
-    except KeyError as error:
-        raise ConfigError(f"model.encoder: {error}") from error
+    _check(settings)
+    parts = _BUILDERS[settings.name](settings, classes)
+    head = nn.Conv2d(parts.width, classes, kernel_size=1)
+    # A bone covers less than a hundredth of the image: begun at that, training need not first unlearn one half.
+    nn.init.constant_(cast(Tensor, head.bias), PRIOR_LOGIT)
+    network = Network(encoder=parts.encoder, decoder=parts.decoder, head=head, stride=parts.stride)
+    with torch.random.fork_rng(devices=[]):
+        _add(network, settings, parts, classes)
+    if settings.norm == "group":
+        norm.group(network)
+    pretrained.load(network, settings)
+    if settings.norm == "sync":
+        network = cast(Network, convert_sync_batchnorm(network))
+    if settings.norm == "frozen":
+        norm.freeze(network.encoder)
+        network.frozen_norms = True
+    if settings.checkpointing:
+        _checkpoint(network, settings)
+    return network
+
+
+def control(settings: config.Model) -> config.Model:
+    """The same network without its additions: what one of them is compared with."""
+    return settings.model_copy(update={"down": None, "up": None, "refine": None, "calibration": False, "aux": ()})
+
+
+def multiple(settings: config.Model) -> int:
+    """What the sides of an image must be multiples of."""
+    return 64 if settings.down else 32
 
 
 def parameters(network: nn.Module) -> int:
     """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _check(settings: config.Model) -> None:
+    if settings.stride is not None and settings.name not in ("unet", "unetplusplus"):
+        raise ConfigError(f"model.stride: {settings.name} has its own; null leaves it, and model.up divides it")
+    if settings.norm == "frozen" and settings.weights is None:
+        raise ConfigError("model.norm: frozen keeps statistics of pretrained weights, but model.weights is null")
+    if settings.up and settings.up.init == "icnr" and settings.up.kind != "shuffle":
+        raise ConfigError("model.up.init: icnr is for pixel shuffle; a transposed convolution has noop and random")
+    if settings.refine and settings.refine.control and settings.refine.kind == "pointwise":
+        raise ConfigError("model.refine.control: pointwise sees no neighbourhood; it is a control itself")
+    stages = [aux.stage for aux in settings.aux]
+    if len(set(stages)) < len(stages):
+        raise ConfigError(f"model.aux: two heads at one stage learn the same, got stages {stages}")
+
+
+def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -> None:
+    if settings.down:
+        network.down = down.build(settings.down)
+        if settings.down.kind == "strided":
+            down.widen(down.first_projection(network.encoder)[1], settings.down.init)
+    if settings.up:
+        finer = settings.up.factor
+        if parts.stride < finer:
+            raise ConfigError(
+                f"model.up.factor: {settings.name} gives logits at stride {parts.stride}; {finer} would make them "
+                "finer than the image; a U-Net can give coarser ones, see model.stride"
+            )
+        network.up = up.build(settings.up, parts.width, classes)
+    if settings.refine:
+        network.refine = refine.build(settings.refine, classes)
+    if settings.calibration:
+        network.calibration = refine.Calibration(classes)
+    network.aux.extend(auxiliary.build(one, parts.channels, classes, PRIOR_LOGIT) for one in settings.aux)
+    network.aux_settings = settings.aux
+
+
+def _checkpoint(network: Network, settings: config.Model) -> None:
+    found = [*recompute.blocks(network.encoder)]
+    if not found:
+        raise ConfigError(f"model.checkpointing: {settings.encoder} has no blocks that could be computed twice")
+    for block in (*found, *recompute.blocks(network.decoder)):
+        recompute.recompute(block)

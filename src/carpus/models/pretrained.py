@@ -1,0 +1,271 @@
+"""What a network starts from: weights of an encoder or of a whole network, from the hub or a local place.
+
+Every key of the source is used, or left out for a reason that is listed; every key of the network is filled, or new
+for a reason that is listed. Anything else is an error, because a weight that silently did not load looks like a
+method that does not work.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from carpus import config
+from carpus.errors import ConfigError, DataError
+from carpus.models import weights
+from carpus.models.additions import down
+from carpus.models.network import ADDITIONS, Network
+
+RENAMED = (
+    (r"^segmentation_head\.0\.", "head."),  # segmentation-models-pytorch
+    (r"^classifier\.4\.", "head."),  # torchvision
+    (r"^classifier\.(\d\.)", r"decoder.\1"),
+    (r"^backbone\.", "encoder."),
+    (r"^decode_head\.classifier\.", "head."),  # transformers
+    (r"^decode_head\.", "decoder."),
+    (r"^(beit|fpn)\.", r"encoder.\1."),
+)
+"""Names that other libraries give to the parts of a whole network."""
+
+LEFT_OUT = (
+    (r"^(aux_classifier|auxiliary_head)\.", "auxiliary head of another library"),
+    (r"^(fc|classifier|head|head_norm|norm|final_layer|incre_modules|downsamp_modules)\.", "image classifier"),
+    (r"(^|\.)(pooler|layernorm|lm_head)\.", "image classifier"),
+    (r"mask_token$", "pretraining by masks"),
+    (r"(relative_position_index|attn_mask|num_batches_tracked)$", "no weight"),
+)
+"""Keys of a source that a network may lack, and why."""
+
+
+@dataclass
+class Origin:
+    """What was loaded: the source, how many tensors, and what was adapted, new or left out, with the reason."""
+
+    source: str
+    loaded: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def note(self, reason: str) -> None:
+        """Count one tensor for `reason`."""
+        self.notes[reason] = self.notes.get(reason, 0) + 1
+
+    def __str__(self) -> str:
+        more = "".join(f"; {count} {reason}" for reason, count in self.notes.items())
+        return f"{self.loaded} tensors of {self.source}{more}"
+
+
+def load(network: Network, settings: config.Model) -> None:
+    """Fill `network` from `settings.weights` and write what was done into its `origin`.
+
+    Raises:
+        ConfigError: a source that is unknown or cannot be fetched; names the local option.
+        DataError: a local file that cannot be read, or keys that are missing, unexpected or of another shape.
+    """
+    if settings.weights is None:
+        return
+    source = str(settings.weights)
+    state = _read(source, settings)
+    origin = Origin(source)
+    fitted = _fit(network, _named(state, network), settings, origin)
+    network.load_state_dict(fitted, strict=False)
+    origin.loaded = len(fitted)
+    network.continued = any(name.split(".", 1)[0] in ADDITIONS for name in fitted if not name.startswith("aux."))
+    network.origin = str(origin)
+
+
+def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
+    path = Path(source)
+    if path.is_dir():
+        if settings.name == "beit":
+            return _of_transformers(source)
+        if not (path / "model.safetensors").is_file():
+            raise DataError(f"{path}: no model.safetensors there; expected a folder of save_pretrained")
+        return weights.read(path / "model.safetensors")
+    if path.is_file() or path.suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}:
+        return weights.read(path)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
+    return _fetch(*repository(source, settings))
+
+
+def repository(source: str, settings: config.Model) -> tuple[str, str | None]:
+    """Repository and revision of a library's own weights for an encoder; raises `ConfigError` if it has none."""
+    encoder = f"tu-{settings.encoder}" if settings.name == "hrnet" else settings.encoder
+    known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
+    if source in known:
+        return known[source]["repo_id"], known[source]["revision"]
+    if encoder.startswith("tu-"):
+        cfg = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        if source == "imagenet" and cfg and cfg.hf_hub_id:
+            return str(cfg.hf_hub_id), None
+        known = {"imagenet": None} if cfg and cfg.hf_hub_id else {}
+    raise ConfigError(
+        f"model.weights: {source} is neither a file nor a folder, and {settings.encoder} has "
+        f"{', '.join(known) or 'no weights of that kind'}; a hub repository is written owner/name"
+    )
+
+
+def _fetch(repository: str, revision: str | None) -> dict[str, Tensor]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return weights.read(Path(hf_hub_download(repository, "model.safetensors", revision=revision)))
+    except (OSError, HfHubHTTPError) as error:
+        raise _offline(repository, error) from error
+
+
+def _of_transformers(source: str) -> dict[str, Tensor]:
+    """A BEiT by the library that knows its older names; what the source lacked is left out again."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from transformers import BeitConfig, BeitForSemanticSegmentation
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        options = BeitConfig.from_pretrained(source)
+        options.use_relative_position_bias = True
+        options.set_output_features_output_indices(out_indices=[1, 2, 3, 4], out_features=None)
+        loaded: Any = BeitForSemanticSegmentation.from_pretrained(
+            source, config=options, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise _offline(source, error) from error
+    finally:
+        logging.set_verbosity(before)
+    made, info = loaded
+    unexplained = {name for name in info["unexpected_keys"] if not _reason_to_leave_out(name)}
+    weights.refuse(source, missing=set(), unexpected=unexplained, reshaped={})
+    state = {name: tensor for name, tensor in made.state_dict().items() if name not in info["missing_keys"]}
+    shared = state.pop("beit.shared_position_bias.relative_position_bias_table", None)
+    if shared is not None:
+        # Pretraining shares one table among the blocks; each begins from it.
+        state |= {
+            f"beit.layers.{number}.relative_position_bias.relative_position_bias_table": shared
+            for number in range(options.num_hidden_layers)
+        }
+    return state
+
+
+def _offline(source: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"model.weights: {source} could not be fetched ({error.__class__.__name__}); without a network, give the path "
+        "of a local .safetensors file, or of a folder with model.safetensors"
+    )
+
+
+def _named(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+    """`state` by the names of a `Network`: of a whole network, or of an encoder alone."""
+    renamed = {_rename(name): tensor for name, tensor in state.items()}
+    if any(name.startswith(("encoder.", "decoder.")) for name in renamed):
+        return renamed
+    expected = network.state_dict().keys()
+    named = {}
+    for name, tensor in state.items():
+        # timm's encoders stand below `model`, and their rows of stages are taken apart: stages.0 is stages_0.
+        apart = re.sub(r"^([a-z]+)\.(\d+)\.", r"\1_\2.", name)
+        candidates = (f"encoder.{name}", f"encoder.model.{name}", f"encoder.model.{apart}")
+        named[next((candidate for candidate in candidates if candidate in expected), name)] = tensor
+    return named
+
+
+def _rename(name: str) -> str:
+    for pattern, replacement in RENAMED:
+        if re.search(pattern, name):
+            return re.sub(pattern, replacement, name)
+    return name
+
+
+def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, origin: Origin) -> dict[str, Tensor]:
+    expected = network.state_dict()
+    whole = any(name.startswith("decoder.") for name in state)
+    first = f"encoder.{down.first_projection(network.encoder)[0]}.weight"
+    fitted: dict[str, Tensor] = {}
+    unexpected: set[str] = set()
+    reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    for name, tensor in state.items():
+        if name not in expected:
+            reason = _reason_to_leave_out(name) or _reason_of_settings(name, settings)
+            if reason is None:
+                unexpected.add(name)
+            else:
+                origin.note(f"left out ({reason})")
+            continue
+        wanted = expected[name]
+        if tensor.shape != wanted.shape and name == first:
+            tensor = _first_projection(tensor, wanted, settings, origin)
+        elif tensor.shape != wanted.shape and name.endswith("relative_position_bias_table"):
+            tensor = _table(tensor, wanted, origin)
+        if tensor.shape == wanted.shape:
+            fitted[name] = tensor
+        elif name.startswith("head."):
+            origin.note(f"new (other classes: {len(tensor)} there, {len(wanted)} here)")
+        else:
+            reshaped[name] = tuple(tensor.shape), tuple(wanted.shape)
+    missing = set()
+    for name in expected.keys() - state.keys():
+        reason = _reason_to_be_new(name, state, whole)
+        if reason is None:
+            missing.add(name)
+        elif not name.endswith("num_batches_tracked"):
+            origin.note(f"new ({reason})")
+    weights.refuse(origin.source, missing=missing, unexpected=unexpected, reshaped=reshaped)
+    return fitted
+
+
+def _reason_to_leave_out(name: str) -> str | None:
+    return next((reason for pattern, reason in LEFT_OUT if re.search(pattern, name.removeprefix("encoder."))), None)
+
+
+def _reason_of_settings(name: str, settings: config.Model) -> str | None:
+    if settings.norm == "group" and name.endswith(("running_mean", "running_var")):
+        return "statistics of BatchNorm, which GroupNorm has none of"
+    return "auxiliary head, for training only" if name.startswith("aux.") else None
+
+
+def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> str | None:
+    part = name.split(".", 1)[0]
+    if name.endswith("num_batches_tracked"):
+        return "a counter"
+    if part in ADDITIONS and not any(other.startswith(f"{part}.") for other in state):
+        return f"{part} is an addition"
+    if not whole and part in ("decoder", "head"):
+        return "weights of an encoder only"
+    if name.startswith("encoder.fpn.") and not any(other.startswith("encoder.fpn.") for other in state):
+        return "weights of an encoder only"
+    return None
+
+
+def _first_projection(tensor: Tensor, wanted: Tensor, settings: config.Model, origin: Origin) -> Tensor:
+    """Grey from colour by summing, because three equal channels give the same; then the widened one."""
+    if tensor.shape[1] == 3 and tensor.shape[0] == wanted.shape[0]:
+        tensor = tensor.sum(dim=1, keepdim=True)
+        origin.note("summed over colour")
+    if tensor.shape[1] == 1 and wanted.shape[1] == down.CHANNELS:
+        if settings.down is not None and settings.down.init == "random":
+            origin.note("lost (first projection begins anew: model.down.init is random)")
+            return wanted
+        origin.note("widened (new channels begin at zero)")
+        tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), down.CHANNELS - 1, *tensor.shape[2:])], dim=1)
+    return tensor
+
+
+def _table(tensor: Tensor, wanted: Tensor, origin: Origin) -> Tensor:
+    """BEiT's relative positions for another image size: ((2 n - 1)**2 + 3, heads), the last 3 of the class token."""
+    if tensor.ndim != 2 or wanted.ndim != 2 or tensor.shape[1] != wanted.shape[1]:
+        return tensor
+    old, new = round((len(tensor) - 3) ** 0.5), round((len(wanted) - 3) ** 0.5)
+    if old**2 + 3 != len(tensor) or new**2 + 3 != len(wanted):
+        return tensor
+    square = tensor[:-3].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    scaled = functional.interpolate(square.float(), size=(new, new), mode="bilinear")
+    origin.note("interpolated (relative positions of another image size)")
+    return torch.cat([scaled.permute(0, 2, 3, 1).reshape(new**2, -1).to(tensor.dtype), tensor[-3:]])

@@ -1,0 +1,154 @@
+"""What is checked before every training, and that each check can fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from carpus import augment, config, data, gates, job, losses, models, run, train
+from carpus.cli import app
+from carpus.devices import fabric
+from carpus.errors import ConfigError, DivergedError
+from carpus.labels import BONES
+from carpus.models.additions import up
+
+Tiny = Callable[..., config.Config]
+ADDED = ["model.up={}", "model.refine={kind: depthwise}", "model.calibration=true", "model.aux=[{stage: 4}]"]
+LOSS = losses.build({"bce": 0.5, "dice": 0.5})
+
+
+class Prepared:
+    """A network and its first batch, ready for the gates."""
+
+    def __init__(self, root: Path, settings: config.Config) -> None:
+        self.settings, self.launcher = settings, fabric("cpu", "32")
+        learn, _ = job.split(data.read(root), settings.data)
+        cache = data.Cache(BONES, settings.data.image_size, 96, 2**28)
+        limits = augment.Settings()
+        self.batch = data.Batches(learn, cache, limits, batch_size=settings.train.batch_size, seed=0)(0)
+        torch.manual_seed(settings.train.seed)
+        self.network = models.build(settings.model, 29)
+
+    def check(self, **other: Any) -> list[str]:
+        arguments = {"batch": self.batch, "loss_of": LOSS, "launcher": self.launcher, **other}
+        return gates.check(self.network, self.settings, 29, **arguments)
+
+
+@pytest.fixture
+def prepare(dataset: Path, tiny: Tiny) -> Callable[..., Prepared]:
+    return lambda *more: Prepared(dataset, tiny(*more))
+
+
+def test_the_gates_say_what_they_found(prepare: Callable[..., Prepared]) -> None:
+    told: list[str] = []
+    lines = prepare("model.stride=4", *ADDED).check(tell=told.append)
+    assert told == lines
+    assert [line.split(":")[0] for line in lines] == ["weights", "step 0", "loss", "gradients"]
+    assert "logits as without up, refine, calibration, aux" in lines[1]
+    assert "reach all" in lines[3]
+
+
+def test_the_gates_leave_the_network_as_it_was(prepare: Callable[..., Prepared]) -> None:
+    made = prepare("model.stride=4", *ADDED)
+    made.network.eval()
+    before = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+    state = torch.get_rng_state()
+    made.check()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in made.network.parameters())
+    assert not made.network.training
+
+
+def test_random_additions_pass_but_are_named(prepare: Callable[..., Prepared]) -> None:
+    line = prepare("model.stride=4", "model.up={init: random}").check()[1]
+    assert "up not begun as no-op, as asked for: logits differ by up to" in line
+
+
+def test_an_addition_that_changes_the_first_logits_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    made = prepare("model.stride=4", *ADDED)
+    with torch.no_grad():
+        made.network.get_parameter("refine.last.bias").fill_(0.01)
+    with pytest.raises(ConfigError, match=r"gate: with up, refine, calibration, aux the first logits differ by 0\.01"):
+        made.check()
+
+
+def test_a_part_that_no_gradient_reaches_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+    made.network.encoder.register_parameter("idle", nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ConfigError, match=r"gate: no gradient reaches encoder\.idle \(1 such"):
+        made.check()
+    made = prepare()
+    made.network.head.weight.data.zero_()  # pyright: ignore
+    with pytest.raises(ConfigError, match=r"gate: the gradient of encoder\.\S+\.weight is zero"):
+        made.check()
+
+
+def test_an_addition_with_two_zeros_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    made = prepare("model.refine={kind: depthwise}")
+    with torch.no_grad():
+        made.network.get_parameter("refine.inner.0.weight").zero_()
+        made.network.get_parameter("refine.inner.0.bias").zero_()
+        made.network.get_parameter("refine.last.bias").requires_grad_(False)
+    with pytest.raises(ConfigError, match="gate: the gradient of all of refine is zero; it would never move"):
+        made.check()
+
+
+def test_a_loss_that_is_no_number_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+    made.batch.images.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="gate: the loss of the first batch is nan before any step"):
+        made.check()
+
+
+def test_sizes_that_do_not_fit_are_config_errors(prepare: Callable[..., Prepared]) -> None:
+    with pytest.raises(ConfigError, match=r"data\.image_size: 96 is not a multiple of 64"):
+        prepare("model.down={}", "data.image_size=96").check()
+    single = "train.batch_size=1"
+    other = ("model.name=deeplabv3", "model.decoder_channels=null", "model.stride=null")
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 1 leaves BatchNorm a single number"):
+        prepare(single, *other).check()
+    assert prepare(single, "model.norm=group", *other).check()
+
+
+def test_training_runs_the_gates_and_keeps_what_they_said(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    told: list[str] = []
+    settings = tiny("model.stride=4", "model.checkpointing=true", *ADDED)
+    train.train(settings, dataset, tmp_path / "run", tell=told.append)
+    trained = run.read(tmp_path / "run")
+    assert trained.manifest["gates"] == told
+    assert trained.network()(torch.zeros(1, 1, 64, 64)).logits.shape == (1, 29, 32, 32)
+    continued = tiny("model.stride=4", f"model.weights={tmp_path / 'run' / 'weights.safetensors'}", *ADDED)
+    told.clear()
+    train.train(continued, dataset, tmp_path / "on", tell=told.append)
+    assert "go on from trained weights" in told[1]
+
+
+def test_a_gate_that_fails_leaves_an_old_run_alone(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.train(tiny(), dataset, tmp_path / "run")
+    monkeypatch.setattr(up.Shuffle, "forward", lambda layer, decoded, logits: up.enlarge(logits, 2) + 1)
+    with pytest.raises(ConfigError, match="gate: with up the first logits differ by 1"):
+        train.train(tiny("model.stride=4", "model.up={}"), dataset, tmp_path / "run", overwrite=True)
+    assert run.read(tmp_path / "run")
+
+
+def test_the_command_learns_one_batch_by_heart(dataset: Path) -> None:
+    small = ["data.image_size=64", "data.label_size=64", "data.folds=2", "train.batch_size=2", "train.precision='32'"]
+    options = [f"--set={value}" for value in (*small, "train.learning_rate=5e-3", "train.loss={dice: 1}")]
+    shown = CliRunner().invoke(app, ["train", "demo", "--data", str(dataset), "--gate", *options])
+    assert shown.exit_code == 0, shown.output
+    assert "gradients: reach all" in shown.output
+    assert "one batch learnt by heart: Dice 0.9" in shown.output
+    hopeless = [*options, "--set=train.steps=2"]
+    shown = CliRunner().invoke(app, ["train", "demo", "--data", str(dataset), "--gate", *hopeless])
+    assert shown.exit_code == 1
+    assert "not the 0.9" in shown.output
+    missing = CliRunner().invoke(app, ["train", "demo", "--data", str(dataset)])
+    assert missing.exit_code == 2
+    assert "expected RECIPE --data DATA --out RUN" in " ".join(missing.output.split())
