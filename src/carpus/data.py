@@ -27,7 +27,7 @@ from torch import Tensor
 from carpus import augment, kernels
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError, warn
-from carpus.formats import MAX_PIXELS, annotations, images, stem
+from carpus.formats import MAX_PIXELS, annotations, files, images, stem
 from carpus.labels import BONES, Classes, LabelMap
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
@@ -199,18 +199,13 @@ def fingerprint(cases: Iterable[Case]) -> Fingerprint:
     """
     pictures, annotated, seen = hashlib.sha256(), hashlib.sha256(), dict[str, Case]()
     for case in sorted(cases, key=lambda case: case.name):
-        content = _digest(case.image)
+        content = files.sha256(case.image)
         twin = seen.setdefault(content, case)
         if twin.patient != case.patient:
             raise DataError(f"{case.image}: the same image as {twin.image}, of another patient: a leak between splits")
         pictures.update(f"{case.name} {content}\n".encode())
-        annotated.update(f"{case.name} {_digest(case.annotation) if case.annotation else ''}\n".encode())
+        annotated.update(f"{case.name} {files.sha256(case.annotation) if case.annotation else ''}\n".encode())
     return Fingerprint(pictures.hexdigest(), annotated.hexdigest())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ A folder with a manifest is a finished run. One with state/begun.json and no man
 command that began it goes on with it.
 """
 
-import hashlib
 import os
 import platform
 import re
@@ -94,10 +93,10 @@ def read(path: Path | str) -> Run:
         frozenset(manifest["val_patients"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{manifest_path}: not a manifest of carpus train ({error!r})") from error
-    for name in (CONFIG, WEIGHTS):
+    for name in (CONFIG, WEIGHTS, METRICS):
         if not (path / name).is_file():
             raise DataError(f"{path / name}: is missing")
-        if digest(path / name) != hashes.get(name):
+        if files.sha256(path / name) != hashes.get(name):
             raise DataError(f"{path / name}: differs from what was saved (SHA-256 in {MANIFEST}); it is damaged")
     return Run(path, config.load([path / CONFIG]), classes, manifest)
 
@@ -111,7 +110,7 @@ def finish(path: Path, *, classes: Classes, **facts: Any) -> None:
         facts: what else the manifest shall hold.
     """
     # The scores grow with every evaluation, so their hash would soon be false.
-    written = [name for name in (CONFIG, WEIGHTS, METRICS) if (path / name).is_file()]
+    written = (CONFIG, WEIGHTS, METRICS)
     content = {
         "carpus": metadata.version("carpus"),
         "versions": versions(),
@@ -119,7 +118,7 @@ def finish(path: Path, *, classes: Classes, **facts: Any) -> None:
         **facts,
         "classes": list(classes.names),
         "groups": {name: list(members) for name, members in classes.groups.items()},
-        "files": {name: digest(path / name) for name in written},
+        "files": {name: files.sha256(path / name) for name in written},
     }
     files.write_json(path / MANIFEST, content, indent=2)
     (path / BEGUN).unlink(missing_ok=True)
@@ -129,12 +128,6 @@ def versions() -> dict[str, str]:
     """The versions that a result can depend on."""
     packages = ("torch", "segmentation-models-pytorch", "numpy", "opencv-python-headless", "numba", "lightning-fabric")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, names that stay in their folder, JSON that means one thing."""
 
+import hashlib
 import json
 import math
 import os
@@ -106,6 +107,12 @@ def read_json(path: Path | str) -> Any:
         raise
     except ValueError as error:  # an integer of more digits than Python converts
         raise DataError(f"{path}: {error}") from error
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def inside(folder: Path | str, name: str, source: str) -> Path:
