@@ -123,3 +123,20 @@ def test_sigterm_takes_away_what_is_half_made(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(60) == 143
     assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_image_is_named_and_the_exit_status_says_so(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for n, image in enumerate(sorted((dataset / "test" / "DCM").rglob("*.png"))[:2]):
+        (folder / f"{n}.png").write_bytes(image.read_bytes())
+    (folder / "2.png").write_bytes(b"nothing")
+    arguments = ("predict", trained, "--images", folder, "--out", tmp_path / "sub.csv", "--flip", "--turn", 90)
+    left_out = carpus(*arguments)
+    assert left_out.exit_code == 2
+    assert "2 images" in left_out.output
+    assert "2.png: is text" in left_out.output
+    assert (tmp_path / "sub.csv").is_file()
+    stopped = carpus("--strict", *arguments[:5], tmp_path / "strict.csv")
+    assert stopped.exit_code == 2
+    assert not (tmp_path / "strict.csv").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from carpus import data, evaluate, predict, run
+from carpus import data, evaluate, predict, run, segment
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import annotations, images, submission
@@ -59,30 +59,30 @@ def test_many_gives_keys_in_order(bright: Predictor) -> None:
 
 
 def test_a_folder_becomes_a_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
-    count = predict.predict(run.read(trained), dataset / "test" / "DCM", tmp_path / "sub.csv")
+    count = segment.segment([run.read(trained)], dataset / "test" / "DCM", tmp_path / "sub.csv")
     found = submission.read(tmp_path / "sub.csv", BONES, (96, 96))
-    assert count == 4
+    assert (count.images, count.faults) == (4, [])
     assert list(found) == [f"{case.image.stem}.png" for case in data.read(dataset).test]
 
 
 def test_predicted_annotations_are_those_of_the_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
     found = run.read(trained)
-    predict.predict(found, dataset / "test" / "DCM", tmp_path / "labels")
+    segment.segment([found], dataset / "test" / "DCM", tmp_path / "labels")
     case = data.read(dataset).test[0]
     written = next((tmp_path / "labels").rglob(f"{case.image.stem}.json"))
     expected = Predictor.of(found)(images.read(case.image))
     assert np.array_equal(annotations.read(written, (96, 96), BONES), expected)
 
 
-def test_a_damaged_image_leaves_no_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
+def test_strictly_a_damaged_image_leaves_no_submission(trained: Path, dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     first, second, *_ = data.read(dataset).test
     (folder / "a.png").write_bytes(first.image.read_bytes())
     (folder / "b.png").write_bytes(second.image.read_bytes()[:200])
     with pytest.raises(DataError, match=r"b\.png"):
-        predict.predict(run.read(trained), folder, tmp_path / "sub.csv")
-    assert sorted(tmp_path.iterdir()) == [folder]
+        segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", strict=True)
+    assert sorted(tmp_path.iterdir()) == [folder, tmp_path / "sub.csv.partial"]
 
 
 def test_names_that_cannot_be_written_are_refused_before_the_work(trained: Path, dataset: Path, tmp_path: Path) -> None:
@@ -90,30 +90,30 @@ def test_names_that_cannot_be_written_are_refused_before_the_work(trained: Path,
     for name in ("ID001/a.png", "ID002/a.png"):
         images.write(folder / name, np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match=r"'ID002/a\.png' and 'ID001/a\.png' would be one file"):
-        predict.predict(run.read(trained), folder, tmp_path / "sub.csv", progress=lambda *now: done.append(now))
+        segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=lambda *now: done.append(now))
     assert not done
-    assert predict.predict(run.read(trained), folder, tmp_path / "labels") == 2
+    assert segment.segment([run.read(trained)], folder, tmp_path / "labels").images == 2
 
 
 def test_predictions_go_by_the_name_of_their_image(trained: Path, tmp_path: Path) -> None:
     for name in ("1.2.840.7", "1.2.840.8", "b.bmp"):
         images.write(tmp_path / "images" / name, np.zeros((8, 8), np.uint8))
-    predict.predict(run.read(trained), tmp_path / "images", tmp_path / "coco.json")
+    segment.segment([run.read(trained)], tmp_path / "images", tmp_path / "coco.json")
     named = [image["file_name"] for image in json.loads((tmp_path / "coco.json").read_text())["images"]]
     assert named == ["1.2.840.7", "1.2.840.8", "b.bmp"]
-    predict.predict(run.read(trained), tmp_path / "images", tmp_path / "sub.csv")
+    segment.segment([run.read(trained)], tmp_path / "images", tmp_path / "sub.csv")
     assert list(submission.read(tmp_path / "sub.csv", BONES, (8, 8))) == ["1.2.840.7.png", "1.2.840.8.png", "b.png"]
 
 
 def test_an_image_whose_square_would_fill_the_memory_is_refused(trained: Path, tmp_path: Path) -> None:
     images.write(tmp_path / "long.png", np.zeros((1, 20000), np.uint8))
     with pytest.raises(DataError, match=r"long\.png: is 1 x 20000, too oblong"):
-        predict.predict(run.read(trained), tmp_path, tmp_path / "sub.csv")
+        segment.segment([run.read(trained)], tmp_path, tmp_path / "sub.csv")
 
 
 def test_no_image_at_all_is_an_error(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image"):
-        predict.predict(run.read(trained), tmp_path, tmp_path / "sub.csv")
+        segment.segment([run.read(trained)], tmp_path, tmp_path / "sub.csv")
 
 
 def test_cuda_without_a_device_is_a_config_error() -> None:

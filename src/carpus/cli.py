@@ -242,23 +242,84 @@ def evaluate(
     console.print(rows)
 
 
+BlendOption = Annotated[
+    str, typer.Option(help="What several runs give together: the mean of probabilities or of logits, or votes.")
+]
+WeightOption = Annotated[
+    list[float] | None, typer.Option("--weight", help="What a run counts; once for every run, in their order.")
+]
+TileOption = Annotated[
+    int | None, typer.Option(help="Side of sliding windows in pixels of the canvas; the whole canvas if not given.")
+]
+OverlapOption = Annotated[float, typer.Option(help="Share that neighbouring windows have in common.")]
+MarginOption = Annotated[int, typer.Option(help="Pixels along a window's inner edges that count nothing.")]
+CanvasOption = Annotated[
+    int | None, typer.Option(help="Side the image is resized to; what the run was trained with if not given.")
+]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image, too.")]
+TurnOption = Annotated[list[float] | None, typer.Option("--turn", help="Turned by so many degrees, too; repeatable.")]
+ScaleOption = Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Windows shown to the network at once.")]
+CalibrationOption = Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote.")]
+
+
 @app.command()
 def predict(
-    run: RunArgument,
+    context: typer.Context,
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of `carpus train`.")],
     images: Annotated[Path, typer.Option(help="An image (PNG, JPEG, BMP, TIFF, DICOM) or a folder of them.")],
     out: Annotated[Path, typer.Option(help="sub.csv: a submission; x.json: COCO; a folder: annotations.")],
     to: Annotated[
         str | None, typer.Option(help="Format of OUT where its name does not tell; see `carpus convert`.")
     ] = None,
     device: DeviceOption = "auto",
+    blend: BlendOption = "probabilities",
+    weight: WeightOption = None,
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+    calibration: CalibrationOption = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
+    probabilities: Annotated[Path | None, typer.Option(help="Folder for probabilities, an .npz an image.")] = None,
 ) -> None:
-    """Segment images with a trained run: `carpus predict RUN --images DIR --out sub.csv`."""
-    from carpus import predict
-    from carpus import run as runs
+    """Segment images with a trained run, or with several as an ensemble.
 
+    `carpus predict RUN --images DIR --out sub.csv`; interrupted, the same command goes on where it stopped.
+
+    `carpus predict RUN1 RUN2 RUN3 --images DIR --out sub.csv --flip --tile 512` for the last thousandth.
+
+    An image that cannot be read is left out and named, and the exit status is 2; `carpus --strict predict` stops at it.
+    """
+    from carpus import run as runs
+    from carpus import segment
+    from carpus.postprocess import Calibration
+
+    opened = [runs.read(path) for path in run]
     with bar("predict") as progress:
-        count = predict.predict(runs.read(run), images, out, device=device, target_format=to, progress=progress)
-    console.print(f"{count} images -> {out}", highlight=False, soft_wrap=True)
+        summary = segment.segment(
+            opened,
+            images,
+            out,
+            device=device,
+            options=_options(blend, canvas, tile, overlap, margin, batch, flip, turn, scale),
+            weights=weight or None,
+            calibration=Calibration.read(calibration, opened[0].classes) if calibration else None,
+            beside=segment.Beside(overlays, probabilities),
+            target_format=to,
+            strict=context.find_root().params["strict"],
+            progress=progress,
+        )
+    told = f", {summary.continued} of them from before" if summary.continued else ""
+    console.print(f"{summary.images} images -> {out}{told}", highlight=False, soft_wrap=True)
+    for fault in summary.faults:
+        stderr.print(f"[bold red]left out:[/] {escape(str(fault))}", soft_wrap=True, highlight=False)
+    if summary.faults:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -425,6 +486,26 @@ def schema(as_json: Annotated[bool, typer.Option("--json", help="Print JSON Sche
     for name, kind, default, meaning in config.fields():
         table.add_row(name, f"{escape(meaning)}\n[dim]{escape(kind)}; default {escape(default)}[/]")
     console.print(table)
+
+
+def _options(
+    blend: str,
+    canvas: int | None,
+    tile: int | None,
+    overlap: float,
+    margin: int,
+    batch: int,
+    flip: bool,
+    turn: list[float] | None,
+    scale: list[float] | None,
+) -> Any:
+    from carpus.predict import Options
+    from carpus.tiles import Tiles
+    from carpus.views import views
+
+    tiles = Tiles(tile, overlap, margin) if tile is not None else None
+    seen = views(flip=flip, turns_deg=turn or (), scales=scale or ())
+    return Options(canvas, tiles, seen, blend, batch)  # type: ignore[arg-type]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

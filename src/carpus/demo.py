@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas
 from rich.console import Console
 
-from carpus import config, data, evaluate, phantom, predict, report, run, score, train
+from carpus import config, data, evaluate, phantom, report, run, score, segment, train
 from carpus.data import Case
 from carpus.errors import DataError
 from carpus.formats import files, images, trees
@@ -96,7 +96,7 @@ def _make(
     told("4/5 writing the submission")
     trained = run.read(run_path)
     with bar("predict") as progress:
-        predict.predict(trained, root / "test" / "DCM", submission, progress=progress)
+        segment.segment([trained], root / "test" / "DCM", submission, progress=progress)
     result = score.score(submission, root)
     told("5/5 writing the report")
     _report(page, data.read(root), trained, maps, result, seed, _next(out))

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from carpus import data, kernels, metrics, run
@@ -13,7 +15,7 @@ from carpus.errors import ConfigError, DataError, warn
 from carpus.formats import files
 from carpus.formats.cells import escaped, plain
 from carpus.labels import Classes, LabelMap
-from carpus.predict import Predictor
+from carpus.predict import Predictor, in_turn
 
 Keep = Callable[[Case, LabelMap, LabelMap], object]
 """Called with (case, truth, prediction), for whoever wants the maps."""
@@ -24,7 +26,7 @@ COLUMNS = ("case", "patient", "split", "class", "metric", "value")
 
 
 def scores(
-    predictor: Predictor,
+    predictor: Callable[[NDArray[np.uint8]], LabelMap],
     cases: Sequence[Case],
     split: str,
     classes: Classes,
@@ -46,7 +48,7 @@ def scores(
         One row a case and class, the columns of `COLUMNS`, metric "dice".
     """
     rows = []
-    predicted = predictor.many((case, lambda case=case: data.read_image(case.image)) for case in cases)
+    predicted = in_turn(predictor, ((case, lambda case=case: data.read_image(case.image)) for case in cases))
     for done, (case, labels) in enumerate(predicted, start=1):
         truth = data.read_labels(case, classes)
         dice = metrics.dice(kernels.overlap(labels, truth, len(classes)))

@@ -1,12 +1,15 @@
-"""Images to label maps with a trained network.
+"""Images to label maps with one trained network or several.
 
-Dimension key: K classes, H W image resolution, S side of the network's square input.
+Everything stays at the logits' resolution until `kernels` turns it into labels, so no stack of K planes of the image's
+size exists. Dimension key: K classes, M members, H W image resolution, h w logit resolution, S side of the network's
+square input.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +17,18 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from carpus import data, kernels, run
+from carpus import data, ensemble, kernels, run
+from carpus.blend import Kind, Mean
 from carpus.devices import fabric
-from carpus.errors import DataError
-from carpus.formats import Labelled, convert, images
-from carpus.labels import LabelMap
+from carpus.errors import ConfigError
+from carpus.kernels import Runs
+from carpus.labels import Classes, LabelMap
+from carpus.postprocess import Calibration
+from carpus.tiles import GRID, Tiles, blended
+from carpus.views import PLAIN, View
 
 Key = TypeVar("Key")
+Decoded = TypeVar("Decoded")
 
 
 def network_input(pictures: Tensor, launcher: Fabric) -> Tensor:
@@ -28,95 +36,238 @@ def network_input(pictures: Tensor, launcher: Fabric) -> Tensor:
     return launcher.to_device(data.normalise(pictures).contiguous(memory_format=torch.channels_last))
 
 
+@dataclass(frozen=True)
+class Options:
+    """How images are shown to networks, and how several answers become one.
+
+    Args:
+        canvas: side in pixels of the square an image is resized to, a multiple of 32; None takes each run's
+            `data.image_size`.
+        tiles: sliding windows over the canvas; None shows it whole.
+        views: test-time augmentation, see `views.views`.
+        blend: what is averaged over the runs; for votes the views of each run are averaged as probabilities, and a
+            pixel belongs to a class if more than half of the votes say so.
+        batch: tiles shown at once.
+
+    Raises:
+        ConfigError: a canvas or a blend that cannot be.
+    """
+
+    canvas: int | None = None
+    tiles: Tiles | None = None
+    views: tuple[View, ...] = (PLAIN,)
+    blend: Literal["probabilities", "logits", "votes"] = "probabilities"
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.canvas is not None and (self.canvas < GRID or self.canvas % GRID):
+            raise ConfigError(f"canvas: expected a multiple of {GRID} pixels, got {self.canvas}")
+        if self.blend not in ("probabilities", "logits", "votes"):
+            raise ConfigError(f"blend: expected probabilities, logits or votes, got {self.blend}")
+
+
 class Predictor:
-    """Turns images into label maps at their own size.
+    """One network, and how it is shown an image: whole or in tiles, from one view or several.
 
     Args:
         network: images (B, 1, S, S) -> Output, in evaluation mode.
         image_size: S.
         classes: K; a class is where its probability is above one half.
         launcher: device and precision, see `fabric`.
+        tiles: sliding windows over the S x S canvas; None shows it whole.
+        views: what is averaged, see `views.views`; the first must see everything.
+        blend: whether views are averaged as probabilities or as logits.
+        batch: tiles shown at once.
     """
 
-    def __init__(self, network: nn.Module, *, image_size: int, classes: int, launcher: Fabric) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        image_size: int,
+        classes: int,
+        launcher: Fabric,
+        tiles: Tiles | None = None,
+        views: Sequence[View] = (PLAIN,),
+        blend: Kind = "probabilities",
+        batch: int = 1,
+    ) -> None:
         self._network = launcher.to_device(network).to(memory_format=torch.channels_last)
         self._size, self._launcher = image_size, launcher
+        self._tiles, self._views, self._batch = tiles, tuple(views), batch
+        self._blend: Kind = blend
         self._thresholds = torch.full((classes,), 0.5)
 
     @classmethod
-    def of(cls, trained: run.Run, device: str = "auto") -> "Predictor":
+    def of(cls, trained: run.Run, device: str = "auto", options: Options | None = None) -> "Predictor":
         """The predictor of a finished run."""
-        settings = trained.settings
+        settings, shown = trained.settings, options or Options()
         return cls(
             trained.network(),
-            image_size=settings.data.image_size,
+            image_size=shown.canvas or settings.data.image_size,
             classes=len(trained.classes),
             launcher=fabric(device, settings.train.precision),
+            tiles=shown.tiles,
+            views=shown.views,
+            blend="logits" if shown.blend == "logits" else "probabilities",
+            batch=shown.batch,
         )
 
     @torch.inference_mode()
+    def logits(self, image: NDArray[np.uint8]) -> Tensor:
+        """Logits (1, K, h, w) float32 of an image (H, W) uint8; they cover the square of its longer side."""
+        mean = Mean(self._blend)
+        for view in self._views:
+            side = max(round(self._size * view.scale / GRID), 1) * GRID if view.scale != 1 else self._size
+            canvas = torch.from_numpy(data.square(image, side)).float().div_(255)[None, None]
+            logits = blended(self._raw, view.see(canvas), self._tiles, self._batch)
+            if len(self._views) == 1 and view == PLAIN:
+                return logits
+            laid, seen = view.back(logits)
+            mean.add(laid, seen=seen)
+        return mean.logits()
+
+    def _raw(self, pictures: Tensor) -> Tensor:
+        with self._launcher.autocast():
+            return self._network(network_input(pictures, self._launcher)).logits
+
     def __call__(self, image: NDArray[np.uint8]) -> LabelMap:
         """Label map (H, W) int32 of an image (H, W) uint8."""
-        height, width = image.shape
-        canvas = torch.from_numpy(data.square(image, self._size)).float().div_(255)[None, None]
-        with self._launcher.autocast():
-            logits = self._network(network_input(canvas, self._launcher)).logits
-        side = max(height, width)
-        labels = kernels.threshold(logits.float(), self._thresholds, (side, side))
-        return np.ascontiguousarray(labels[0].cpu().numpy()[:height, :width])
+        return labels_of(self.logits(image), self._thresholds, image.shape)
 
     def many(self, items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]) -> Iterator[tuple[Key, LabelMap]]:
-        """Label maps of many images in order; the next image is decoded while the network is at work.
-
-        Args:
-            items: a key of any kind, and what reads its image.
-        """
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-            waiting = []
-            for key, load in items:
-                waiting.append((key, pool.submit(load)))
-                if len(waiting) > 1:
-                    done, image = waiting.pop(0)
-                    yield done, self(image.result())
-            for done, image in waiting:
-                yield done, self(image.result())
+        """`in_turn` with this predictor."""
+        return in_turn(self, items)
 
 
-def predict(
-    trained: run.Run,
-    pictures: Path,
-    out: Path,
-    *,
-    device: str = "auto",
-    target_format: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> int:
-    """Predict every image below `pictures` and write them to `out`; returns how many.
+class Ensemble:
+    """Several predictors that answer as one; one alone is an ensemble, too.
 
     Args:
-        trained: a finished run.
-        pictures: an image file or a folder of them.
-        out: a ``.csv`` becomes a submission, a ``.json`` COCO, a folder annotations; see `convert.write`.
-        device: auto, cpu or cuda.
-        target_format: one of the formats of `carpus convert`, where `out` does not tell.
-        progress: called with (images done, images in all).
-
-    Raises:
-        DataError: no image there, or one that cannot be read; nothing is left at `out` then.
+        members: M predictors of the same classes.
+        classes: the K classes.
+        blend: see `Options`.
+        weights: see `ensemble.votes`.
+        calibration: thresholds, temperatures and repairs; one half, one and none by default.
     """
-    found = images.find(pictures)
-    if not found:
-        raise DataError(f"{pictures}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
-    root = pictures if pictures.is_dir() else pictures.parent
-    names = [path.relative_to(root).as_posix() for path in found]
 
-    def labelled() -> Iterator[Labelled]:
-        predictor = Predictor.of(trained, device)
-        items = [(name, lambda path=path: data.read_image(path)) for name, path in zip(names, found, strict=True)]
-        for done, (name, labels) in enumerate(predictor.many(items), start=1):
-            yield Labelled(name, labels)
-            if progress:
-                progress(done, len(found))
+    def __init__(
+        self,
+        members: Sequence[Predictor],
+        classes: Classes,
+        *,
+        blend: Literal["probabilities", "logits", "votes"] = "probabilities",
+        weights: NDArray[np.float64] | Sequence[float] | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.classes, self.calibration = classes, calibration or Calibration({}, classes)
+        self._members = tuple(members)
+        self._blend: Literal["probabilities", "logits", "votes"] = blend
+        self._weights = ensemble.votes(weights, len(self._members), len(classes))
+        self._thresholds = self.calibration.thresholds()
 
-    convert.write(out, labelled(), trained.classes, target_format=target_format, names=names)
-    return len(found)
+    @classmethod
+    def of(
+        cls,
+        runs: Sequence[run.Run],
+        device: str = "auto",
+        options: Options | None = None,
+        *,
+        weights: NDArray[np.float64] | Sequence[float] | None = None,
+        calibration: Calibration | None = None,
+    ) -> "Ensemble":
+        """The ensemble of finished runs.
+
+        Raises:
+            ConfigError: no run, runs of different classes, or settings that cannot be.
+        """
+        if not runs:
+            raise ConfigError("ensemble: expected at least one run")
+        options = options or Options()
+        for other in runs[1:]:
+            if other.classes != runs[0].classes:
+                raise ConfigError(f"{other.path}: has other classes than {runs[0].path}; they cannot be averaged")
+        members = [Predictor.of(each, device, options) for each in runs]
+        return cls(members, runs[0].classes, blend=options.blend, weights=weights, calibration=calibration)
+
+    @torch.inference_mode()
+    def look(self, image: NDArray[np.uint8]) -> list[Tensor]:
+        """What the networks say of an image (H, W) uint8: the mean logits (1, K, h, w), or M logits that will vote."""
+        if len(self._members) == 1:
+            return [self._members[0].logits(image)]
+        found = (member.logits(image) for member in self._members)
+        if self._blend == "votes":
+            return list(found)
+        mean = Mean(self._blend)
+        for logits, weight in zip(found, self._weights, strict=True):
+            mean.add(logits, torch.from_numpy(weight).float())
+        return [mean.logits()]
+
+    def runs(self, looked: Sequence[Tensor], size: tuple[int, ...]) -> list[Runs]:
+        """The runs of every class in an image of `size` (H, W), from what `look` gave."""
+        found = [self._runs(logits, size) for logits in looked]
+        if len(found) > 1:
+            found[0] = [
+                ensemble.vote(masks, weights.tolist())
+                for masks, weights in zip(zip(*found, strict=True), self._weights.T, strict=True)
+            ]
+        if self.calibration.shapes:
+            repaired = self.calibration.repaired(kernels.decode(found[0], (size[0], size[1])))
+            found[0] = kernels.encode(repaired, len(self.classes))
+        return found[0]
+
+    def _runs(self, logits: Tensor, size: tuple[int, ...]) -> list[Runs]:
+        if size[0] == size[1]:
+            return kernels.run_lengths(logits, self._thresholds, (size[0], size[1]))[0]
+        return kernels.encode(labels_of(logits, self._thresholds, size), len(self.classes))
+
+    def probabilities(self, looked: Sequence[Tensor]) -> Tensor:
+        """(K, h, w) float32 on the CPU: calibrated, at the logits' resolution; for votes the mean of the members."""
+        mean = Mean("probabilities")
+        for logits, weight in zip(looked, self._weights, strict=False):
+            scaled = logits / self.calibration.temperatures().to(logits)[None, :, None, None]
+            mean.add(scaled, torch.from_numpy(weight).float() if len(looked) > 1 else None)
+        return torch.sigmoid(mean.logits())[0].cpu()
+
+    def __call__(self, image: NDArray[np.uint8]) -> LabelMap:
+        """Label map (H, W) int32 of an image (H, W) uint8."""
+        return kernels.decode(self.runs(self.look(image), image.shape), (image.shape[0], image.shape[1]))
+
+
+def labels_of(logits: Tensor, thresholds: Tensor, size: tuple[int, ...]) -> LabelMap:
+    """The label map (H, W) of logits (1, K, h, w) that cover the square of the longer side of an image of `size`."""
+    height, width = size
+    side = max(height, width)
+    labels = kernels.threshold(logits, thresholds, (side, side))
+    return np.ascontiguousarray(labels[0, :height, :width].cpu().numpy())
+
+
+def in_turn(
+    predictor: Callable[[NDArray[np.uint8]], LabelMap], items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]
+) -> Iterator[tuple[Key, LabelMap]]:
+    """Label maps of many images in order; the next image is decoded while the network is at work.
+
+    Args:
+        predictor: image (H, W) uint8 to label map.
+        items: a key of any kind, and what reads its image.
+    """
+    for key, image in decoded(items):
+        yield key, predictor(image.result())
+
+
+def decoded(
+    items: Iterable[tuple[Key, Callable[[], Decoded]]], ahead: int = 1
+) -> Iterator[tuple[Key, Future[Decoded]]]:
+    """Every key with its image under way; `ahead` further images are decoded at the same time."""
+    with ThreadPoolExecutor(ahead, thread_name_prefix="decode") as pool:
+        waiting: deque[tuple[Key, Future[Decoded]]] = deque()
+        try:
+            for key, load in items:
+                waiting.append((key, pool.submit(load)))
+                if len(waiting) > ahead:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for _, image in waiting:
+                image.cancel()

@@ -110,16 +110,28 @@ def write(
         DataError, ConfigError: see `convert`.
     """
     target = Path(target)
-    target_format = _known(target_format) if target_format else _by_suffix(target)
-    _refuse_loss(target, target_format, classes)
-    for name in once(names, str(target), str, submission.image_name if target_format == "submission" else stem):
-        safe_name(name, str(target))
+    target_format = ready(target, classes, target_format=target_format, names=names)
     write_all = FORMATS[target_format].write_all
     if target_format in _FILES:
         write_all(target, items, classes)
     else:
         with trees.replacing(target) as temporary:
             write_all(temporary, items, classes)
+
+
+def ready(
+    target: Path | str, classes: Classes = BONES, *, target_format: str | None = None, names: Sequence[str] = ()
+) -> str:
+    """The format that `write` would write, if it may: what it refuses is refused here, before the work.
+
+    Args and raises as `write`.
+    """
+    target = Path(target)
+    target_format = _known(target_format) if target_format else _by_suffix(target)
+    _refuse_loss(target, target_format, classes)
+    for name in once(names, str(target), str, submission.image_name if target_format == "submission" else stem):
+        safe_name(name, str(target))
+    return target_format
 
 
 def guess(path: Path | str, classes: Classes = BONES) -> str:

@@ -1,0 +1,164 @@
+"""What is done to a prediction after the network: thresholds, temperatures and repairs of shape, class by class.
+
+Nothing is done unless it is asked for: `carpus calibrate` finds out what helps, and writes it to a JSON file that
+`carpus predict --calibration` reads. Dimension key: K classes, H rows, W columns.
+
+::
+
+    {"classes": {"Lunate": {"threshold": 0.42, "temperature": 1.3, "largest": true, "fill": true, "least": 0.004}, ...}}
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from carpus import labels as label_map
+from carpus.errors import DataError
+from carpus.formats import files
+from carpus.labels import Classes, LabelMap, Mask
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done to one class; the defaults do nothing.
+
+    Args:
+        threshold: the class is where its probability is above this, 0 to 1.
+        temperature: the logit is divided by this before it becomes a probability, above 0.
+        largest: keep only the largest of several 8-connected components.
+        fill: fill holes.
+        least: drop components of fewer pixels than this share of all bones' pixels in the image, 0 up to below 1.
+    """
+
+    threshold: float = 0.5
+    temperature: float = 1.0
+    largest: bool = False
+    fill: bool = False
+    least: float = 0.0
+
+    @property
+    def shapes(self) -> bool:
+        """Whether it changes the shape of a mask."""
+        return self.largest or self.fill or self.least > 0
+
+    @property
+    def cut(self) -> float:
+        """The probability of the undivided logit at which sigmoid(logit / temperature) is the threshold."""
+        return 1 / (1 + math.exp(-self.temperature * math.log(self.threshold / (1 - self.threshold))))
+
+
+class Calibration:
+    """A `Step` for every class of a class list.
+
+    Args:
+        steps: by class name; those that are left out do nothing.
+        classes: the class list.
+
+    Raises:
+        DataError: a class that is not in the list, or a value out of its range.
+    """
+
+    def __init__(self, steps: Mapping[str, Step], classes: Classes, source: str = "calibration") -> None:
+        for name, step in steps.items():
+            if name not in classes:
+                raise DataError(f"{source}: classes: unknown class {name!r}")
+            wrong = _wrong(step)
+            if wrong:
+                raise DataError(f"{source}: classes.{name}.{wrong}")
+        self.classes = classes
+        self.steps = tuple(steps.get(name, Step()) for name in classes)
+
+    @classmethod
+    def read(cls, path: Path | str, classes: Classes) -> "Calibration":
+        """Read what `write` wrote; raises `DataError` that names file and field."""
+        content = files.read_json(path)
+        found = content.get("classes") if isinstance(content, dict) else None
+        if not isinstance(found, dict):
+            raise DataError(f"{path}: classes: expected an object with a class each; is it from `carpus calibrate`?")
+        known = set(asdict(Step()))
+        for name, step in found.items():
+            if not isinstance(step, dict) or set(step) - known:
+                raise DataError(f"{path}: classes.{name}: expected {', '.join(sorted(known))}")
+        return cls({name: Step(**step) for name, step in found.items()}, classes, str(path))
+
+    def write(self, path: Path | str, **facts: Any) -> None:
+        """Write it as JSON, with `facts` on how it was found beside it."""
+        steps = {name: asdict(step) for name, step in zip(self.classes, self.steps, strict=True)}
+        files.write_json(path, {**facts, "classes": steps}, indent=2)
+
+    def thresholds(self) -> Tensor:
+        """(K,) float64 probabilities for `kernels.threshold`, the temperatures taken in."""
+        return torch.tensor([step.cut for step in self.steps], dtype=torch.float64)
+
+    def temperatures(self) -> Tensor:
+        """(K,) float32."""
+        return torch.tensor([step.temperature for step in self.steps])
+
+    @property
+    def shapes(self) -> bool:
+        """Whether `repaired` could change anything."""
+        return any(step.shapes for step in self.steps)
+
+    def repaired(self, labels: LabelMap) -> LabelMap:
+        """`labels` (H, W) with the shapes of every class repaired; the same array where nothing is asked for."""
+        if not self.shapes:
+            return labels
+        result = labels.copy()
+        everything = int(label_map.area(labels, len(self.classes)).sum())
+        for k, (step, box) in enumerate(zip(self.steps, label_map.boxes(labels, len(self.classes)), strict=True)):
+            if step.shapes and box is not None:
+                mask = repair(label_map.has(labels[box], k), step, everything)
+                result[box] &= ~np.int32(1 << k)
+                label_map.paint(result, k, mask, box[0].start, box[1].start)
+        return result
+
+
+def repair(mask: Mask, step: Step, everything: int) -> Mask:
+    """One mask (h, w) bool after the shape repairs of `step`: components first, then holes.
+
+    Args:
+        mask: the class within its bounding box.
+        step: what to do.
+        everything: pixels of all classes in the image together, for `Step.least`.
+    """
+    kept = mask
+    if step.largest or step.least:
+        count, components, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        areas = stats[:, cv2.CC_STAT_AREA]
+        keep = areas >= step.least * everything
+        if step.largest and count > 1:
+            only = np.zeros_like(keep)
+            only[1 + int(areas[1:].argmax())] = True
+            keep &= only
+        keep[0] = False
+        kept = keep[components.astype(np.intp)]
+    if step.fill and kept.any():
+        # Outside the mask, 4-connected: what no way leads to from beyond the border is a hole.
+        outside = np.pad(~kept, 1, constant_values=True).astype(np.uint8)
+        _, regions = cv2.connectedComponents(outside, connectivity=4)
+        kept = (regions != regions[0, 0])[1:-1, 1:-1]
+    return kept
+
+
+def _wrong(step: Step) -> str | None:
+    numbers = {"threshold": step.threshold, "temperature": step.temperature, "least": step.least}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{name}: expected a number, has {value!r:.40}"
+    for name, value in {"largest": step.largest, "fill": step.fill}.items():
+        if not isinstance(value, bool):
+            return f"{name}: expected true or false, has {value!r:.40}"
+    if not 0 < step.threshold < 1:
+        return f"threshold: expected above 0 and below 1, has {step.threshold}"
+    if not 0 < step.temperature <= 100:
+        return f"temperature: expected above 0, at most 100, has {step.temperature}"
+    if not 0 <= step.least < 1:
+        return f"least: expected 0 up to below 1, has {step.least}"
+    return None

@@ -1,0 +1,247 @@
+"""A folder of images to labels in files: decoding, networks and writing at the same time; goes on where it stopped.
+
+Finished images wait in a journal beside the target (`OUT.partial`), so memory does not grow with their number, and the
+target itself appears whole, at the end.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carpus import data, journal, kernels, pictures, run
+from carpus.errors import DataError
+from carpus.formats import Labelled, convert, files, images, stem, submission
+from carpus.labels import Classes
+from carpus.postprocess import Calibration
+from carpus.predict import Ensemble, Options, decoded
+
+_LONGEST_OVERLAY = 1024
+
+
+@dataclass
+class Summary:
+    """What a prediction did.
+
+    Args:
+        images: how many were predicted, now or before.
+        continued: how many of them an interrupted prediction had left.
+        faults: what is wrong with those that could not be read; each names its file.
+    """
+
+    images: int = 0
+    continued: int = 0
+    faults: list[DataError] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What else is written for every image, while the target grows.
+
+    Args:
+        overlays: a folder for PNGs with the outlines drawn over the image, at most 1024 pixels wide or high.
+        probabilities: a folder for compressed arrays, see `save_probabilities`.
+    """
+
+    overlays: Path | None = None
+    probabilities: Path | None = None
+
+
+def segment(
+    runs: Sequence[run.Run],
+    source: Path,
+    target: Path,
+    *,
+    device: str = "auto",
+    options: Options | None = None,
+    weights: Sequence[float] | None = None,
+    calibration: Calibration | None = None,
+    beside: Beside | None = None,
+    target_format: str | None = None,
+    strict: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Summary:
+    """Predict every image below `source` and write the labels to `target`, whole or not at all.
+
+    Stopped at any moment, the same call goes on where it was: what is finished is in ``target.partial``, which goes
+    when the target is there. An image counts as the same if its size in bytes and time of change are.
+
+    Args:
+        runs: finished runs of the same classes; several are an ensemble.
+        source: an image file or a folder of them.
+        target: a ``.csv`` becomes a submission, a ``.json`` COCO, a folder annotations; see `convert.write`.
+        device: auto, cpu or cuda.
+        options: tiles, views and blend.
+        weights: what each run counts; all alike by default.
+        calibration: thresholds, temperatures and repairs of shape.
+        beside: overlays and probabilities.
+        target_format: one of the formats of `carpus convert`, where `target` does not tell.
+        strict: stop at the first image that cannot be read instead of leaving it out.
+        progress: called with (images done, images in all).
+
+    Returns:
+        A `Summary`; look at its `faults`.
+
+    Raises:
+        DataError: no image there, none that can be read, with `strict` one that cannot; another prediction's leftovers.
+        ConfigError: runs or options that do not fit together.
+    """
+    options, beside = options or Options(), beside or Beside()
+    found = images.find(source)
+    if not found:
+        raise DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
+    root = source if source.is_dir() else source.parent
+    paths = {path.relative_to(root).as_posix(): path for path in found}
+    classes = runs[0].classes if runs else Classes(("none",))
+    chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
+    identity = _identity(runs, options, weights, calibration, beside)
+    summary = Summary()
+    with journal.opened(target.with_name(f"{target.name}.partial"), identity) as done:
+        todo = {name: path for name, path in paths.items() if not done.holds(name, _stamp(path))}
+        summary.continued = len(paths) - len(todo)
+        if progress:
+            progress(summary.continued, len(paths))
+        if todo:
+            work = Ensemble.of(runs, device, options, weights=weights, calibration=calibration)
+            told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
+            _work(work, todo, done, beside, summary, strict, told)
+        whole = [name for name, path in paths.items() if done.holds(name, _stamp(path))]
+        if not whole:
+            raise summary.faults[0]
+        _write(target, chosen, done, whole, classes)
+        summary.images = len(whole)
+    return summary
+
+
+def _work(
+    work: Ensemble,
+    todo: dict[str, Path],
+    done: journal.Journal,
+    beside: Beside,
+    summary: Summary,
+    strict: bool,
+    told: Callable[[int], object] | None,
+) -> None:
+    """Fill the journal: images are decoded ahead and finished behind the networks, a few at a time."""
+
+    def load(path: Path) -> tuple[NDArray[np.uint8], str]:
+        stamp = _stamp(path)  # before its pixels: a file that changes in between is predicted again
+        return data.read_image(path), stamp
+
+    with ThreadPoolExecutor(1, thread_name_prefix="finish") as pool:
+        behind: Future[None] | None = None
+        items = ((name, lambda path=path: load(path)) for name, path in todo.items())
+        for count, (name, image) in enumerate(decoded(items, ahead=2), start=1):
+            try:
+                pixels, stamp = image.result()
+            except DataError as error:
+                if strict:
+                    raise
+                summary.faults.append(error)
+            else:
+                looked = work.look(pixels)
+                if behind is not None:
+                    behind.result()
+                behind = pool.submit(_finish, work, name, stamp, pixels, looked, done, beside)
+            if told:
+                told(count)
+        if behind is not None:
+            behind.result()
+
+
+def _finish(
+    work: Ensemble,
+    name: str,
+    stamp: str,
+    pixels: NDArray[np.uint8],
+    looked: Sequence[Tensor],
+    done: journal.Journal,
+    beside: Beside,
+) -> None:
+    size = pixels.shape[0], pixels.shape[1]
+    runs = work.runs(looked, size)
+    if beside.overlays is not None:
+        drawn = pictures.overlay(
+            pixels,
+            kernels.decode(runs, size),
+            classes=work.classes,
+            longest=min(_LONGEST_OVERLAY, max(size)),
+        )
+        images.write(beside.overlays / f"{stem(name)}.png", drawn)
+    if beside.probabilities is not None:
+        path = beside.probabilities / f"{stem(name)}.npz"
+        save_probabilities(path, work.probabilities(looked).numpy(), size, work.classes)
+    done.add(name, stamp, size, runs)
+
+
+def save_probabilities(
+    path: Path, probabilities: NDArray[np.floating], size: tuple[int, ...], classes: Classes
+) -> None:
+    """Write probabilities as a compressed NumPy archive (`numpy.load`), whole or not at all.
+
+    It holds ``probabilities`` (K, h, w) float16, at the logits' resolution, ``size`` (H, W) of the image and
+    ``classes``. The array covers the square whose upper left part the image is: pixel (y, x) of the image lies at
+    ((y + 0.5) h / max(H, W) - 0.5, (x + 0.5) w / max(H, W) - 0.5). Equal content gives equal bytes.
+    """
+    arrays = {
+        "probabilities": probabilities.astype(np.float16),
+        "size": np.array(size, np.int64),
+        "classes": np.array(classes.names),
+    }
+    with (
+        files.atomic(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped,
+    ):
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            # Without a date, which would make the same content two files.
+            zipped.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
+
+
+def _write(target: Path, chosen: str, done: journal.Journal, names: Sequence[str], classes: Classes) -> None:
+    if chosen == "submission":  # is runs, too: no label map between
+        submission.write(target, ((submission.image_name(name), done.read(name)[1]) for name in names), classes)
+        return
+
+    def labelled() -> Iterator[Labelled]:
+        for name in names:
+            size, runs = done.read(name)
+            yield Labelled(name, kernels.decode(runs, size))
+
+    convert.write(target, labelled(), classes, target_format=chosen, names=names)
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _identity(
+    runs: Sequence[run.Run],
+    options: Options,
+    weights: Sequence[float] | None,
+    calibration: Calibration | None,
+    beside: Beside,
+) -> str:
+    """A hash of all that the labels depend on besides the image."""
+    content = {
+        "carpus": metadata.version("carpus"),
+        "runs": [each.manifest["files"] for each in runs],
+        "classes": [each.classes.names for each in runs],
+        "options": asdict(options),
+        "weights": list(weights or ()),
+        "calibration": [asdict(step) for step in calibration.steps] if calibration else None,
+        # Folders that are filled on the way belong to it: a call that wants them cannot go on from one that did not.
+        "beside": [str(beside.overlays), str(beside.probabilities)],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
