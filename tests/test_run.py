@@ -173,3 +173,20 @@ def test_a_finished_run_is_not_resumed(copied: Path) -> None:
         run.claim(copied, THIS, resume=True),
     ):
         pass
+
+
+def test_resuming_without_a_saved_state_is_an_error(tmp_path: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), run.claim(tmp_path, THIS):
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match="holds no saved state to go on with"), run.claim(tmp_path, THIS, resume=True):
+        pass
+
+
+def test_a_damaged_record_of_what_was_begun_can_be_overwritten(tmp_path: Path) -> None:
+    (tmp_path / run.STATE).mkdir()
+    (tmp_path / run.BEGUN).write_text('{"settings": ')
+    (tmp_path / run.STATE / "00000001-hash.safetensors").touch()
+    with pytest.raises(DataError, match="pass --overwrite to begin anew"), run.claim(tmp_path, THIS):
+        pass
+    with run.claim(tmp_path, THIS, overwrite=True) as resumed:
+        assert not resumed

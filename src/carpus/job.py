@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 
 from carpus import augment, config, data, losses, models, sampling, schedule
 from carpus.errors import ConfigError, DataError
+from carpus.formats import files
 from carpus.labels import Classes, class_list
 from carpus.predict import Predictor
 
@@ -47,6 +48,8 @@ class Job:
         for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
             del settings[section][name]
         del settings["track"]
+        if settings["data"]["hard"]:
+            settings["data"]["hard"] = files.sha256(settings["data"]["hard"])
         return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
 
 

@@ -187,8 +187,12 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
     """
     import fcntl
 
-    if resume and not (path / BEGUN).is_file():
-        raise DataError(f"{path}: nothing to resume there; without --resume a new run begins")
+    if resume and (path / MANIFEST).is_file():
+        raise DataError(f"{path}: is finished; to train it for longer, --continue {path} --steps N")
+    # A longer run has the state of the run it continues, until it saves one of its own.
+    states = "continued" in identity or any((path / STATE).glob("*.safetensors"))
+    if resume and not (states and (path / BEGUN).is_file()):
+        raise DataError(f"{path}: holds no saved state to go on with; without --resume a new run begins")
     path.mkdir(parents=True, exist_ok=True)
     lock = path / ".lock"
     with lock.open("a") as handle:
@@ -222,10 +226,11 @@ def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: b
     if (path / MANIFEST).is_file():
         (path / BEGUN).unlink(missing_ok=True)
         shutil.rmtree(path / EARLIER, ignore_errors=True)
-        if resume:
-            raise DataError(f"{path}: is finished; to train it for longer, --continue {path} --steps N")
     elif (path / BEGUN).is_file():
-        differs = _difference(files.read_json(path / BEGUN), dict(identity))
+        try:
+            differs = _difference(files.read_json(path / BEGUN), dict(identity))
+        except DataError as error:
+            differs = f"or no identity ({error})"
         if not differs:
             return True
         worth_keeping = (path / EARLIER).is_dir() or any((path / STATE).glob("*.safetensors"))
@@ -264,7 +269,12 @@ def _put_aside(path: Path) -> None:
     # Under another name first: a folder of the final name always holds the whole run.
     waiting = path / f"{EARLIER}.part"
     waiting.mkdir(exist_ok=True)
-    _copy(path, waiting)
+    try:
+        _copy(path, waiting)
+    except OSError as error:
+        shutil.rmtree(waiting, ignore_errors=True)
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise OSError(f"{path}: the earlier run cannot be put aside ({reason})") from error
     waiting.replace(path / EARLIER)
     _remove(path)
 

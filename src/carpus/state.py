@@ -151,7 +151,7 @@ class Store:
             self._good = [path]
             return state
         if paths:
-            raise DataError(f"{self._folder}: every saved state is damaged; --overwrite begins the run anew")
+            raise DataError(f"{self._folder}: every saved state is damaged; remove this folder to begin the run anew")
         return None
 
 

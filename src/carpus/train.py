@@ -78,7 +78,8 @@ def train(
         with phases("prepare"):
             job = prepare(settings, root, launcher)
             passed = _gates(job, launcher, tell if leads else None)
-        identity = job.identity() | ({"continued": _origin(longer_than)} if longer_than else {})
+        identity = job.identity() | {"processes": launcher.world_size}
+        identity |= {"continued": _origin(longer_than)} if longer_than else {}
         claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
         with claimed, listening() as stop:
             state = _fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
@@ -148,7 +149,7 @@ def _fit(
     network.train()
     batches = job.batches.ahead(range(state.step, options.steps), job.settings.data.workers)
     with tracking(job.settings, out, state.step, leads) as tell, phases("train"):
-        since = time.perf_counter()
+        since, carried = time.perf_counter(), len(state.losses)  # losses of an earlier process took none of this time
         for step, batch in enumerate(batches, start=state.step + 1):
             if _enough(state, options):
                 break
@@ -183,7 +184,7 @@ def _fit(
 
             state.step = step
             state.losses.append(value)
-            speed = len(state.losses) * options.batch_size / (time.perf_counter() - since)
+            speed = (len(state.losses) - carried) * options.batch_size / (time.perf_counter() - since)
             now = Step(step, statistics.fmean(state.losses), rate, speed)
             if step % options.validate_every == 0 or step == options.steps:
                 with phases("validate"):
@@ -192,7 +193,7 @@ def _fit(
                 watch(now)
             if step % LOG_EVERY == 0 or now.val_dice is not None:
                 state.rows.append(now)
-                state.losses, since = [], time.perf_counter()
+                state.losses, since, carried = [], time.perf_counter(), 0
                 if leads:
                     outcome.write_metrics(out, state.rows)
                 tell(now)
@@ -251,7 +252,10 @@ def _origin(earlier: run.Run) -> dict[str, Any]:
 
 def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
     restarted = settings.train.schedule_start == earlier.manifest["steps"]
-    return {"run": str(earlier.path.resolve()), "schedule": "restarted" if restarted else "of one run"}
+    schedule_is = "restarted" if restarted else "of one run"
+    if earlier.manifest["stopped_early"]:
+        schedule_is += ", past its early stop"
+    return {"run": str(earlier.path.resolve()), "schedule": schedule_is}
 
 
 def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object] | None = None) -> gates.Overfitting:

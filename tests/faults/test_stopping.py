@@ -96,7 +96,7 @@ def test_no_whole_state_is_an_error_and_not_a_fresh_start(
 ) -> None:
     for path in state.saved(interrupted / run.STATE):
         path.write_bytes(b"")
-    with pytest.warns(DataWarning), pytest.raises(DataError, match="every saved state is damaged; --overwrite"):
+    with pytest.warns(DataWarning), pytest.raises(DataError, match="every saved state is damaged; remove this folder"):
         train.train(settings, dataset, interrupted)
 
 
@@ -140,7 +140,7 @@ def test_a_mistyped_folder_is_not_resumed_and_not_made(dataset: Path, tmp_path: 
         app, ["train", "demo", "--data", str(dataset), "--out", str(out), "--resume", "--set=data.folds=2"]
     )
     assert shown.exit_code == 2
-    assert "nothing to resume there" in shown.stderr
+    assert "holds no saved state to go on with" in shown.stderr
     assert not out.exists()
 
 

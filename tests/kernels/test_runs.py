@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_maps import SIZES, random_map
 
@@ -76,7 +76,26 @@ def test_maps_of_two_sizes_are_refused():
         kernels.overlap(np.zeros((2, 3), np.int32), np.zeros((3, 2), np.int32), 1)
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(1, 2**62)), max_size=6))
 def test_runs_as_text(pairs):
     runs = np.array(pairs, np.int64).reshape(-1, 2)
     assert kernels.text(runs) == reference.text(runs) == " ".join(f"{start + 1} {length}" for start, length in pairs)
+
+
+@pytest.mark.parametrize("word", [-1, -(2**31)])
+def test_the_sign_bit_is_no_class(word):
+    labels = np.full((64, 64), word, np.int32)
+    labels[::3] = 5
+    expected = labels & 0x7FFFFFFF
+    for _ in range(20):
+        found = kernels.encode(labels, 31)
+        assert all(np.array_equal(a, b) for a, b in zip(found, reference.encode(expected, 31), strict=True))
+        assert np.array_equal(kernels.overlap(labels, labels, 31), reference.overlap(expected, expected, 31))
+
+
+def test_other_types_are_refused():
+    labels = np.zeros((4, 4), np.int64)
+    for call in (lambda: kernels.encode(labels, 3), lambda: kernels.overlap(labels, labels, 3)):
+        with pytest.raises(DataError, match="expected int32, got int64"):
+            call()

@@ -156,6 +156,7 @@ def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
 
 def encode(labels: LabelMap, classes: int) -> list[Runs]:
     """The runs of every class of a label map (H, W) int32, row by row from 0; an absent class has (0, 2) runs."""
+    _check_maps(labels, labels)
     from carpus.kernels import cpu
 
     return cpu.encode(labels, classes)
@@ -263,3 +264,6 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
 def _check_maps(a: LabelMap | Tensor, b: LabelMap | Tensor) -> None:
     if a.shape != b.shape or a.ndim != 2:
         raise DataError(f"label maps: expected two of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
+    wrong = [labels.dtype for labels in (a, b) if str(labels.dtype).removeprefix("torch.") != "int32"]
+    if wrong:
+        raise DataError(f"label maps: expected int32, got {wrong[0]}")

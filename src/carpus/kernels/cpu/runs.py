@@ -16,6 +16,9 @@ from carpus.kernels.cpu.elementary import lowest_bit
 from carpus.kernels.cpu.threads import follow_torch
 from carpus.labels import LabelMap
 
+BITS = np.int32(0x7FFFFFFF)
+"""The bits of classes. The sign is none, and widened to 64 bits it would be 33 of them, beyond every table here."""
+
 CHUNK = 4096
 """Words compared before the changes among them are looked for: what the nearest cache holds easily."""
 
@@ -113,7 +116,7 @@ def _encode(words, classes):
         for n in range(places(flags, at)):
             x = at[n]
             word, position = part[x], min(begin + x, len(words))
-            changed, before = word ^ before, word
+            changed, before = (word ^ before) & BITS, word
             while changed:
                 k = lowest_bit(changed)
                 changed &= changed - np.int32(1)
@@ -151,7 +154,7 @@ def _decode(runs, ends, words):
 @njit(nogil=True)
 def _tally(counts, column, before, after, position):
     """Runs have length end - start: add the position where a bit falls, subtract it where it rises."""
-    changed = before ^ after
+    changed = (before ^ after) & BITS
     while changed:
         k = lowest_bit(changed)
         changed &= changed - np.int32(1)

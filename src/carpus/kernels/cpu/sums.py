@@ -119,7 +119,9 @@ def _boxes(span: NDArray[np.int32], rows: Axis, columns: Axis, size: tuple[int, 
 def _by_slot(weight: Tensor, columns: Axis) -> NDArray[np.floating]:
     """A (B, H, W) weight map in the layout of `Axis`: (B, H, slots, padded gaps)."""
     result = np.zeros((*weight.shape[:2], *columns.weight.shape), columns.weight.dtype)
-    result[:, :, np.arange(len(columns.gap)) - columns.first[columns.gap], columns.gap] = weight.numpy()
+    result[:, :, np.arange(len(columns.gap)) - columns.first[columns.gap], columns.gap] = weight.to(
+        torch.float64 if weight.dtype == torch.float64 else torch.float32
+    ).numpy()
     return result
 
 
