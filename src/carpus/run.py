@@ -68,7 +68,9 @@ class Run:
 
     def network(self) -> nn.Module:
         """The trained network, in evaluation mode."""
-        start = self.settings.model.model_copy(update={"weights": None})
+        # The saved weights replace what the encoder started from, and no norm learns any more.
+        norm = "batch" if self.settings.model.norm == "frozen" else self.settings.model.norm
+        start = self.settings.model.model_copy(update={"weights": None, "norm": norm})
         network = models.build(start, len(self.classes))
         weights.load(network, self.path / WEIGHTS)
         return network.eval()
