@@ -31,7 +31,8 @@ from torch import nn
 
 from carpus import config, data, models
 from carpus.errors import DataError, StoppedError
-from carpus.formats import files
+from carpus.formats import files, trees
+from carpus.formats.trees import EARLIER
 from carpus.labels import Classes
 from carpus.models import weights
 
@@ -53,8 +54,8 @@ BEGUN = "state/begun.json"
 _HALF_WRITTEN = re.compile(r"\.(config|weights|metrics|scores|report|manifest)\.[0-9a-f]{12}\.[a-z]+")
 """What `files.atomic` leaves of a run's files when the process is killed."""
 
-EARLIER = ".earlier"
-"""Where the files of a run wait that is being replaced, until the new one is finished."""
+_WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT)
+"""What is put aside when a run is replaced, last to be made first."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
             except (KeyboardInterrupt, StoppedError, OSError):
                 raise
             except BaseException:
-                _bring_back(path)
+                trees.bring_back(path, _WHOLE)
                 raise
             shutil.rmtree(path / EARLIER, ignore_errors=True)
         finally:
@@ -227,7 +228,6 @@ def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: b
             item.unlink()
     if (path / MANIFEST).is_file():
         (path / BEGUN).unlink(missing_ok=True)
-        shutil.rmtree(path / EARLIER, ignore_errors=True)
     elif (path / BEGUN).is_file():
         try:
             differs = _difference(files.read_json(path / BEGUN), dict(identity))
@@ -242,12 +242,12 @@ def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: b
                 "--overwrite to begin anew"
             )
         _remove(path)
-    _bring_back(path)
+    trees.bring_back(path, _WHOLE)
     present = sorted(item.name for item in path.iterdir() if item.name != ".lock")
     if present and not overwrite:
         raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
     if present:
-        _put_aside(path)
+        trees.put_aside(path, _WHOLE)
     files.write_json(path / BEGUN, identity, indent=2)
     return False
 
@@ -265,39 +265,6 @@ def _remove(path: Path) -> None:
     for name in (MANIFEST, BEGUN, *FILES):
         (path / name).unlink(missing_ok=True)
     shutil.rmtree(path / STATE, ignore_errors=True)
-
-
-def _put_aside(path: Path) -> None:
-    # Under another name first: a folder of the final name always holds the whole run.
-    waiting = path / f"{EARLIER}.part"
-    waiting.mkdir(exist_ok=True)
-    try:
-        _copy(path, waiting)
-    except OSError as error:
-        shutil.rmtree(waiting, ignore_errors=True)
-        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
-        raise OSError(f"{path}: the earlier run cannot be put aside ({reason})") from error
-    waiting.replace(path / EARLIER)
-    _remove(path)
-
-
-def _bring_back(path: Path) -> None:
-    """Put the earlier run, if one waits, in the place of what a failed one left."""
-    shutil.rmtree(path / f"{EARLIER}.part", ignore_errors=True)
-    if not (path / EARLIER).is_dir():
-        return
-    _remove(path)
-    _copy(path / EARLIER, path)
-    shutil.rmtree(path / EARLIER)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if (source / STATE).is_dir():
-        shutil.copytree(source / STATE, target / STATE, dirs_exist_ok=True)
-    for name in FILES:  # the manifest, which makes it a run, comes last
-        if (source / name).is_file():
-            with files.atomic(target / name) as temporary:
-                shutil.copy2(source / name, temporary)
 
 
 def threads() -> int:

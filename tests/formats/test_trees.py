@@ -89,9 +89,10 @@ def test_a_killed_process_loses_nothing_that_was_put_aside(tmp_path, files):
     names = ("seal", "one", "two")
     put(tmp_path, *names)
     before = made_of(tmp_path)
-    (tmp_path / ".earlier").mkdir()
+    waiting = tmp_path / (".earlier" if files == 3 else ".earlier.part")
+    waiting.mkdir()
     for name in names[:files]:
-        (tmp_path / name).replace(tmp_path / ".earlier" / name)
+        (tmp_path / name).replace(waiting / name)
     if files == 3:
         (tmp_path / "one").write_text("new")
     with contextlib.suppress(ZeroDivisionError), trees.aside(tmp_path, names):

@@ -46,7 +46,10 @@ def walk(root: Path) -> list[tuple[Path, str]]:
 
 
 EARLIER = ".earlier"
-"""Where files wait that are being replaced, until what replaces them is complete."""
+"""Where files wait that are being replaced, until what replaces them is complete: all of them, or no such folder."""
+
+_PART = f"{EARLIER}.part"
+"""The same while they are on their way there or back."""
 
 
 @contextmanager
@@ -58,34 +61,54 @@ def aside(folder: Path, names: Sequence[str]) -> Iterator[None]:
 
     Args:
         folder: made if it is missing.
-        names: what is put aside, as far as it is there. The last to be made is the first of them: it tells what is
-            complete from what is not.
+        names: see `put_aside`.
     """
-    waiting = folder / EARLIER
     folder.mkdir(parents=True, exist_ok=True)
-    _bring_back(folder, names)
-    waiting.mkdir()
-    for name in names:
-        if (folder / name).exists():
-            (folder / name).replace(waiting / name)
+    bring_back(folder, names)
+    put_aside(folder, names)
     try:
         yield
     except BaseException:
+        _remove(folder / names[0])  # however late it failed, it is not complete
+        bring_back(folder, names)
+        raise
+    shutil.rmtree(folder / EARLIER)
+
+
+def put_aside(folder: Path, names: Sequence[str]) -> None:
+    """Move files and folders into ``folder/.earlier``, which needs no room on the disk.
+
+    Args:
+        folder: where they are.
+        names: what is moved, as far as it is there. The last to be made is the first of them: it tells what is complete
+            from what is not.
+    """
+    part = folder / _PART
+    part.mkdir()
+    for name in names:
+        if (folder / name).exists():
+            (folder / name).replace(part / name)
+    part.replace(folder / EARLIER)
+
+
+def bring_back(folder: Path, names: Sequence[str]) -> None:
+    """Undo `put_aside`, wherever a killed process left it; what was begun since goes, unless it is complete and stays.
+
+    Args:
+        folder, names: as in `put_aside`.
+    """
+    waiting, part = folder / EARLIER, folder / _PART
+    if waiting.is_dir() and (folder / names[0]).exists():
+        shutil.rmtree(waiting)
+    elif waiting.is_dir():
         for name in names:
             _remove(folder / name)
-        _bring_back(folder, names)
-        raise
-    shutil.rmtree(waiting)
-
-
-def _bring_back(folder: Path, names: Sequence[str]) -> None:
-    waiting = folder / EARLIER
-    complete = (folder / names[0]).exists() and (waiting / names[0]).exists()
-    for name in () if complete else reversed(names):
-        if (waiting / name).exists():
-            _remove(folder / name)
-            (waiting / name).replace(folder / name)
-    shutil.rmtree(waiting, ignore_errors=True)
+        waiting.replace(part)
+    if part.is_dir():
+        for name in reversed(names):
+            if (part / name).exists():
+                (part / name).replace(folder / name)
+        shutil.rmtree(part)
 
 
 def _remove(path: Path) -> None:
