@@ -54,7 +54,7 @@ def test_what_is_bright_is_found_where_it_is(bright: Predictor) -> None:
 
 def test_many_gives_keys_in_order(bright: Predictor) -> None:
     sizes = [(10, 20), (30, 5), (64, 64)]
-    made = list(bright.many((size, lambda size=size: np.zeros(size, np.uint8)) for size in sizes))
+    made = list(predict.in_turn(bright, ((size, lambda size=size: np.zeros(size, np.uint8)) for size in sizes)))
     assert [(key, labels.shape) for key, labels in made] == [(size, size) for size in sizes]
 
 

@@ -166,11 +166,10 @@ def load(run_path: Path, name: str = run.SCORES) -> DataFrame:
     path = run_path / name
     try:
         table = pandas.read_csv(path, dtype=dict.fromkeys(COLUMNS[:-1], str), keep_default_na=False)
-        if tuple(table.columns) != COLUMNS:
-            raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(table.columns)}")
-        values = {"value": table["value"].astype(float)}
+        if "value" in table:
+            table["value"] = table["value"].astype(float)
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path}: not a readable table of scores ({error})") from error
-    return table.assign(**values, **{name: table[name].map(plain) for name in _NAMES})
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(table.columns)}")
+    return table.assign(**{name: table[name].map(plain) for name in _NAMES})

@@ -157,6 +157,11 @@ def paint(labels: LabelMap, k: int, mask: Mask, top: int = 0, left: int = 0) -> 
     window |= mask.astype(np.int32) << np.int32(k)
 
 
+def erase(labels: LabelMap, k: int) -> None:
+    """Remove class `k` everywhere. In place."""
+    labels &= ~np.int32(1 << k)
+
+
 def area(labels: LabelMap, classes: int) -> NDArray[np.int64]:
     """Pixels of every class: (K,) int64; 0 for an absent class."""
     words = labels[labels != 0]

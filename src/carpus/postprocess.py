@@ -115,7 +115,7 @@ class Calibration:
         for k, (step, box) in enumerate(zip(self.steps, label_map.boxes(labels, len(self.classes)), strict=True)):
             if step.shapes and box is not None:
                 mask = repair(label_map.has(labels[box], k), step, everything)
-                result[box] &= ~np.int32(1 << k)
+                label_map.erase(result[box], k)
                 label_map.paint(result, k, mask, box[0].start, box[1].start)
         return result
 

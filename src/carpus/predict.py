@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from carpus.labels import Classes, LabelMap
 from carpus.postprocess import Calibration
 from carpus.tiles import GRID, Tiles, blended
 from carpus.views import PLAIN, View
+
+Blend = Literal["probabilities", "logits", "votes"]
+"""How the answers of several networks become one."""
 
 Key = TypeVar("Key")
 Decoded = TypeVar("Decoded")
@@ -56,13 +59,13 @@ class Options:
     canvas: int | None = None
     tiles: Tiles | None = None
     views: tuple[View, ...] = (PLAIN,)
-    blend: Literal["probabilities", "logits", "votes"] = "probabilities"
+    blend: Blend = "probabilities"
     batch: int = 1
 
     def __post_init__(self) -> None:
         if self.canvas is not None and (self.canvas < GRID or self.canvas % GRID):
             raise ConfigError(f"canvas: expected a multiple of {GRID} pixels, got {self.canvas}")
-        if self.blend not in ("probabilities", "logits", "votes"):
+        if self.blend not in get_args(Blend):
             raise ConfigError(f"blend: expected probabilities, logits or votes, got {self.blend}")
 
 
@@ -135,10 +138,6 @@ class Predictor:
         """Label map (H, W) int32 of an image (H, W) uint8."""
         return labels_of(self.logits(image), self._thresholds, image.shape)
 
-    def many(self, items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]) -> Iterator[tuple[Key, LabelMap]]:
-        """`in_turn` with this predictor."""
-        return in_turn(self, items)
-
 
 class Ensemble:
     """Several predictors that answer as one; one alone is an ensemble, too.
@@ -156,13 +155,13 @@ class Ensemble:
         members: Sequence[Predictor],
         classes: Classes,
         *,
-        blend: Literal["probabilities", "logits", "votes"] = "probabilities",
+        blend: Blend = "probabilities",
         weights: NDArray[np.float64] | Sequence[float] | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         self.classes, self.calibration = classes, calibration or Calibration({}, classes)
         self._members = tuple(members)
-        self._blend: Literal["probabilities", "logits", "votes"] = blend
+        self._blend: Blend = blend
         self._weights = ensemble.votes(weights, len(self._members), len(classes))
         self._thresholds = self.calibration.thresholds()
 

@@ -218,7 +218,7 @@ def _write(target: Path, chosen: str, done: journal.Journal, names: Sequence[str
             size, runs = done.read(name)
             yield Labelled(name, kernels.decode(runs, size))
 
-    convert.write(target, labelled(), classes, target_format=chosen, names=names)
+    convert.write(target, labelled(), classes, target_format=chosen)
 
 
 def _stamp(path: Path) -> str:

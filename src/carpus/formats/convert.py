@@ -94,7 +94,6 @@ def write(
     classes: Classes = BONES,
     *,
     target_format: str | None = None,
-    names: Sequence[str] = (),
 ) -> None:
     """Write labels in any format, whole or not at all; `items` is not touched if the target may not be written.
 
@@ -103,14 +102,12 @@ def write(
         items: one `Labelled` an image, taken one at a time.
         classes: the class list.
         target_format: a name from `FORMATS`; None takes it from the suffix.
-        names: what the items will be called, where that is known: names that cannot be written are then refused
-            before the first item is made, which may have taken an hour when the last one is refused.
 
     Raises:
         DataError, ConfigError: see `convert`.
     """
     target = Path(target)
-    target_format = ready(target, classes, target_format=target_format, names=names)
+    target_format = ready(target, classes, target_format=target_format)
     write_all = FORMATS[target_format].write_all
     if target_format in _FILES:
         write_all(target, items, classes)
@@ -124,7 +121,13 @@ def ready(
 ) -> str:
     """The format that `write` would write, if it may: what it refuses is refused here, before the work.
 
-    Args and raises as `write`.
+    Args:
+        target, classes, target_format: as in `write`.
+        names: what the items will be called, where that is known: names that cannot be written are then refused
+            before the first item is made, which may have taken an hour when the last one is refused.
+
+    Raises:
+        DataError, ConfigError: see `convert`.
     """
     target = Path(target)
     target_format = _known(target_format) if target_format else _by_suffix(target)

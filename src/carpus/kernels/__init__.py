@@ -156,7 +156,7 @@ def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
 
 def encode(labels: LabelMap, classes: int) -> list[Runs]:
     """The runs of every class of a label map (H, W) int32, row by row from 0; an absent class has (0, 2) runs."""
-    _check_maps(labels, labels)
+    _check_map(labels)
     from carpus.kernels import cpu
 
     return cpu.encode(labels, classes)
@@ -262,8 +262,14 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
 
 
 def _check_maps(a: LabelMap | Tensor, b: LabelMap | Tensor) -> None:
-    if a.shape != b.shape or a.ndim != 2:
+    if a.shape != b.shape:
         raise DataError(f"label maps: expected two of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
-    wrong = [labels.dtype for labels in (a, b) if str(labels.dtype).removeprefix("torch.") != "int32"]
-    if wrong:
-        raise DataError(f"label maps: expected int32, got {wrong[0]}")
+    _check_map(a)
+    _check_map(b)
+
+
+def _check_map(labels: LabelMap | Tensor) -> None:
+    if labels.ndim != 2:
+        raise DataError(f"label map: expected (H, W), got {tuple(labels.shape)}")
+    if str(labels.dtype).removeprefix("torch.") != "int32":
+        raise DataError(f"label map: expected int32, got {labels.dtype}")
