@@ -11,12 +11,16 @@ from benchmarks.measure import Comparison, require
 from carpus import losses
 
 
-def usual(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The targets as planes are made by the data loader and not counted as time here, though they take its memory."""
+def planes(labels: Tensor, classes: int) -> Tensor:
+    """Label maps (B, H, W) as the float targets (B, K, H, W) that the usual loss takes; a data loader makes them."""
+    bits = torch.arange(classes, dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
+    return ((labels[:, None] >> bits) & 1).float()
+
+
+def usual(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets are given, as to a training step: their making counts neither as time nor as memory."""
     leaf = logits.clone().requires_grad_()
-    bits = torch.arange(logits.shape[1], dtype=torch.int32, device=labels.device).view(1, -1, 1, 1)
-    targets = ((labels[:, None] >> bits) & 1).float()
-    z = functional.interpolate(leaf, labels.shape[1:], mode="bilinear", align_corners=False)
+    z = functional.interpolate(leaf, targets.shape[2:], mode="bilinear", align_corners=False)
     p = torch.sigmoid(z)
     dice = 1 - 2 * (p * targets).sum((2, 3)) / (p.sum((2, 3)) + targets.sum((2, 3)))
     loss = 0.5 * functional.binary_cross_entropy_with_logits(z, targets) + 0.5 * dice.mean()
@@ -43,5 +47,6 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     batch = 1 if quick else 2
     logits = torch.cat([inputs.logits(seed) for seed in range(batch)])
     labels = torch.stack([torch.from_numpy(inputs.hand(seed).labels) for seed in range(batch)])
+    targets = planes(labels, logits.shape[1])
     name = f"loss, forward and backward, {batch} image{'s' * (batch > 1)}"
-    yield Comparison(name, lambda: usual(logits, labels), lambda: ours(logits, labels), equal)
+    yield Comparison(name, lambda: usual(logits, targets), lambda: ours(logits, labels), equal)
