@@ -285,7 +285,7 @@ def convert(
     classes: ClassesOption = None,
     skip: Annotated[list[str] | None, typer.Option(help="A label of IN to leave out; may be given again.")] = None,
 ) -> None:
-    """Convert labels pixel for pixel: competition, submission, coco, labelme, masks."""
+    """Convert labels pixel for pixel: competition, submission, coco, labelme, masks, dicomseg."""
     from carpus.formats import convert
     from carpus.labels import class_list
 

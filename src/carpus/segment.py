@@ -114,7 +114,7 @@ def segment(
             work = Ensemble.of(runs, device, options, weights=weights, calibration=calibration)
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
             _work(work, todo, done, beside, summary, strict, told)
-        whole = [name for name, path in paths.items() if done.holds(name, _stamp(path))]
+        whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
         if not whole:
             raise summary.faults[0]
         _write(target, chosen, done, whole, classes)
@@ -208,17 +208,17 @@ def save_probabilities(
             zipped.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
 
 
-def _write(target: Path, chosen: str, done: journal.Journal, names: Sequence[str], classes: Classes) -> None:
+def _write(target: Path, chosen: str, done: journal.Journal, names: dict[str, Path], classes: Classes) -> None:
     if chosen == "submission":  # is runs, too: no label map between
         submission.write(target, ((submission.image_name(name), done.read(name)[1]) for name in names), classes)
         return
 
     def labelled() -> Iterator[Labelled]:
-        for name in names:
+        for name, path in names.items():
             size, runs = done.read(name)
-            yield Labelled(name, kernels.decode(runs, size))
+            yield Labelled(name, kernels.decode(runs, size), path)
 
-    convert.write(target, labelled(), classes, target_format=chosen, names=names)
+    convert.write(target, labelled(), classes, target_format=chosen, names=list(names))
 
 
 def _stamp(path: Path) -> str:

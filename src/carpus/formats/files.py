@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, names that stay in their folder, JSON that means one thing."""
 
+import hashlib
 import json
 import math
 import os
@@ -106,6 +107,11 @@ def read_json(path: Path | str) -> Any:
         raise
     except ValueError as error:  # an integer of more digits than Python converts
         raise DataError(f"{path}: {error}") from error
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def inside(folder: Path | str, name: str, source: str) -> Path:
