@@ -135,36 +135,6 @@ def train(
     console.print(f"next: carpus {then}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def evaluate(
-    run: RunArgument,
-    data: DataOption,
-    split: Annotated[
-        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
-    ] = "val",
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Dice of a run, by class, at the labels' own resolution; the table goes into RUN/scores.csv."""
-    from rich.table import Table
-
-    from carpus import evaluate
-    from carpus import run as runs
-
-    with bar("evaluate") as progress:
-        table = evaluate.evaluate(run, data, split, device=device, progress=progress)
-    summary = evaluate.summary(table, runs.read(run).classes)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
-    rows = Table("", "Dice", title=f"{split}: {summary['images']} images")
-    for kind in ({"mean": summary["dice"]}, summary["groups"], summary["classes"]):
-        for name, dice in kind.items():
-            rows.add_row(escape(name), f"{dice:.4f}")
-        rows.add_section()
-    console.print(rows)
-
-
 BlendOption = Annotated[
     str, typer.Option(help="What several runs give together: the mean of probabilities or of logits, or votes.")
 ]
@@ -184,6 +154,56 @@ TurnOption = Annotated[list[float] | None, typer.Option("--turn", help="Turned b
 ScaleOption = Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Windows shown to the network at once.")]
 CalibrationOption = Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote.")]
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
+    ] = "val",
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write: pictures of the worst, all metrics, pose, confusions.")
+    ] = None,
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+    calibration: CalibrationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dice, IoU, surface Dice and HD95 of a run at the labels' own resolution, by class and by kind of image.
+
+    `carpus evaluate RUN --data DATA --split test --report page.html`. All values go into RUN/scores.csv, a row a case,
+    class and metric; docs/prediction.md says how they are defined.
+    """
+    from rich.table import Table
+
+    from carpus import assess, evaluate
+    from carpus import run as runs
+
+    options = _options("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    with bar("evaluate") as progress:
+        table, listings = assess.assess(
+            run, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+        )
+    summary = evaluate.summary(table, runs.read(run).classes)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    for listing in listings:
+        rows = Table(*map(escape, listing.columns), title=f"{listing.title}, {split}: {summary['images']} images")
+        for column in rows.columns[1:]:
+            column.justify = "right"
+        for row in listing.rows:
+            rows.add_row(*map(escape, row))
+        console.print(rows)
 
 
 @app.command()
@@ -270,6 +290,40 @@ def score(
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
         console.print(result)
+
+
+@app.command()
+def ensemble(
+    submissions: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Two or more submissions.")],
+    out: Annotated[Path, typer.Option(help="The submission to write.")],
+    size: Annotated[str, typer.Option(help="HxW of the images.")] = "2048x2048",
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="Votes of a submission; once for every one, in their order.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=0.999, help="A pixel needs more than this share of the votes.")
+    ] = 0.5,
+    classes: ClassesOption = None,
+) -> None:
+    """Let submissions vote, pixel by pixel, on their run lengths: for teams that have only CSVs.
+
+    `carpus ensemble a.csv b.csv c.csv --out voted.csv`. Take an odd number, or weights: half of the votes is no
+    majority. `carpus predict` with several runs averages probabilities, which is better where the runs are at hand.
+    """
+    from carpus import ensemble
+    from carpus.labels import class_list
+
+    with bar("ensemble") as progress:
+        count = ensemble.ensemble(
+            submissions,
+            out,
+            size=_size(size) or (0, 0),
+            weights=weight or None,
+            share=share,
+            classes=class_list(classes),
+            progress=progress,
+        )
+    console.print(f"{count} images of {len(submissions)} submissions -> {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()
