@@ -65,7 +65,7 @@ def by_class(table: pandas.DataFrame, classes: Classes) -> Listing:
     columns = ["", "Dice", "95 %", *(METRICS[metric][0] for metric in measured if metric != "dice")]
     told = (
         "Means over images, then over classes. NSD: the share of both borders within so many pixels of the other; "
-        "HD95: the 95th percentile of border distances, the larger direction. A class absent in both counts as perfect; "
+        "HD95: the 95th percentile of border distances, the larger direction. A class absent in both is perfect; "
         "absent in one, its NSD is 0 and its HD95 the diagonal of the image."
     )
     return Listing("All metrics", told, columns, rows)

@@ -279,11 +279,11 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score a submission as the competition does: mean Dice, by class, Val / Public / Private."""
-    from carpus import score
+    from carpus import competition
     from carpus.labels import class_list
 
     with bar("score") as progress:
-        result = score.score(
+        result = competition.score(
             prediction, truth, classes=class_list(classes), size=_size(size), public_ids=public_ids, progress=progress
         )
     if as_json:
@@ -324,6 +324,28 @@ def ensemble(
             progress=progress,
         )
     console.print(f"{count} images of {len(submissions)} submissions -> {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    onnx: Annotated[Path, typer.Option("--onnx", help="The .onnx file to write.")],
+) -> None:
+    """Write a run as ONNX, for programs without torch; it is kept only if it gives what torch gives.
+
+    `carpus export RUN --onnx model.onnx`. Input: `images`, (batch, 1, side, side) float32, grey values 0 to 1; output:
+    `logits` at the network's stride. docs/prediction.md shows how to make masks of them.
+    """
+    from carpus import export
+    from carpus import run as runs
+
+    made = export.export(runs.read(run), onnx)
+    sizes = "any side that 32 divides" if made.dynamic else f"sides of {made.image_size} only"
+    console.print(
+        f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
