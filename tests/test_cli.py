@@ -47,7 +47,20 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "predict", "score", "ensemble", "export", "demo", "convert", "phantom", "check", "schema"],
+    [
+        "train",
+        "evaluate",
+        "predict",
+        "score",
+        "ensemble",
+        "export",
+        "calibrate",
+        "demo",
+        "convert",
+        "phantom",
+        "check",
+        "schema",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     shown = carpus(command, "--help")

@@ -327,6 +327,47 @@ def ensemble(
 
 
 @app.command()
+def calibrate(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with different validation folds.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+) -> None:
+    """Find the thresholds and repairs of shape that help, class by class, on patients the runs held out.
+
+    `carpus calibrate FOLD0 FOLD1 FOLD2 FOLD3 FOLD4 --data DATA --out calibration.json`. Each patient is predicted by
+    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance.
+    """
+    from rich.table import Table
+
+    from carpus import calibrate
+    from carpus import run as runs
+
+    options = _options("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    opened = [runs.read(path) for path in run]
+    with bar("calibrate") as progress:
+        found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
+    if found.kept:
+        rows = Table("class", "step", "value", "Dice", "interval", title="What helps")
+        for kept in found.kept:
+            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f}")
+            rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
+        console.print(rows)
+    else:
+        console.print("No step helps beyond chance; the file does nothing.")
+    told = f"{found.effect:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    console.print(f"{found.images} images of {found.patients} patients: Dice {told} -> {out}", highlight=False)
+
+
+@app.command()
 def export(
     run: RunArgument,
     onnx: Annotated[Path, typer.Option("--onnx", help="The .onnx file to write.")],

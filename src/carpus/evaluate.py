@@ -133,7 +133,7 @@ def evaluate(
     if split not in ("val", "test"):
         raise ConfigError(f"--split {split}: expected val or test")
     trained = run.read(run_path)
-    cases = _cases(data.read(root), trained, split)
+    cases = held_out(data.read(root), trained, split)
     table = scores(
         predictor(trained, device, options, calibration),
         cases,
@@ -167,16 +167,16 @@ def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:
     }
 
 
-def _cases(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
+def held_out(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
     """The annotated cases of a split: `val` is the fold the run held out, `test` the test images with known truth.
 
     Raises:
         DataError: there are none.
     """
     if split == "val":
-        held_out = set(trained.manifest["val_patients"])
-        found = [case for case in dataset.train if case.patient in held_out and case.annotation]
-        missing = held_out - {case.patient for case in dataset.train}
+        patients = set(trained.manifest["val_patients"])
+        found = [case for case in dataset.train if case.patient in patients and case.annotation]
+        missing = patients - {case.patient for case in dataset.train}
         if missing:
             raise DataError(
                 f"{dataset.root}: patient {min(missing)} of the run's validation fold is not there "

@@ -29,6 +29,7 @@ from carpus.views import PLAIN, View
 
 Key = TypeVar("Key")
 Decoded = TypeVar("Decoded")
+Found = TypeVar("Found")
 
 # Fabric announces its precision at every start; here it is a setting that the user has seen.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -260,12 +261,12 @@ def labels_of(logits: Tensor, thresholds: Tensor, size: tuple[int, ...]) -> Labe
 
 
 def in_turn(
-    predictor: Callable[[NDArray[np.uint8]], LabelMap], items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]
-) -> Iterator[tuple[Key, LabelMap]]:
-    """Label maps of many images in order; the next image is decoded while the network is at work.
+    predictor: Callable[[NDArray[np.uint8]], Found], items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]
+) -> Iterator[tuple[Key, Found]]:
+    """What is found in many images, in order; the next image is decoded while the network is at work.
 
     Args:
-        predictor: image (H, W) uint8 to label map.
+        predictor: image (H, W) uint8 to a label map, or to logits.
         items: a key of any kind, and what reads its image.
     """
     for key, image in decoded(items):
