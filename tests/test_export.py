@@ -1,5 +1,6 @@
 """A run as ONNX gives what torch gives."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_onnxruntime_finds_the_bones_that_torch_finds(trained: Path, dataset: Pa
         # A network of three steps says nearly one half everywhere; still hardly a pixel lies within rounding of it.
         assert np.count_nonzero(a != b) < 0.001 * a.size
     assert theirs.classes == found.classes
+
+
+def test_the_pages_example_runs(exported: export.Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "prediction.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(exported.path.parent)
+    names = {"image": np.zeros((40, 50), np.uint8)}
+    exec(example.replace("model.onnx", "m.onnx"), names)
+    assert names["labels"].shape == (40, 50)
 
 
 def test_what_differs_from_torch_is_not_kept(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
