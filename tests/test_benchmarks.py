@@ -32,7 +32,8 @@ def test_sides_that_differ_are_not_timed() -> None:
 
 
 def test_a_row_holds_both_times_and_peaks() -> None:
-    comparison = measure.Comparison("two", lambda: b"1" * (1 << 25), lambda: b"", lambda *_: "sizes aside")
+    # More than the 64 MiB that the C library may keep of what was freed before, which would not count as new.
+    comparison = measure.Comparison("two", lambda: b"1" * (1 << 27), lambda: b"", lambda *_: "sizes aside")
     row = measure.compare(comparison, 0.1)
     assert row.ratio == row.usual_ms / row.ours_ms > 1
-    assert row.usual_peak_mib is None or row.usual_peak_mib > 30
+    assert row.usual_peak_mib is None or row.usual_peak_mib > 120
