@@ -28,13 +28,39 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
             [sys.executable, "-m", "carpus.cli", "--help"], capture_output=True, text=True, check=True
         )
         times.append(time.perf_counter() - start)
-    for verb in ("train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"):
+    for verb in (
+        "train",
+        "evaluate",
+        "predict",
+        "score",
+        "ensemble",
+        "export",
+        "demo",
+        "convert",
+        "phantom",
+        "check",
+        "schema",
+    ):
         assert verb in shown.stdout
     assert min(times) < 2  # 0.3 s on a quiet machine; the bound is for a loaded one
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "score", "demo", "convert", "phantom", "check", "schema"]
+    "command",
+    [
+        "train",
+        "evaluate",
+        "predict",
+        "score",
+        "ensemble",
+        "export",
+        "calibrate",
+        "demo",
+        "convert",
+        "phantom",
+        "check",
+        "schema",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     shown = carpus(command, "--help")
@@ -57,6 +83,8 @@ def test_the_commands_work_together(tmp_path: Path) -> None:
     scored = json.loads(carpus("score", sub, "--truth", data, "--json").stdout)
     assert scored["images"] == {"val": 0, "public": 2, "private": 2, "all": 4}
     assert scored["dice"]["all"] == pytest.approx(evaluated["dice"], abs=1e-9)
+    assert carpus("ensemble", sub, sub, sub, "--out", tmp_path / "voted.csv", "--size", "96x96").exit_code == 0
+    assert (tmp_path / "voted.csv").read_bytes() == sub.read_bytes()
     against_csv = carpus("score", sub, "--truth", data / "test_labels" / "submission.csv", "--size", "96x96", "--json")
     assert json.loads(against_csv.stdout)["dice"]["all"] == pytest.approx(scored["dice"]["all"], abs=1e-9)
     back = carpus("convert", sub, tmp_path / "labels", "--images", data / "test" / "DCM")

@@ -127,3 +127,11 @@ def test_validate_refuses_what_is_no_label_map_of_29_classes(labels: np.ndarray,
 def test_validate_returns_what_is_right() -> None:
     labels = np.full((2, 2), (1 << 29) - 1, np.int32)
     assert label_map.validate(labels, 29) is labels
+
+
+def test_combinations_count_every_pair_of_words_once():
+    a = np.array([[0, 1, 1, 1 << 30], [0, 3, 1, 1 << 30]], np.int32)
+    b = np.array([[0, 1, 2, 1], [4, 3, 2, 1]], np.int32)
+    first, second, counts = label_map.combinations(a, b)
+    found = dict(zip(zip(first.tolist(), second.tolist(), strict=True), counts.tolist(), strict=True))
+    assert found == {(0, 4): 1, (1, 1): 1, (1, 2): 2, (3, 3): 1, (1 << 30, 1): 2}

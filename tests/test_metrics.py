@@ -72,3 +72,34 @@ def test_whole_images_of_31_classes_do_not_overflow():
     whole = np.full((31, 3), 60000 * 60000, np.int64)
     assert metrics.dice(whole).tolist() == [1.0] * 31
     assert metrics.iou(whole).tolist() == [1.0] * 31
+
+
+def distances(a: str, b: str) -> list[metrics.Distances]:
+    drawn = [np.array([[pixel == "#" for pixel in row] for row in drawing.split()])[None] for drawing in (a, b)]
+    return kernels.surface_distances(labels.pack(drawn[0]), labels.pack(drawn[1]), 1)
+
+
+@pytest.mark.parametrize(
+    ("drawing", "nsd", "hd95"),
+    [
+        # Each border has two pixels on the other's and two one pixel off.
+        (SHIFTED, {0: 4 / 8, 1: 1.0}, 1.0),
+        # All 8 border pixels of the ring are 1 (4) or sqrt 2 (4) from the dot, whose one pixel is 1 from them.
+        (INSIDE, {0: 0.0, 1: 5 / 9, 2: 1.0}, 2**0.5),
+        (APART, {1: 0.0, 2: 1.0}, 2.0),
+        (EQUAL, {0: 1.0}, 0.0),
+        (NONE, {0: 1.0, 4: 1.0}, 0.0),
+        (("#..", "..."), {4: 0.0}, 99.0),
+        (("...", "#.."), {4: 0.0}, 99.0),
+    ],
+    ids=["shifted", "inside", "apart", "equal", "none", "only predicted", "only true"],
+)
+def test_borders_agree_as_counted_by_hand(drawing, nsd, hd95):
+    found = distances(*drawing)
+    assert {tolerance: metrics.nsd(found, tolerance)[0] for tolerance in nsd} == pytest.approx(nsd)
+    assert metrics.hd95(found, absent=99.0)[0] == pytest.approx(hd95)
+
+
+def test_hd95_is_the_larger_direction():
+    near, far = np.zeros(100), np.arange(100.0)
+    assert metrics.hd95([(near, far)], 0)[0] == metrics.hd95([(far, near)], 0)[0] == np.percentile(far, 95)

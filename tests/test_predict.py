@@ -18,6 +18,8 @@ from carpus.labels import BONES
 from carpus.models import Output
 from carpus.predict import Predictor
 
+METRICS_PX = ("dice", "iou", "nsd_1px", "nsd_2px", "nsd_4px", "hd95_px")
+
 
 class Bright(nn.Module):
     """Says that every class is wherever the image is bright, at half the resolution."""
@@ -128,12 +130,12 @@ def test_cuda_without_a_device_is_a_config_error() -> None:
 def test_evaluation_measures_what_prediction_writes(own: Path, dataset: Path) -> None:
     kept = []
     table = evaluate.evaluate(own, dataset, "test", keep=lambda *maps: kept.append(maps))
-    assert len(table) == 4 * 29
+    assert table.groupby("metric").size().to_dict() == dict.fromkeys(METRICS_PX, 4 * 29)
     case, truth, found = kept[0]
     k = BONES.index("Radius")
     a, b = label_map.has(truth, k), label_map.has(found, k)
     expected = (2 * (a & b).sum() + 1e-4) / (a.sum() + b.sum() + 1e-4)
-    row = table[(table["case"] == case.name) & (table["class"] == "Radius")]
+    row = table[(table["case"] == case.name) & (table["class"] == "Radius") & (table["metric"] == "dice")]
     assert row["value"].item() == pytest.approx(expected, abs=1e-12)
     summary = evaluate.summary(table, BONES)
     assert summary["images"] == 4
@@ -144,7 +146,7 @@ def test_scores_of_a_split_replace_its_earlier_ones(own: Path, dataset: Path) ->
     for _ in range(2):
         evaluate.evaluate(own, dataset, "test")
     rows = pandas.read_csv(own / "scores.csv")
-    assert rows.groupby("split").size().to_dict() == {"test": 4 * 29, "val": 4 * 29}
+    assert rows.groupby("split").size().to_dict() == {"test": 6 * 4 * 29, "val": 4 * 29}
 
 
 def test_other_images_under_the_same_names_are_not_the_validation_set(

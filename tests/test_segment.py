@@ -233,13 +233,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
             status = Path("/proc/self/status").read_text().splitlines()
             resident.append(next(int(line.split()[1]) for line in status if line.startswith("VmRSS")))
 
-    work = Ensemble([predictor()], FOUR)
-    original, Ensemble.of = Ensemble.of, classmethod(lambda cls, *_, **__: work)  # type: ignore[method-assign]
-    try:
-        one = SimpleNamespace(classes=FOUR, manifest={"files": {}})
-        summary = segment.segment([one], tmp_path / "images", tmp_path / "sub.csv", progress=watch)  # type: ignore[list-item]
-    finally:
-        Ensemble.of = original  # type: ignore[method-assign]
+    work, out = Ensemble([predictor()], FOUR), tmp_path / "sub.csv"
+    summary = segment.segment_with(lambda: work, FOUR, tmp_path / "images", out, identity="tiny", progress=watch)
     assert summary.images == 10000
     # A label map of each is 64 KiB: 9,000 of them would be 562 MiB.
     assert resident[1] - resident[0] < 24 << 10

@@ -208,40 +208,6 @@ def _trained(out: Path, data: Path, dice: float) -> None:
     console.print(f"next: carpus {then}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def evaluate(
-    run: RunArgument,
-    data: DataOption,
-    split: Annotated[
-        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
-    ] = "val",
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
-    """Dice of a run, by class, at the labels' own resolution; the table goes into RUN/scores.csv."""
-    from rich.table import Table
-
-    from carpus import evaluate
-    from carpus import run as runs
-
-    with bar("evaluate") as progress:
-        table = evaluate.evaluate(run, data, split, device=device, progress=progress)
-    trained = runs.read(run)
-    summary = evaluate.summary(table, trained.classes)
-    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
-    if note:
-        stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
-    rows = Table("", "Dice", title=f"{split}: {summary['images']} images")
-    for kind in ({"mean": summary["dice"]}, summary["groups"], summary["classes"]):
-        for name, dice in kind.items():
-            rows.add_row(escape(name), f"{dice:.4f}")
-        rows.add_section()
-    console.print(rows)
-
-
 BlendOption = Annotated[
     str, typer.Option(help="What several runs give together: the mean of probabilities or of logits, or votes.")
 ]
@@ -261,6 +227,60 @@ TurnOption = Annotated[list[float] | None, typer.Option("--turn", help="Turned b
 ScaleOption = Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")]
 BatchOption = Annotated[int, typer.Option(min=1, help="Windows shown to the network at once.")]
 CalibrationOption = Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote.")]
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
+    ] = "val",
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write: pictures of the worst, all metrics, pose, confusions.")
+    ] = None,
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+    calibration: CalibrationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dice, IoU, surface Dice and HD95 of a run at the labels' own resolution, by class and by kind of image.
+
+    `carpus evaluate RUN --data DATA --split test --report page.html`. All values go into RUN/scores.csv, a row a case,
+    class and metric; docs/prediction.md says how they are defined.
+    """
+    from rich.table import Table
+
+    from carpus import assess, evaluate
+    from carpus import run as runs
+
+    options = _options("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    with bar("evaluate") as progress:
+        table, listings = assess.assess(
+            run, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+        )
+    trained = runs.read(run)
+    summary = evaluate.summary(table, trained.classes)
+    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
+    if note:
+        stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    for listing in listings:
+        rows = Table(*map(escape, listing.columns), title=f"{listing.title}, {split}: {summary['images']} images")
+        for column in rows.columns[1:]:
+            column.justify = "right"
+        for row in listing.rows:
+            rows.add_row(*map(escape, row))
+        console.print(rows)
 
 
 @app.command()
@@ -336,17 +356,114 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score a submission as the competition does: mean Dice, by class, Val / Public / Private."""
-    from carpus import score
+    from carpus import competition
     from carpus.labels import class_list
 
     with bar("score") as progress:
-        result = score.score(
+        result = competition.score(
             prediction, truth, classes=class_list(classes), size=_size(size), public_ids=public_ids, progress=progress
         )
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2))
     else:
         console.print(result)
+
+
+@app.command()
+def ensemble(
+    submissions: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Two or more submissions.")],
+    out: Annotated[Path, typer.Option(help="The submission to write.")],
+    size: Annotated[str, typer.Option(help="HxW of the images.")] = "2048x2048",
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="Votes of a submission; once for every one, in their order.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=0.999, help="A pixel needs more than this share of the votes.")
+    ] = 0.5,
+    classes: ClassesOption = None,
+) -> None:
+    """Let submissions vote, pixel by pixel, on their run lengths: for teams that have only CSVs.
+
+    `carpus ensemble a.csv b.csv c.csv --out voted.csv`. Take an odd number, or weights: half of the votes is no
+    majority. `carpus predict` with several runs averages probabilities, which is better where the runs are at hand.
+    """
+    from carpus import ensemble
+    from carpus.labels import class_list
+
+    with bar("ensemble") as progress:
+        count = ensemble.ensemble(
+            submissions,
+            out,
+            size=_size(size) or (0, 0),
+            weights=weight or None,
+            share=share,
+            classes=class_list(classes),
+            progress=progress,
+        )
+    console.print(f"{count} images of {len(submissions)} submissions -> {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with different validation folds.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+) -> None:
+    """Find the thresholds and repairs of shape that help, class by class, on patients the runs held out.
+
+    `carpus calibrate FOLD0 FOLD1 FOLD2 FOLD3 FOLD4 --data DATA --out calibration.json`. Each patient is predicted by
+    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance.
+    """
+    from rich.table import Table
+
+    from carpus import calibrate
+    from carpus import run as runs
+
+    options = _options("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    opened = [runs.read(path) for path in run]
+    with bar("calibrate") as progress:
+        found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
+    if found.kept:
+        rows = Table("class", "step", "value", "Dice", "interval", title="What helps")
+        for kept in found.kept:
+            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f}")
+            rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
+        console.print(rows)
+    else:
+        console.print("No step helps beyond chance; the file does nothing.")
+    told = f"{found.effect:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    console.print(f"{found.images} images of {found.patients} patients: Dice {told} -> {out}", highlight=False)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    onnx: Annotated[Path, typer.Option("--onnx", help="The .onnx file to write.")],
+) -> None:
+    """Write a run as ONNX, for programs without torch; it is kept only if it gives what torch gives.
+
+    `carpus export RUN --onnx model.onnx`. Input: `images`, (batch, 1, side, side) float32, grey values 0 to 1; output:
+    `logits` at the network's stride. docs/prediction.md shows how to make masks of them.
+    """
+    from carpus import export
+    from carpus import run as runs
+
+    made = export.export(runs.read(run), onnx)
+    sizes = "any side that 32 divides" if made.dynamic else f"sides of {made.image_size} only"
+    console.print(
+        f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -362,7 +479,7 @@ def convert(
     classes: ClassesOption = None,
     skip: Annotated[list[str] | None, typer.Option(help="A label of IN to leave out; may be given again.")] = None,
 ) -> None:
-    """Convert labels pixel for pixel: competition, submission, coco, labelme, masks."""
+    """Convert labels pixel for pixel: competition, submission, coco, labelme, masks, dicomseg."""
     from carpus.formats import convert
     from carpus.labels import class_list
 

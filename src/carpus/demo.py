@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas
 from rich.console import Console
 
-from carpus import config, data, evaluate, phantom, report, run, score, segment, train
+from carpus import competition, config, data, evaluate, phantom, report, run, segment, train
 from carpus.data import Case
 from carpus.errors import DataError
 from carpus.formats import files, images, trees
@@ -97,7 +97,7 @@ def _make(
     trained = run.read(run_path)
     with bar("predict") as progress:
         segment.segment([trained], root / "test" / "DCM", submission, progress=progress)
-    result = score.score(submission, root)
+    result = competition.score(submission, root)
     told("5/5 writing the report")
     _report(page, data.read(root), trained, maps, result, seed, _next(out))
     told("done")
@@ -112,7 +112,7 @@ def _report(
     dataset: data.Dataset,
     trained: run.Run,
     maps: Maps,
-    result: score.Score,
+    result: competition.Score,
     seed: int,
     commands: Sequence[str],
 ) -> None:

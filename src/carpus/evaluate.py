@@ -12,10 +12,11 @@ from pandas import DataFrame
 from carpus import data, kernels, metrics, run
 from carpus.data import Case, Dataset
 from carpus.errors import ConfigError, DataError, warn
-from carpus.formats import files
+from carpus.formats import files, images
 from carpus.formats.cells import escaped, plain
 from carpus.labels import Classes, LabelMap
-from carpus.predict import Predictor, in_turn
+from carpus.postprocess import Calibration
+from carpus.predict import Ensemble, Options, in_turn
 
 Keep = Callable[[Case, LabelMap, LabelMap], object]
 """Called with (case, truth, prediction), for whoever wants the maps."""
@@ -24,37 +25,53 @@ _NAMES = ("case", "patient", "class")
 
 COLUMNS = ("case", "patient", "split", "class", "metric", "value")
 
+TOLERANCES_PX = (1, 2, 4)
+"""At these distances in pixels of the label map the surface Dice is taken, as metric nsd_1px and so on."""
+
+TOLERANCE_MM = 1
+"""And at this one in mm, where the image states the distance of its pixels."""
+
+_SQUARE = 0.01
+"""Pixels count as square, and distances can be told in mm, if their sides differ by less than this share."""
+
 
 def scores(
-    predictor: Callable[[NDArray[np.uint8]], LabelMap],
+    predict: Callable[[NDArray[np.uint8]], LabelMap],
     cases: Sequence[Case],
     split: str,
     classes: Classes,
     *,
+    borders: bool = False,
     progress: Callable[[int, int], object] | None = None,
     keep: Keep | None = None,
 ) -> DataFrame:
-    """Dice of every case and class at the labels' own resolution.
+    """Dice of every case and class at the labels' own resolution, and with `borders` all the other metrics.
 
     Args:
-        predictor: images to label maps.
+        predict: image (H, W) uint8 to label map.
         cases: annotated cases.
         split: what the column `split` shall say.
         classes: the class list.
+        borders: also iou, nsd_1px, nsd_2px, nsd_4px and hd95_px, and nsd_1mm and hd95_mm of a case whose image states
+            the distance of its pixels; see `metrics` for absent classes.
         progress: called with (cases done, cases in all).
         keep: called with (case, truth, prediction), for whoever wants the maps.
 
     Returns:
-        One row a case and class, the columns of `COLUMNS`, metric "dice".
+        One row a case, class and metric, the columns of `COLUMNS`.
     """
     rows = []
-    predicted = in_turn(predictor, ((case, lambda case=case: data.read_image(case.image)) for case in cases))
+    predicted = in_turn(predict, ((case, lambda case=case: data.read_image(case.image)) for case in cases))
     for done, (case, labels) in enumerate(predicted, start=1):
         truth = data.read_labels(case, classes)
-        dice = metrics.dice(kernels.overlap(labels, truth, len(classes)))
+        counts = kernels.overlap(labels, truth, len(classes))
+        found = {"dice": metrics.dice(counts)}
+        if borders:
+            found |= {"iou": metrics.iou(counts)} | _borders(labels, truth, classes, _spacing_mm(case))
         rows += [
-            (case.name, case.patient, split, name, "dice", value)
-            for name, value in zip(classes, dice.tolist(), strict=True)
+            (case.name, case.patient, split, name, metric, value)
+            for metric, values in found.items()
+            for name, value in zip(classes, values.tolist(), strict=True)
         ]
         if keep:
             keep(case, truth, labels)
@@ -63,12 +80,34 @@ def scores(
     return DataFrame(rows, columns=list(COLUMNS))
 
 
+def _borders(
+    labels: LabelMap, truth: LabelMap, classes: Classes, spacing_mm: float | None
+) -> dict[str, NDArray[np.float64]]:
+    distances = kernels.surface_distances(labels, truth, len(classes))
+    diagonal = float(np.hypot(*truth.shape))
+    found = {f"nsd_{tolerance}px": metrics.nsd(distances, tolerance) for tolerance in TOLERANCES_PX}
+    found["hd95_px"] = metrics.hd95(distances, diagonal)
+    if spacing_mm is not None:
+        found[f"nsd_{TOLERANCE_MM}mm"] = metrics.nsd(distances, TOLERANCE_MM / spacing_mm)
+        found["hd95_mm"] = found["hd95_px"] * spacing_mm
+    return found
+
+
+def _spacing_mm(case: Case) -> float | None:
+    spacing = images.spacing_mm(case.image)
+    if spacing is None or abs(spacing[0] / spacing[1] - 1) > _SQUARE:
+        return None
+    return (spacing[0] + spacing[1]) / 2
+
+
 def evaluate(
     run_path: Path,
     root: Path,
     split: str,
     *,
     device: str = "auto",
+    options: Options | None = None,
+    calibration: Path | None = None,
     progress: Callable[[int, int], object] | None = None,
     keep: Keep | None = None,
 ) -> DataFrame:
@@ -79,6 +118,8 @@ def evaluate(
         root: the data folder.
         split: "val", the patients that the run held out, or "test".
         device: auto, cpu or cuda.
+        options: tiles and views, see `predict.Options`.
+        calibration: a file of `carpus calibrate`.
         progress: see `scores`.
         keep: see `scores`.
 
@@ -92,11 +133,26 @@ def evaluate(
     if split not in ("val", "test"):
         raise ConfigError(f"--split {split}: expected val or test")
     trained = run.read(run_path)
-    cases = _cases(data.read(root), trained, split)
-    predictor = Predictor.of(trained, device)
-    table = scores(predictor, cases, split, trained.classes, progress=progress, keep=keep)
+    cases = held_out(data.read(root), trained, split)
+    table = scores(
+        predictor(trained, device, options, calibration),
+        cases,
+        split,
+        trained.classes,
+        borders=True,
+        progress=progress,
+        keep=keep,
+    )
     save(run_path, table)
     return table
+
+
+def predictor(
+    trained: run.Run, device: str = "auto", options: Options | None = None, calibration: Path | None = None
+) -> Ensemble:
+    """What `evaluate` predicts with."""
+    steps = Calibration.read(calibration, trained.classes) if calibration else None
+    return Ensemble.of([trained], device, options, calibration=steps)
 
 
 def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:
@@ -111,16 +167,16 @@ def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:
     }
 
 
-def _cases(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
+def held_out(dataset: Dataset, trained: run.Run, split: str) -> list[Case]:
     """The annotated cases of a split: `val` is the fold the run held out, `test` the test images with known truth.
 
     Raises:
         DataError: there are none.
     """
     if split == "val":
-        held_out = set(trained.manifest["val_patients"])
-        found = [case for case in dataset.train if case.patient in held_out and case.annotation]
-        missing = held_out - {case.patient for case in dataset.train}
+        patients = set(trained.manifest["val_patients"])
+        found = [case for case in dataset.train if case.patient in patients and case.annotation]
+        missing = patients - {case.patient for case in dataset.train}
         if missing:
             raise DataError(
                 f"{dataset.root}: patient {min(missing)} of the run's validation fold is not there "

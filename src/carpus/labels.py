@@ -168,6 +168,18 @@ def area(labels: LabelMap, classes: int) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(has(words, k)) for k in range(classes)], np.int64)
 
 
+def combinations(a: LabelMap, b: LabelMap) -> tuple[LabelMap, LabelMap, NDArray[np.int64]]:
+    """The distinct pairs of words at one place in two maps of one size, and how many pixels have each.
+
+    A few hundred pairs say all that two maps have in common, class by class (`has` works on them); pixels that are
+    empty in both are left out.
+    """
+    there = (a | b) != 0
+    pairs = (a[there].astype(np.int64) << 32) | b[there]
+    found, counts = np.unique(pairs, return_counts=True)
+    return (found >> 32).astype(np.int32), (found & 0xFFFFFFFF).astype(np.int32), counts
+
+
 def depth(labels: LabelMap) -> NDArray[np.uint8]:
     """How many classes every pixel belongs to: (H, W) uint8."""
     return np.bitwise_count(labels)

@@ -32,6 +32,7 @@ Blend = Literal["probabilities", "logits", "votes"]
 
 Key = TypeVar("Key")
 Decoded = TypeVar("Decoded")
+Found = TypeVar("Found")
 
 
 def network_input(pictures: Tensor, launcher: Fabric) -> Tensor:
@@ -242,12 +243,12 @@ def labels_of(logits: Tensor, thresholds: Tensor, size: tuple[int, ...]) -> Labe
 
 
 def in_turn(
-    predictor: Callable[[NDArray[np.uint8]], LabelMap], items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]
-) -> Iterator[tuple[Key, LabelMap]]:
-    """Label maps of many images in order; the next image is decoded while the network is at work.
+    predictor: Callable[[NDArray[np.uint8]], Found], items: Iterable[tuple[Key, Callable[[], NDArray[np.uint8]]]]
+) -> Iterator[tuple[Key, Found]]:
+    """What is found in many images, in order; the next image is decoded while the network is at work.
 
     Args:
-        predictor: image (H, W) uint8 to label map.
+        predictor: image (H, W) uint8 to a label map, or to logits.
         items: a key of any kind, and what reads its image.
     """
     for key, image in decoded(items):

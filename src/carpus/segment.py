@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carpus import data, journal, kernels, pictures, run
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.formats import Labelled, convert, files, images, stem, submission
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
@@ -96,14 +96,50 @@ def segment(
         ConfigError: runs or options that do not fit together.
     """
     options, beside = options or Options(), beside or Beside()
+    if not runs:
+        raise ConfigError("predict: expected at least one run")
+    return segment_with(
+        lambda: Ensemble.of(runs, device, options, weights=weights, calibration=calibration),
+        runs[0].classes,
+        source,
+        target,
+        identity=_identity(runs, options, weights, calibration, beside),
+        beside=beside,
+        target_format=target_format,
+        strict=strict,
+        progress=progress,
+    )
+
+
+def segment_with(
+    make: Callable[[], Ensemble],
+    classes: Classes,
+    source: Path,
+    target: Path,
+    *,
+    identity: str,
+    beside: Beside | None = None,
+    target_format: str | None = None,
+    strict: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Summary:
+    """`segment` with an ensemble of one's own.
+
+    Args:
+        make: gives the ensemble; called if any image is left to predict.
+        classes: its class list.
+        identity: what tells this prediction from others, for the journal: the same networks and settings, the same
+            text.
+
+    The other arguments, returns and raises as `segment`.
+    """
+    beside = beside or Beside()
     found = images.find(source)
     if not found:
         raise DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
     root = source if source.is_dir() else source.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
-    classes = runs[0].classes if runs else Classes(("none",))
     chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
-    identity = _identity(runs, options, weights, calibration, beside)
     summary = Summary()
     with journal.opened(target.with_name(f"{target.name}.partial"), identity) as done:
         todo = {name: path for name, path in paths.items() if not done.holds(name, _stamp(path))}
@@ -111,10 +147,10 @@ def segment(
         if progress:
             progress(summary.continued, len(paths))
         if todo:
-            work = Ensemble.of(runs, device, options, weights=weights, calibration=calibration)
+            work = make()
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
             _work(work, todo, done, beside, summary, strict, told)
-        whole = [name for name, path in paths.items() if done.holds(name, _stamp(path))]
+        whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
         if not whole:
             raise summary.faults[0]
         _write(target, chosen, done, whole, classes)
@@ -208,15 +244,15 @@ def save_probabilities(
             zipped.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
 
 
-def _write(target: Path, chosen: str, done: journal.Journal, names: Sequence[str], classes: Classes) -> None:
+def _write(target: Path, chosen: str, done: journal.Journal, names: dict[str, Path], classes: Classes) -> None:
     if chosen == "submission":  # is runs, too: no label map between
         submission.write(target, ((submission.image_name(name), done.read(name)[1]) for name in names), classes)
         return
 
     def labelled() -> Iterator[Labelled]:
-        for name in names:
+        for name, path in names.items():
             size, runs = done.read(name)
-            yield Labelled(name, kernels.decode(runs, size))
+            yield Labelled(name, kernels.decode(runs, size), path)
 
     convert.write(target, labelled(), classes, target_format=chosen)
 

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from carpus.errors import DataError
@@ -26,10 +26,12 @@ class Labelled:
     Args:
         name: the image, relative to its folder of images, as in "ID001/image1.png"; "/" on every system.
         labels: (H, W) int32 label map of the image's size.
+        image: the image's file, where it is known; only a format that refers to the image itself needs it.
     """
 
     name: str
     labels: LabelMap
+    image: Path | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -6,13 +6,26 @@ is yielded. So memory holds one label map (and of a CSV or COCO file its run len
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, annotations, coco, files, labelme, masks, once, safe_name, stem, submission, trees
+from carpus.formats import (
+    Labelled,
+    annotations,
+    coco,
+    dicomseg,
+    files,
+    labelme,
+    masks,
+    once,
+    safe_name,
+    stem,
+    submission,
+    trees,
+)
 from carpus.formats.sizes import Sizes
 from carpus.labels import BONES, Classes
 
@@ -22,6 +35,7 @@ FORMATS: dict[str, ModuleType] = {
     "coco": coco,
     "labelme": labelme,
     "masks": masks,
+    "dicomseg": dicomseg,
 }
 
 _FILES = {"submission": ".csv", "coco": ".json"}
@@ -59,7 +73,8 @@ def convert(
 
     Args:
         source: a file or folder.
-        target: a file (`.csv` for a submission, `.json` for COCO) or a new folder (competition, Labelme, masks).
+        target: a file (`.csv` for a submission, `.json` for COCO) or a new folder (competition, Labelme, masks, DICOM
+            segmentations).
         source_format: a name from `FORMATS`; None finds it out from the content.
         target_format: a name from `FORMATS`; None takes it from the suffix, a folder being the competition's layout.
         images: the folder of images; gives names and sizes, against what label files say.
@@ -83,7 +98,10 @@ def convert(
         _known(source_format) if source_format else guess(source, classes),
         _known(target_format) if target_format else _by_suffix(target),
     )
-    items = FORMATS[summary.source_format].read_all(source, classes, Sizes(images, size), skip)
+    sizes = Sizes(images, size)
+    items = FORMATS[summary.source_format].read_all(source, classes, sizes, skip)
+    if summary.target_format == "dicomseg":
+        items = (replace(item, image=sizes.path(item.name)) for item in items)
     write(target, _counted(items, classes, summary, progress), classes, target_format=summary.target_format)
     return summary
 
@@ -151,6 +169,8 @@ def guess(path: Path | str, classes: Classes = BONES) -> str:
             head = stream.read(1024)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if head[128:132] == b"DICM":
+        return "dicomseg"
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")):
         raise DataError(f"{path}: is an archive; unpack it and give the folder")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -176,6 +196,8 @@ def _guess_folder(path: Path, classes: Classes) -> str:
         return known
     if any(file.suffix == ".png" and file.stem in classes for file, _ in found):
         return "masks"
+    if any(dicomseg.is_segmentation(file) for file, name in found if name.lower().endswith((".dcm", ".dicom"))):
+        return "dicomseg"
     table = next((file for file, name in found if name.lower().endswith(".csv")), None)
     if table is not None:
         raise DataError(f"{path}: is a folder; give the file itself, such as {table}")
@@ -244,5 +266,5 @@ def _known(name: str) -> str:
 def _expected() -> str:
     return (
         "expected the competition's annotation files, a submission CSV (image_name,class,rle), COCO or Labelme JSON,"
-        " or folders with one PNG a class"
+        " DICOM segmentations, or folders with one PNG a class"
     )

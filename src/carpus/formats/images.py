@@ -112,6 +112,12 @@ def spacing_mm(path: Path | str) -> tuple[float, float] | None:
     return dicom.spacing_mm(path)
 
 
+def is_dicom(path: Path | str) -> bool:
+    """Whether `path` is a DICOM file, by its first bytes; raises `DataError` as `read` does."""
+    path = Path(path)
+    return _kind(path, _content(path, _HEAD)) == "DICOM"
+
+
 def write(path: Path | str, image: Grey, rgb: bool = False) -> None:
     """Write a PNG file, whole or not at all, compressed fast rather than small.
 

@@ -34,6 +34,10 @@ class Sizes:
         if not self._by_stem:
             raise DataError(f"{self.folder}: holds no images")
 
+    def path(self, name: str) -> Path | None:
+        """The file of an image by the name that `find` gave; None where there is no folder of images."""
+        return None if self.folder is None else self._root / name
+
     def find(self, name: str, source: str, own: tuple[int, int] | None = None) -> tuple[str, tuple[int, int]]:
         """The name and (H, W) of the image that a label file means.
 

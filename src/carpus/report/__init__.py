@@ -5,6 +5,6 @@ reader's light or dark setting, and prints. `write` makes it; `choose` says whic
 """
 
 from carpus.report.cases import Pictured, choose
-from carpus.report.page import write
+from carpus.report.page import Listing, write
 
-__all__ = ["Pictured", "choose", "write"]
+__all__ = ["Listing", "Pictured", "choose", "write"]

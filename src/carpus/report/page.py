@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,26 @@ from carpus.report import charts, findings
 from carpus.report.cases import Pictured, gallery
 from carpus.report.markup import Markup, element, join
 from carpus.report.numbers import SPLITS, Curves, Poses, Scores, grouped, read_curves, read_poses, read_scores
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table of a report.
+
+    Args:
+        title: the heading.
+        told: what the numbers are.
+        columns: the head of every column; the first column names the rows.
+        rows: the cells of every row, all as text.
+        text: which columns hold words, not numbers.
+    """
+
+    title: str
+    told: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: Sequence[int] = ()
+
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -30,6 +51,7 @@ def write(
     pictures: Sequence[Pictured] = (),
     facts: Mapping[str, object] | None = None,
     commands: Sequence[str] = (),
+    tables: Sequence[Listing] = (),
     classes: Classes = BONES,
 ) -> None:
     """Write the report of a run as one HTML file that needs no other.
@@ -49,6 +71,7 @@ def write(
         pictures: the cases to show, see `choose`.
         facts: how to repeat the run, such as ``{"Command": ..., "Seed": 0, "torch": "2.11"}``.
         commands: what to run next, one shell command each; what follows " # " is set as a comment.
+        tables: what else is to be listed, each under a heading of its own, after the classes.
         classes: the classes of the scores and of the pictures.
 
     Raises:
@@ -62,6 +85,7 @@ def write(
         _cases(pictures, by_split, classes),
         _figures(by_split, groups, metrics, axes),
         _classes(by_split, groups),
+        *(_listed(place, listing) for place, listing in enumerate(tables, start=2)),
         _repeat(facts or {}),
         _commands(commands),
     ]
@@ -216,6 +240,25 @@ def _cells(scores: Mapping[str, Scores], names: Sequence[str]) -> list[Markup]:
     lowest = list(list(scores.values())[-1].by_case(names).items())[-1:]
     case, value = lowest[0] if lowest else ("", math.nan)
     return [*cells, element("td", _dice(value)), element("td", element("bdi", case), title=case, class_="name")]
+
+
+def _listed(place: int, listing: Listing) -> Markup:
+    head = [
+        element("th", name, scope="col", class_="name" if place in listing.text else None)
+        for place, name in enumerate(listing.columns)
+    ]
+    rows = [
+        element(
+            "tr",
+            element("th", row[0], scope="row"),
+            *(element("td", cell, class_="name" if n in listing.text else None) for n, cell in enumerate(row[1:], 1)),
+        )
+        for row in listing.rows
+    ]
+    caption = element("figcaption", element("b", f"Table {place}. {listing.title}."), " ", listing.told)
+    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), aria_label=listing.title)
+    scrolled = element("div", table, class_="scroll", role="region", aria_label=f"Table {place}", tabindex=0)
+    return element("section", element("h2", listing.title), element("figure", caption, scrolled))
 
 
 def _repeat(facts: Mapping[str, object]) -> Markup | None:

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from carpus import kernels, labels, metrics, phantom
+from carpus.competition import score
 from carpus.errors import DataError
 from carpus.formats import images, submission
 from carpus.labels import BONES, Classes
-from carpus.score import score
 
 TWO = Classes(("Radius", "Ulna"), {"forearm": ("Radius", "Ulna"), "thin": ("Ulna",)})
 

@@ -1,0 +1,91 @@
+"""From image files to a submission: the script that teams write against `carpus predict`, with the same network.
+
+The logits are those of a synthetic hand, whatever the image: an untrained network says nothing, and both sides have to
+find bones of a real size. With the network, its forward pass is computed and added nought times.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks import inputs
+from benchmarks.bench_threshold import differing, text_of
+from benchmarks.measure import Comparison
+from carpus import config, kernels, models, predict, segment
+from carpus.formats import images, submission
+from carpus.labels import BONES
+from carpus.models import Output
+
+SIZE, SIDE = (inputs.SIZE, inputs.SIZE), 512
+
+
+class Drawn(nn.Module):
+    """Says what a trained network would, and works as hard as `network` does."""
+
+    def __init__(self, network: nn.Module | None) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("drawn", inputs.logits())
+
+    def forward(self, pictures: Tensor) -> Output:
+        logits = self.drawn.expand(len(pictures), -1, -1, -1)
+        return Output(logits if self.network is None else logits + 0 * self.network(pictures).logits.mean())
+
+
+@torch.no_grad()
+def usual(network: nn.Module, folder: Path, out: Path) -> Path:
+    """Batches of one, as at 2048 they mostly are: resize, forward, interpolate, sigmoid, threshold, encode, to_csv."""
+    names, classes, rles = [], [], []
+    for path in sorted(folder.glob("*.png")):
+        image = cv2.imread(str(path)).astype(np.float32) / 255
+        image = cv2.resize(image, (SIDE, SIDE))[..., :1]
+        pictures = (torch.from_numpy(image.transpose(2, 0, 1))[None] - 0.124) / 0.168
+        logits = functional.interpolate(network(pictures).logits, SIZE, mode="bilinear")
+        masks = (torch.sigmoid(logits) > 0.5).detach().cpu().numpy()[0]
+        for name, text in zip(BONES, text_of(list(masks)), strict=True):
+            names.append(path.name)
+            classes.append(name)
+            rles.append(text)
+    pandas.DataFrame({"image_name": names, "class": classes, "rle": rles}).to_csv(out, index=False)
+    return out
+
+
+def ours(network: nn.Module, folder: Path, out: Path) -> Path:
+    launcher = predict.fabric("cpu", "32")
+    member = predict.Predictor(network, image_size=SIDE, classes=len(BONES), launcher=launcher)
+    work = predict.Ensemble([member], BONES)
+    segment.segment_with(lambda: work, BONES, folder, out, identity="benchmark")
+    return out
+
+
+def equal(theirs: Path, mine: Path) -> str:
+    a, b = (submission.read(path, BONES, SIZE) for path in (theirs, mine))
+    pixels = sum(int((kernels.decode(a[name], SIZE) != kernels.decode(b[name], SIZE)).sum()) for name in a)
+    return differing(pixels, len(a) * len(BONES) * SIZE[0] * SIZE[1])
+
+
+def comparisons(quick: bool) -> Iterator[Comparison]:
+    folder = Path(tempfile.mkdtemp(prefix="carpus-benchmark-"))
+    try:
+        for n in range(1 if quick else 4):
+            images.write(folder / f"{n}.png", inputs.hand(n).image, rgb=True)
+        settings = config.load(["unet"], ["model.weights=null"]).model
+        unet = models.build(settings, len(BONES)).eval()
+        for name, network in (("without the network", None), (f"U-Net {settings.encoder} at {SIDE}", unet)):
+            shown = Drawn(network).eval()
+            yield Comparison(
+                f"image files to submission, {name}",
+                lambda shown=shown: usual(shown, folder, folder / "usual.csv"),
+                lambda shown=shown: ours(shown, folder, folder / "ours.csv"),
+                equal,
+            )
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,299 @@
+"""DICOM Segmentation: one file an image, a binary segment for every class; segments may overlap.
+
+A segment goes by its label, the name of the class. Its SNOMED CT codes come from `snomed.json`, which says of each
+whether it names the bone or a group it belongs to. The segmentation belongs to the patient and study of the image it
+was made of, whose identity it therefore carries; an image that is no DICOM file gets a secondary capture beside it,
+without a patient, for viewers to lay the segments on.
+
+Dimension key: K classes, H rows, W columns.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread, uid
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
+
+from carpus import labels as label_map
+from carpus.errors import ConfigError, DataError
+from carpus.formats import Labelled, check_size, files, images, once, safe_name, stem, trees
+from carpus.formats.quiet import quiet
+from carpus.formats.sizes import Sizes
+from carpus.labels import Classes, LabelMap
+
+SOURCE = ".source.dcm"
+"""What the name of a secondary capture ends in that was made for an image that is no DICOM file."""
+
+
+def read(path: Path | str, classes: Classes, skip: Sequence[str] = ()) -> LabelMap:
+    """Read a segmentation of one image.
+
+    Args:
+        path: a DICOM Segmentation of binary segments, whose labels are names of classes.
+        classes: the class list; a class without a segment, or whose segment has no frame, is nowhere.
+        skip: labels of segments to leave out.
+
+    Returns:
+        (H, W) int32 label map.
+
+    Raises:
+        DataError: no such file, a segment that is no class, fractional segments, or frames of several images.
+    """
+    path = Path(path)
+    with quiet():
+        try:
+            dataset = dcmread(path)
+            if dataset.get("SOPClassUID") != uid.SegmentationStorage:
+                raise DataError(f"{path}: SOPClassUID: is no DICOM Segmentation")
+            if dataset.get("SegmentationType") != "BINARY":
+                raise DataError(
+                    f"{path}: SegmentationType: expected BINARY, has {dataset.get('SegmentationType')!r:.40}"
+                )
+            size = check_size((int(dataset.Rows), int(dataset.Columns)), str(path))
+            named = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.SegmentSequence}
+            return _labels(path, dataset, size, named, classes, skip)
+        except DataError:
+            raise
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        except Exception as error:  # pydicom raises whatever its parsing stumbles over
+            raise DataError(f"{path}: is truncated or damaged (DICOM: {type(error).__name__})") from error
+
+
+def _labels(
+    path: Path,
+    dataset: Dataset,
+    size: tuple[int, int],
+    named: dict[int, str],
+    classes: Classes,
+    skip: Sequence[str],
+) -> LabelMap:
+    labels = label_map.empty(size)
+    bits: dict[int, int] = {}
+    for number, name in named.items():
+        if name not in skip:
+            try:
+                bits[number] = classes.index(name)
+            except DataError as error:
+                raise DataError(f"{path}: SegmentSequence: segment {number}: {error}") from None
+    seen: set[int] = set()
+    frames = zip(dataset.PerFrameFunctionalGroupsSequence, _frames(path, dataset, size), strict=True)
+    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for group, pixels in frames:
+        # What all frames have in common, if only because there is one, stands in the shared groups.
+        holder = group if "SegmentIdentificationSequence" in group else shared[0]
+        number = int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        if number in seen:
+            raise DataError(f"{path}: segment {number}: has frames of several images; expected one radiograph")
+        seen.add(number)
+        if number not in named:
+            raise DataError(f"{path}: a frame is of segment {number}, which is not described")
+        if number in bits:
+            label_map.paint(labels, bits[number], pixels.astype(bool))
+    return labels
+
+
+def _frames(path: Path, dataset: Dataset, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The frames (H, W), one at a time."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        yield from iter_pixels(dataset)
+        return
+    # pydicom cannot do it for frames of less than a byte. Bits go on from frame to frame without a gap.
+    pixels, content = size[0] * size[1], np.frombuffer(dataset.PixelData, np.uint8)
+    for start in range(0, int(dataset.NumberOfFrames) * pixels, pixels):
+        bits = np.unpackbits(content[start // 8 : (start + pixels + 7) // 8], bitorder="little")[start % 8 :][:pixels]
+        if len(bits) < pixels:
+            raise DataError(f"{path}: PixelData: ends within a frame")
+        yield bits.reshape(size)
+
+
+def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | None = None) -> None:
+    """Write a segmentation, whole or not at all.
+
+    Args:
+        path: the file; a class that is nowhere is described but has no frame, unless all are.
+        labels: (H, W) int32.
+        classes: the class list.
+        image: the image it is of. A DICOM file is referred to, and its patient and study taken over; of another
+            image, if it is given, a secondary capture is written beside `path`.
+
+    Raises:
+        DataError: an image that cannot be read or has another size.
+        ConfigError: highdicom is not installed.
+    """
+    path = Path(path)
+    highdicom = _highdicom()
+    label_map.validate(labels, len(classes), str(path))
+    source = _source(path, labels, image)
+    identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), labels.tobytes().hex()[:64], path.name])
+    # All the planes at once is what highdicom takes; they live for this one image.
+    planes = np.stack([label_map.has(labels, k) for k in range(len(classes))], axis=-1)[None]
+    described = [_described(k, name) for k, name in enumerate(classes, start=1)]
+    with quiet():
+        made = highdicom.seg.Segmentation(
+            source_images=[source],
+            pixel_array=planes.astype(np.uint8),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=described,
+            series_instance_uid=uid.generate_uid(entropy_srcs=[identity, "series"]),
+            series_number=9000,
+            sop_instance_uid=identity,
+            instance_number=1,
+            manufacturer="Carpus",
+            manufacturer_model_name="carpus",
+            software_versions=metadata.version("carpus"),
+            device_serial_number="0",
+            content_label="HAND_BONES",
+            omit_empty_frames=bool(labels.any()),
+        )
+        for item, name in zip(made.SegmentSequence, classes, strict=True):
+            item.SegmentDescription = _code(name)["description"]
+        if labels.size < 8:  # highdicom pads frames of less than a byte, where the standard (PS3.5, 8.1.1) packs on
+            there = planes.any(axis=(0, 1, 2)) | (not labels.any())
+            bits = np.packbits(planes[0][..., there].transpose(2, 0, 1).ravel(), bitorder="little").tobytes()
+            made.PixelData = bits + b"\0" * (len(bits) % 2)
+        with files.atomic(path) as temporary:
+            made.save_as(temporary)
+
+
+def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] = ()) -> Iterator[Labelled]:
+    """The labels of every segmentation below a folder, or of one file; other DICOM files are passed over."""
+    found = 0
+    for path, name in [(source, source.name)] if source.is_file() else trees.walk(source):
+        if not source.is_file() and not is_segmentation(path):
+            continue
+        labels = read(path, classes, skip)
+        own = labels.shape[0], labels.shape[1]
+        image, size = sizes.find(name, str(path), own)
+        if size != own:
+            raise DataError(f"{path}: is {own[0]} x {own[1]}, {image} is {size[0]} x {size[1]}")
+        found += 1
+        yield Labelled(image, labels)
+    if not found:
+        raise DataError(f"{source}: holds no DICOM segmentation")
+
+
+def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
+    """Write a segmentation for every image: `ID001/image1.png` becomes `ID001/image1.dcm`."""
+    for item in once(items, str(target)):
+        path = files.inside(target, safe_name(f"{stem(item.name)}.dcm", str(target)), str(target))
+        write(path, item.labels, classes, item.image)
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM Segmentation, from its head."""
+    try:
+        with quiet(), path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
+                return False
+            stream.seek(0)
+            found = dcmread(stream, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+            return found.get("SOPClassUID") == uid.SegmentationStorage
+    except Exception:  # pydicom raises whatever its parsing stumbles over
+        return False
+
+
+@lru_cache(maxsize=1)
+def codes() -> dict[str, Any]:
+    """The content of snomed.json."""
+    return json.loads(Path(__file__).with_name("snomed.json").read_text(encoding="utf-8"))
+
+
+def _code(name: str) -> dict[str, Any]:
+    """The codes of a class; one that is not among the 29 bones is a bone of the hand."""
+    general = {"type": ["24097009", "Hand bone"], "region": ["85562004", "Hand"], "description": name}
+    return codes()["bones"].get(name, general)
+
+
+def _described(number: int, name: str) -> Any:
+    highdicom = _highdicom()
+    code = _code(name)
+
+    def concept(pair: Sequence[str]) -> Any:
+        return highdicom.sr.CodedConcept(pair[0], "SCT", pair[1])
+
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=concept(codes()["category"]),
+        segmented_property_type=concept(code["type"]),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name="carpus",
+            version=metadata.version("carpus"),
+            family=highdicom.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
+        ),
+        anatomic_regions=[concept(code["region"])],
+    )
+
+
+def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
+    """The DICOM image that the segmentation refers to."""
+    if image is not None and images.is_dicom(image):
+        with quiet():
+            source = dcmread(image, stop_before_pixels=True)
+        _same_size(image, (source.get("Rows"), source.get("Columns")), labels)
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+            if not source.get(name):
+                raise DataError(f"{image}: {name}: is missing; a segmentation has to refer to it")
+        # What highdicom copies must be there, if only empty.
+        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
+                     "ReferringPhysicianName", "StudyDate", "StudyTime"):  # fmt: skip
+            if name not in source:
+                setattr(source, name, None)
+        return source
+    pixels = np.zeros(labels.shape, np.uint8) if image is None else images.read(image)
+    if image is not None:
+        _same_size(image, pixels.shape, labels)
+    made = _capture(pixels, path.stem)
+    if image is not None:
+        with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary, quiet():
+            made.save_as(temporary)
+    return made
+
+
+def _same_size(image: Path, size: Sequence[Any], labels: LabelMap) -> None:
+    if tuple(size) != labels.shape:
+        raise DataError(f"{image}: is {size[0]} x {size[1]}, its labels {labels.shape[0]} x {labels.shape[1]}")
+
+
+def _capture(pixels: np.ndarray, name: str) -> Dataset:
+    """A secondary capture of grey `pixels` (H, W) uint8, without a patient; equal pixels give equal identifiers."""
+    highdicom = _highdicom()
+    entropy = [name, str(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
+    study, series, instance = (uid.generate_uid(entropy_srcs=[*entropy, part]) for part in ("study", "series", "image"))
+    with quiet():
+        made = highdicom.sc.SCImage(
+            pixel_array=pixels,
+            photometric_interpretation="MONOCHROME2",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            study_instance_uid=study,
+            series_instance_uid=series,
+            series_number=1,
+            sop_instance_uid=instance,
+            instance_number=1,
+            manufacturer="Carpus",
+            patient_orientation=("L", "F"),
+        )
+    made.PatientOrientation = None  # highdicom wants one, but nobody knows it
+    return made
+
+
+def _highdicom() -> Any:
+    try:
+        with quiet():
+            import highdicom
+            import highdicom.sc
+            import highdicom.seg
+            import highdicom.sr
+    except ImportError as error:
+        raise ConfigError("dicomseg: needs highdicom: pip install 'carpus[dicomseg]'") from error
+    return highdicom

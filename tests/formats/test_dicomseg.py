@@ -1,0 +1,150 @@
+"""DICOM segmentations: pixel for pixel through our reader, pydicom's and highdicom's; codes that exist."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.sr.codedict import codes as dictionary
+
+from carpus import labels as label_map
+from carpus.errors import DataError
+from carpus.formats import dicomseg, images, submission
+from carpus.formats.convert import convert
+from carpus.kernels import encode
+from carpus.labels import BONES, Classes
+
+highdicom = pytest.importorskip("highdicom")
+SIZE = (37, 53)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """All classes but one overlapping at random, the last bit with the first."""
+    planes = np.random.default_rng(0).random((29, *SIZE)) < 0.3
+    planes[7] = False
+    planes[:, 0, 0] = True
+    planes[7, 0, 0] = False
+    return label_map.pack(planes)
+
+
+@pytest.fixture
+def radiograph(tmp_path: Path) -> Path:
+    """A DICOM image of a made-up patient."""
+    made = dicomseg._capture(np.arange(37 * 53, dtype=np.uint8).reshape(SIZE), "x")
+    made.PatientID, made.PatientName = "made-up", "Made^Up"
+    made.save_as(tmp_path / "x.dcm")
+    return tmp_path / "x.dcm"
+
+
+def test_what_is_written_is_read_pixel_for_pixel(tmp_path: Path, labels: np.ndarray) -> None:
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    assert np.array_equal(dicomseg.read(tmp_path / "a.dcm", BONES), labels)
+
+
+def test_highdicom_reads_the_same_segments(tmp_path: Path, labels: np.ndarray) -> None:
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    assert [read.get_segment_description(n).segment_label for n in read.segment_numbers] == list(BONES.names)
+    source = read.get_source_image_uids()[0][2]
+    planes = read.get_pixels_by_source_instance([source])[0]
+    assert np.array_equal(planes.transpose(2, 0, 1) > 0, label_map.unpack(labels, 29))
+
+
+def test_pydicom_reads_the_same_frames(tmp_path: Path, labels: np.ndarray) -> None:
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    read = dcmread(tmp_path / "a.dcm")
+    frames = {
+        int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber): frame
+        for group, frame in zip(read.PerFrameFunctionalGroupsSequence, read.pixel_array, strict=True)
+    }
+    assert sorted(frames) == [n for n in range(1, 30) if n != 8]
+    for number, frame in frames.items():
+        assert np.array_equal(frame > 0, label_map.has(labels, number - 1))
+
+
+def test_nothing_at_all_comes_back_as_nothing(tmp_path: Path) -> None:
+    dicomseg.write(tmp_path / "a.dcm", label_map.empty(SIZE), BONES)
+    assert not dicomseg.read(tmp_path / "a.dcm", BONES).any()
+
+
+def test_a_dicom_image_lends_its_patient_and_is_referred_to(
+    tmp_path: Path, radiograph: Path, labels: np.ndarray
+) -> None:
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES, radiograph)
+    made, source = dcmread(tmp_path / "a.dcm"), dcmread(radiograph)
+    assert made.PatientID == "made-up"
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+    referenced = made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+    assert referenced.ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert not (tmp_path / f"a{dicomseg.SOURCE}").exists()
+    with pytest.raises(DataError, match=r"x\.dcm: is 37 x 53"):
+        dicomseg.write(tmp_path / "b.dcm", label_map.empty((5, 5)), BONES, radiograph)
+    assert not (tmp_path / "b.dcm").exists()
+
+
+def test_a_png_gets_a_secondary_capture_beside_it(tmp_path: Path, labels: np.ndarray) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, SIZE).astype(np.uint8)
+    images.write(tmp_path / "a.png", pixels)
+    dicomseg.write(tmp_path / "out" / "a.dcm", labels, BONES, tmp_path / "a.png")
+    capture = tmp_path / "out" / f"a{dicomseg.SOURCE}"
+    assert np.array_equal(dcmread(capture).pixel_array, pixels)
+    assert not dicomseg.is_segmentation(capture)
+
+
+def test_every_code_is_in_pydicoms_dictionary_and_means_what_it_says() -> None:
+    from pydicom.sr._concepts_dict import concepts
+
+    known = {(code, meaning) for found in concepts["SCT"].values() for code, (meaning, _) in found.items()}
+    content = dicomseg.codes()
+    assert set(content["bones"]) == set(BONES.names)
+    assert tuple(content["category"]) in known
+    for bone in content["bones"].values():
+        assert tuple(bone["type"]) in known
+        assert tuple(bone["region"]) in known
+    exact = {name for name, bone in content["bones"].items() if bone["exact"]}
+    assert exact == {"Scaphoid", "Radius", "Ulna"}
+    assert content["bones"]["Scaphoid"]["type"][0] == dictionary.SCT.Scaphoid.value
+    assert content["bones"]["Ulna"]["type"][0] == dictionary.SCT.Ulna.value
+
+
+def test_segments_carry_their_codes_and_the_bones_name(tmp_path: Path, labels: np.ndarray) -> None:
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    segment = dcmread(tmp_path / "a.dcm").SegmentSequence[3]
+    assert (segment.SegmentLabel, segment.SegmentDescription) == ("finger-4", "Distal phalanx of the index finger")
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "24097009"
+    assert segment.AnatomicRegionSequence[0].CodeMeaning == "Finger"
+
+
+def test_convert_goes_there_and_back(tmp_path: Path, labels: np.ndarray) -> None:
+    submission.write(tmp_path / "in.csv", [("a.png", encode(labels, 29)), ("b.png", encode(labels >> 1, 29))], BONES)
+    convert(tmp_path / "in.csv", tmp_path / "seg", target_format="dicomseg", size=SIZE)
+    summary = convert(tmp_path / "seg", tmp_path / "out.csv")
+    assert summary.source_format == "dicomseg"
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "in.csv").read_bytes()
+    assert convert(tmp_path / "seg" / "a.dcm", tmp_path / "one.csv").images == 1
+
+
+def test_convert_takes_the_images_it_is_given(tmp_path: Path, radiograph: Path, labels: np.ndarray) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    radiograph.rename(folder / "x.dcm")
+    submission.write(tmp_path / "in.csv", [("x.png", encode(labels, 29))], BONES)
+    convert(tmp_path / "in.csv", tmp_path / "seg", target_format="dicomseg", images=folder)
+    assert dcmread(tmp_path / "seg" / "x.dcm").PatientID == "made-up"
+
+
+def test_what_is_no_segmentation_of_these_classes_is_named(
+    tmp_path: Path, radiograph: Path, labels: np.ndarray
+) -> None:
+    with pytest.raises(DataError, match=r"x\.dcm: SOPClassUID: is no DICOM Segmentation"):
+        dicomseg.read(radiograph, BONES)
+    dicomseg.write(tmp_path / "a.dcm", labels & 1, Classes(("other",)))
+    with pytest.raises(DataError, match=r"a\.dcm: SegmentSequence: segment 1: unknown class 'other'"):
+        dicomseg.read(tmp_path / "a.dcm", BONES)
+    assert not dicomseg.read(tmp_path / "a.dcm", BONES, skip=["other"]).any()
+    whole = (tmp_path / "a.dcm").read_bytes()
+    for end in (200, len(whole) // 2, len(whole) - 40):
+        (tmp_path / "cut.dcm").write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"cut\.dcm: "):
+            dicomseg.read(tmp_path / "cut.dcm", BONES, skip=["other"])
