@@ -7,9 +7,12 @@ import torch
 from carpus import kernels
 from carpus.errors import DataError
 from carpus.kernels import reference
+from carpus.kernels.cpu.threshold import taps
 
 # torch interpolates outputs of up to 128 rows and columns together in another order of operations.
 CASES = [((64, 64), (256, 256)), ((40, 33), (100, 90)), ((17, 19), (63, 77)), ((1, 1), (200, 3)), ((90, 100), (40, 90))]
+# Factors at which a scale that is rounded twice gives other weights than torch's.
+FRACTIONAL = [(64, 160), (256, 640), (256, 768), (17, 187), (128, 320), (33, 90), (100, 77)]
 
 
 def random_logits(classes: int, size: tuple[int, int]) -> torch.Tensor:
@@ -30,6 +33,17 @@ def test_bit_for_bit(narrow, wide, classes):
         for image, labels in zip(found, expected.numpy(), strict=True):
             pairs = zip(image, reference.encode(labels, classes), strict=True)
             assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize(("narrow", "wide"), FRACTIONAL)
+def test_weights_are_those_of_torch(narrow, wide):
+    impulses = torch.eye(narrow)[None, :, :, None].expand(1, narrow, narrow, 40).contiguous()
+    planes = torch.nn.functional.interpolate(impulses, (wide, 160), mode="bilinear", align_corners=False)
+    first, second, before, after = taps(narrow, wide).table
+    found = np.zeros((wide, narrow), np.float32)
+    np.add.at(found, (np.arange(wide), first), before)
+    np.add.at(found, (np.arange(wide), second), after)
+    assert np.array_equal(found, planes[0, :, :, 80].T.numpy())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)

@@ -40,9 +40,10 @@ class Taps:
 @lru_cache(maxsize=64)
 def taps(narrow: int, wide: int) -> Taps:
     """`Taps` of an upsampling from `narrow` to `wide` in the float32 arithmetic of torch."""
-    one, half = np.float32(1), np.float32(0.5)
+    one = np.float32(1)
     scale = np.float32(narrow) / np.float32(wide)
-    source = np.maximum(scale * (np.arange(wide, dtype=np.float32) + half) - half, np.float32(0))
+    # torch's scale * (pixel + 1/2) - 1/2 is one fused step, rounded once; in float64 it is exact until it is rounded.
+    source = np.maximum((np.float64(scale) * (np.arange(wide) + 0.5) - 0.5).astype(np.float32), 0)
     first = np.minimum(source.astype(np.int32), narrow - 1)
     second = np.minimum(first + 1, narrow - 1)
     after = np.clip(source - first.astype(np.float32), 0, one)
