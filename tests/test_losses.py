@@ -97,7 +97,7 @@ def test_jaccard_follows_from_dice(logits, labels):
 def test_perfect_is_zero_and_all_wrong_is_not(name, labels):
     certain = planes(labels) * 80 - 40
     loss = losses.build({name: 1})
-    assert loss(certain, labels) < 1e-4
+    assert loss(certain, labels) < 1e-9
     assert loss(-certain, labels) > 0.4
 
 
@@ -217,3 +217,17 @@ def test_auxiliary_outputs_share_one_weight(logits, labels):
 def test_settings_that_mean_nothing_are_refused(setting, says):
     with pytest.raises(ConfigError, match=says):
         losses.build(setting)
+
+
+def test_an_absent_class_costs_the_same_whatever_alpha_is():
+    labels = torch.zeros(1, 8, 8, dtype=torch.int32)
+    logits = torch.zeros(1, 1, 8, 8)
+    free = losses.build({"tversky": {"weight": 1, "alpha": 0.0, "beta": 1.0}})
+    assert free(logits, labels) == losses.build({"dice": 1})(logits, labels) > 0.9
+
+
+def test_a_kept_loss_keeps_no_maps(logits, labels):
+    loss = losses.build({"dice": 1})(logits.clone().requires_grad_(), labels)
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()

@@ -64,12 +64,12 @@ def focal(sums: Sums) -> Tensor:
 def tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
     """1 - Tversky index, 1 - pt / (pt + alpha (p - pt) + beta (t - pt)) (Salehi et al. 2017).
 
-    `alpha` weighs false positives, `beta` false negatives.
+    `alpha` weighs false positives, `beta` false negatives; of an absent class every positive is false, whatever
+    `alpha` is.
     """
     wrong = alpha * (sums.p - sums.pt) + beta * (sums.t - sums.pt)
-    # The alpha cancels: an absent class costs sum p / (sum p + ABSENT * pixels).
-    right = torch.where(sums.t > 0, sums.pt, alpha * ABSENT * sums.pixels)
-    return wrong / (wrong + right).clamp_min(1e-12)
+    present = wrong / (wrong + sums.pt).clamp_min(1e-12)
+    return torch.where(sums.t > 0, present, sums.p / (sums.p + ABSENT * sums.pixels))
 
 
 def dice(sums: Sums) -> Tensor:
@@ -87,8 +87,9 @@ def focal_tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7, exponent: f
 
     An exponent below 1 lifts classes that are nearly right.
     """
-    # At 0 the slope of x**exponent is infinite.
-    return tversky(sums, alpha, beta).clamp_min(1e-6) ** exponent
+    # At 0 the slope of x**exponent is infinite: below `least` the chord from 0 takes its place.
+    least, loss = 1e-6, tversky(sums, alpha, beta)
+    return torch.where(loss > least, loss.clamp_min(least) ** exponent, loss * least ** (exponent - 1))
 
 
 def log_cosh_dice(sums: Sums) -> Tensor:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kernel_maps import SIZES, random_map
 
 from carpus import kernels
+from carpus.errors import DataError
 from carpus.kernels import reference
 
 
@@ -78,3 +79,11 @@ def test_holes_stay_open():
     shapes = kernels.polygons(labels, 1)
     assert len(shapes[0]) == 2
     assert np.array_equal(kernels.rasterise(shapes, (5, 5)), labels)
+
+
+def test_shapes_that_no_label_map_holds():
+    square = np.array([[0, 0], [3, 0], [3, 3]], np.int32)
+    with pytest.raises(DataError, match="at most 31"):
+        kernels.rasterise([[square]] * 33, (8, 8))
+    with pytest.raises(DataError, match="class 1: a polygon has no point"):
+        kernels.rasterise([[square], [square[:0]]], (8, 8))

@@ -207,6 +207,12 @@ def test_what_does_not_fit_is_refused(logits, labels, says):
         kernels.sums(logits, labels)
 
 
+@pytest.mark.parametrize("option", [{"gamma": -1.0}, {"ignore": 32}, {"ignore": -1}], ids=str)
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(DataError, match=next(iter(option))):
+        kernels.sums(torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8, dtype=torch.int32), **option)
+
+
 def test_reference_gradient():
     """The reference itself against finite differences."""
     labels = random_labels(2, (5, 5))

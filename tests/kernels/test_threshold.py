@@ -108,3 +108,9 @@ def test_noise_has_more_runs_than_expected():
 def test_what_does_not_fit_is_refused(logits, thresholds, size):
     with pytest.raises(DataError):
         kernels.threshold(logits, thresholds, size)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, float("nan")])
+def test_thresholds_are_probabilities(value):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        kernels.threshold(torch.zeros(1, 1, 4, 4), torch.tensor([value]), (8, 8))

@@ -76,6 +76,8 @@ def sums(
         raise DataError(f"labels: expected {expected}, has {tuple(labels.shape)} {labels.dtype}")
     if not logits.numel() or not labels.numel():
         raise DataError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: no pixel to sum over")
+    if gamma is not None and gamma < 0:
+        raise DataError(f"gamma: expected at least 0, got {gamma}")
     if weight is not None and weight.shape != labels.shape:
         raise DataError(f"weight: expected the shape of labels {tuple(labels.shape)}, has {tuple(weight.shape)}")
     weight = pixel_weight(labels, weight, ignore)
@@ -93,6 +95,8 @@ def pixel_weight(labels: Tensor, weight: Tensor | None = None, ignore: int | Non
     """How much every pixel counts (B, H, W), None for 1: `weight`, and 0 where `labels` carry the bit `ignore`."""
     if ignore is None:
         return weight
+    if not 0 <= ignore < 32:
+        raise DataError(f"ignore: expected a bit from 0 to 31, got {ignore}")
     seen = ((labels >> ignore) & 1 == 0).float()
     return seen if weight is None else seen * weight
 
@@ -109,7 +113,7 @@ def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tens
         (B, H, W) int32 on the logits' device. A pixel whose logit is NaN sets no bit.
 
     Raises:
-        DataError: the shapes do not fit together.
+        DataError: the shapes do not fit together, a threshold outside (0, 1).
     """
     _check_thresholds(logits, thresholds, size)
     return _implementation(logits).threshold(logits, thresholds, size)
@@ -184,7 +188,7 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
         raise DataError(f"runs: at most {MAX_CLASSES} classes fit a label map, got {len(runs)}")
     pixels = size[0] * size[1]
     for k, of_class in enumerate(runs):
-        if len(of_class) and (of_class.min() < 0 or of_class.sum(axis=1).max() > pixels):
+        if len(of_class) and (of_class.min() < 0 or (of_class[:, 0] > pixels - of_class[:, 1]).any()):
             raise DataError(f"runs of class {k}: a run is not within the map of {size[0]} x {size[1]} pixels")
     from carpus.kernels import cpu
 
@@ -197,7 +201,15 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
     Each polygon is filled even-odd, its outline included, exactly as ``cv2.fillPoly`` does; the polygons of a
     class are united. Points outside the image are allowed: what is outside is cut off. A class without polygons
     is nowhere.
+
+    Raises:
+        DataError: more classes than a label map holds, or a polygon without points.
     """
+    if len(shapes) > MAX_CLASSES:
+        raise DataError(f"polygons: at most {MAX_CLASSES} classes fit a label map, got {len(shapes)}")
+    for k, of_class in enumerate(shapes):
+        if any(not len(polygon) for polygon in of_class):
+            raise DataError(f"polygons of class {k}: a polygon has no point")
     from carpus.kernels import cpu
 
     return cpu.rasterise(shapes, size)
@@ -257,6 +269,8 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
     _check_logits(logits)
     if thresholds.shape != logits.shape[1:2]:
         raise DataError(f"thresholds: expected ({logits.shape[1]},), one a class, has {tuple(thresholds.shape)}")
+    if not ((thresholds > 0) & (thresholds < 1)).all():
+        raise DataError(f"thresholds: expected probabilities between 0 and 1, got {thresholds.tolist()}")
     if not logits.numel() or min(size) < 1:
         raise DataError(f"logits {tuple(logits.shape)}, size {tuple(size)}: no pixel to predict")
 
