@@ -83,6 +83,16 @@ def test_a_dicom_image_lends_its_patient_and_is_referred_to(
     assert not (tmp_path / "b.dcm").exists()
 
 
+def test_other_labels_of_an_image_are_another_instance(tmp_path: Path, radiograph: Path, labels: np.ndarray) -> None:
+    """Also if they differ far from the corner, and by one pixel."""
+    found = []
+    for last in (1, 2, 1):
+        labels[-1, -1] = last
+        dicomseg.write(tmp_path / "a.dcm", labels, BONES, radiograph)
+        found.append(dcmread(tmp_path / "a.dcm").SOPInstanceUID)
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_png_gets_a_secondary_capture_beside_it(tmp_path: Path, labels: np.ndarray) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, SIZE).astype(np.uint8)
     images.write(tmp_path / "a.png", pixels)

@@ -132,7 +132,7 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
     highdicom = _highdicom()
     label_map.validate(labels, len(classes), str(path))
     source = _source(path, labels, image)
-    identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), labels.tobytes().hex()[:64], path.name])
+    identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), _digest(labels), path.name])
     # All the planes at once is what highdicom takes; they live for this one image.
     planes = np.stack([label_map.has(labels, k) for k in range(len(classes))], axis=-1)[None]
     described = [_described(k, name) for k, name in enumerate(classes, start=1)]
@@ -267,7 +267,7 @@ def _same_size(image: Path, size: Sequence[Any], labels: LabelMap) -> None:
 def _capture(pixels: np.ndarray, name: str) -> Dataset:
     """A secondary capture of grey `pixels` (H, W) uint8, without a patient; equal pixels give equal identifiers."""
     highdicom = _highdicom()
-    entropy = [name, str(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
+    entropy = [name, str(pixels.shape), _digest(pixels)]
     study, series, instance = (uid.generate_uid(entropy_srcs=[*entropy, part]) for part in ("study", "series", "image"))
     with quiet():
         made = highdicom.sc.SCImage(
@@ -285,6 +285,10 @@ def _capture(pixels: np.ndarray, name: str) -> Dataset:
         )
     made.PatientOrientation = None  # highdicom wants one, but nobody knows it
     return made
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def _highdicom() -> Any:
