@@ -11,6 +11,22 @@ from typer.testing import CliRunner, Result
 
 from carpus.cli import app
 
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "score",
+    "ensemble",
+    "export",
+    "calibrate",
+    "demo",
+    "convert",
+    "phantom",
+    "check",
+    "models",
+    "schema",
+)
+
 
 def carpus(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -28,40 +44,12 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
             [sys.executable, "-m", "carpus.cli", "--help"], capture_output=True, text=True, check=True
         )
         times.append(time.perf_counter() - start)
-    for verb in (
-        "train",
-        "evaluate",
-        "predict",
-        "score",
-        "ensemble",
-        "export",
-        "demo",
-        "convert",
-        "phantom",
-        "check",
-        "schema",
-    ):
+    for verb in COMMANDS:
         assert verb in shown.stdout
     assert min(times) < 2  # 0.3 s on a quiet machine; the bound is for a loaded one
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "train",
-        "evaluate",
-        "predict",
-        "score",
-        "ensemble",
-        "export",
-        "calibrate",
-        "demo",
-        "convert",
-        "phantom",
-        "check",
-        "schema",
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
     shown = carpus(command, "--help")
     assert shown.exit_code == 0

@@ -39,13 +39,13 @@ def assess(
         The table, and what the page lists: all metrics, kinds of images, bones taken for others.
     """
     trained = run.read(run_path)
-    classes, patients = trained.classes, data.read(root).patients
+    classes, dataset = trained.classes, data.read(root)
     kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
     axes: list[tuple[str, str, float]] = []
     confusions = breakdown.Confusions(classes)
 
     def keep(case: Case, truth: LabelMap, found: LabelMap) -> None:
-        for kind, value in breakdown.kinds_of(case, truth, classes, patients).items():
+        for kind, value in breakdown.kinds_of(case, truth, classes, dataset.patients).items():
             kinds[kind][case.name] = value
         axes.append((case.name, split, anatomy.hand_axis_deg(truth, classes)))
         confusions.add(truth, found)
@@ -68,7 +68,7 @@ def assess(
             lead=f"{trained.settings.model.name}, {trained.settings.model.encoder}, against the annotations.",
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
-            pictures=_pictured(trained, root, split, table, device, options, calibration),
+            pictures=_pictured(trained, dataset, split, table, device, options, calibration),
             tables=listings,
             facts={"Command": f"carpus evaluate {run_path} --data {root} --split {split}", **run.versions()},
             classes=classes,
@@ -78,7 +78,7 @@ def assess(
 
 def _pictured(
     trained: run.Run,
-    root: Path,
+    dataset: data.Dataset,
     split: str,
     table: pandas.DataFrame,
     device: str,
@@ -87,7 +87,6 @@ def _pictured(
 ) -> list[report.Pictured]:
     """The cases that the page shows, predicted once more: keeping the maps of all would fill the memory."""
     chosen = set(report.choose(table, trained.classes)[split].values())
-    dataset = data.read(root)
     predictor = evaluate.predictor(trained, device, options, calibration)
     shown = []
     for case in (*dataset.train, *dataset.test):

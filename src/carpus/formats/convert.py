@@ -100,8 +100,7 @@ def convert(
     )
     sizes = Sizes(images, size)
     items = FORMATS[summary.source_format].read_all(source, classes, sizes, skip)
-    if summary.target_format == "dicomseg":
-        items = (replace(item, image=sizes.path(item.name)) for item in items)
+    items = (replace(item, image=sizes.path(item.name)) for item in items)
     write(target, _counted(items, classes, summary, progress), classes, target_format=summary.target_format)
     return summary
 

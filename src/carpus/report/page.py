@@ -26,14 +26,12 @@ class Listing:
         told: what the numbers are.
         columns: the head of every column; the first column names the rows.
         rows: the cells of every row, all as text.
-        text: which columns hold words, not numbers.
     """
 
     title: str
     told: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    text: Sequence[int] = ()
 
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -243,16 +241,9 @@ def _cells(scores: Mapping[str, Scores], names: Sequence[str]) -> list[Markup]:
 
 
 def _listed(place: int, listing: Listing) -> Markup:
-    head = [
-        element("th", name, scope="col", class_="name" if place in listing.text else None)
-        for place, name in enumerate(listing.columns)
-    ]
+    head = [element("th", name, scope="col") for name in listing.columns]
     rows = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_="name" if n in listing.text else None) for n, cell in enumerate(row[1:], 1)),
-        )
+        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
         for row in listing.rows
     ]
     caption = element("figcaption", element("b", f"Table {place}. {listing.title}."), " ", listing.told)
