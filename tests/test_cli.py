@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from carpus.cli import app
+from carpus.labels import BONES
 
 COMMANDS = (
     "train",
@@ -66,6 +67,9 @@ def test_the_commands_work_together(tmp_path: Path) -> None:
     assert trained.exit_code == 0, trained.output
     assert "mean Dice of the validation patients" in trained.output
     evaluated = json.loads(carpus("evaluate", run, "--data", data, "--split", "test", "--json").stdout)
+    shown = carpus("evaluate", run, "--data", data, "--split", "test").output
+    assert all(name in shown for name in BONES)  # also at 80 columns
+    assert "…" not in shown
     assert evaluated["images"] == 4
     assert carpus("predict", run, "--images", data / "test" / "DCM", "--out", sub).exit_code == 0
     scored = json.loads(carpus("score", sub, "--truth", data, "--json").stdout)

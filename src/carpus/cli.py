@@ -256,6 +256,7 @@ def evaluate(
     `carpus evaluate RUN --data DATA --split test --report page.html`. All values go into RUN/scores.csv, a row a case,
     class and metric; docs/prediction.md says how they are defined.
     """
+    from rich import box
     from rich.table import Table
 
     from carpus import assess, evaluate
@@ -275,9 +276,15 @@ def evaluate(
         typer.echo(json.dumps(summary, indent=2))
         return
     for listing in listings:
-        rows = Table(*map(escape, listing.columns), title=f"{listing.title}, {split}: {summary['images']} images")
-        for column in rows.columns[1:]:
-            column.justify = "right"
+        title = f"{listing.title}, {split}: {summary['images']} images"
+        rows = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for place, (name, *cells) in enumerate(zip(listing.columns, *listing.rows, strict=True)):
+            # Words and numbers are never cut; heads take two lines, so that all columns fit a terminal.
+            longest = max(len(word) for text in (name, *cells) for word in text.split())
+            if place:
+                rows.add_column(escape(name), justify="right", width=max(longest, (len(name) + 3) // 2))
+            else:
+                rows.add_column(escape(name), min_width=longest)
         for row in listing.rows:
             rows.add_row(*map(escape, row))
         console.print(rows)
