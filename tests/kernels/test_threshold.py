@@ -161,8 +161,10 @@ def test_noise_has_more_runs_than_expected():
         (torch.zeros(1, 32, 3, 3), torch.full((32,), 0.5), (6, 6)),
         (torch.zeros(1, 2, 3, 3), torch.tensor([0.5, 0.5]), (0, 6)),
         (torch.zeros(1, 2, 3, 3, dtype=torch.int32), torch.tensor([0.5, 0.5]), (6, 6)),
+        *[(torch.zeros(1, 2, 3, 3), torch.tensor([0.5, bad]), (6, 6)) for bad in (0, 1, -0.1, 1.1, float("nan"))],
     ],
 )
 def test_what_does_not_fit_is_refused(logits, thresholds, size):
-    with pytest.raises(DataError):
-        kernels.threshold(logits, thresholds, size)
+    for verb in (kernels.threshold, kernels.run_lengths):
+        with pytest.raises(DataError, match="thresholds: |logits"):
+            verb(logits, thresholds, size)

@@ -86,13 +86,15 @@ class _Sums(torch.autograd.Function):
             offsets,
             results,
         )
-        ctx.maps, ctx.dtype = (maps, inside, boxes, offsets), logits.dtype
+        # Saved as tensors, which autograd lets go after the backward, however long the result is kept.
+        ctx.save_for_backward(*map(torch.from_numpy, (maps, inside, boxes, offsets)))
+        ctx.dtype = logits.dtype
         return torch.from_numpy(results)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
-        maps, inside, boxes, offsets = ctx.maps
+        maps, inside, boxes, offsets = (saved.numpy() for saved in ctx.saved_tensors)
         result = np.empty_like(maps[0])
         _backward(gradient.contiguous().numpy(), maps, inside, boxes, offsets, result)
         return torch.from_numpy(result).to(ctx.dtype), None, None, None
