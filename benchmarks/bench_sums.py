@@ -1,7 +1,7 @@
 """Loss, forward and backward: interpolate to label resolution, then BCE and Dice, or focal loss, on 29 planes.
 
-BCE and Dice as a few lines of torch, and as the classes of segmentation_models_pytorch (Dice over the batch); focal loss
-as torchvision's function.
+BCE and Dice as a few lines of torch, and as the classes of segmentation_models_pytorch (Dice over the batch); focal
+loss as torchvision's function.
 """
 
 from collections.abc import Callable, Iterator
@@ -68,12 +68,12 @@ def equal(theirs: tuple[Tensor, Tensor], mine: tuple[Tensor, Tensor]) -> str:
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    batch, stride = (1, 2) if quick else (2, 1)
-    logits = torch.cat([inputs.logits(seed) for seed in range(batch)])
-    labels = torch.stack([torch.from_numpy(inputs.hand(seed).labels)[::stride, ::stride] for seed in range(batch)])
-    labels = labels.contiguous()
+    batch, stride = (1, 4) if quick else (2, 1)
+    logits = torch.cat([inputs.logits(seed) for seed in range(batch)])[..., ::stride, ::stride].contiguous()
+    labels = torch.stack([torch.from_numpy(inputs.hand(seed).labels) for seed in range(batch)])
+    labels = labels[:, ::stride, ::stride].contiguous()
     targets = planes(labels, logits.shape[1])
-    what = f"forward and backward, {batch} image{'s' * (batch > 1)}{' of 1024' if quick else ''}"
+    what = f"forward and backward, {batch} image{'s' * (batch > 1)}{' of 512' if quick else ''}"
     for name, criterion, formula in (
         (f"loss, {what}", plain, PLAIN),
         (f"loss of segmentation_models_pytorch, {what}", library, losses.build({"bce": 0.5, "dice": 0.5}, batch=True)),

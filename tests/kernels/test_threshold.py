@@ -166,5 +166,5 @@ def test_noise_has_more_runs_than_expected():
 )
 def test_what_does_not_fit_is_refused(logits, thresholds, size):
     for verb in (kernels.threshold, kernels.run_lengths):
-        with pytest.raises(DataError, match="thresholds: |logits"):
+        with pytest.raises(DataError, match=r"thresholds: |logits"):
             verb(logits, thresholds, size)

@@ -3,10 +3,11 @@
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums. Formulas as in `cpu.sums`.
 
 A program owns a strip of gaps between logits (see `axis.Axis`), one lane a gap, of one class and image, and walks
-down some rows of gaps. Forward it adds up the sums of its pixels: those of a gap in one row of pixels in float32, these
-among each other in float64, always in the same order. Backward it computes the same p again, now knowing the scalars d loss / d sums, so that the only
-memory is the gradient itself: a logit is complete when the gaps above and below it have been walked, and the gaps to
-its left and right are neighbouring lanes. Strips overlap by one gap, so nothing is added atomically.
+down some rows of gaps. Forward it adds up the sums of its pixels: those of a gap in one row of pixels in float32,
+these among each other in float64, always in the same order. Backward it computes the same p again, now knowing the
+scalars d loss / d sums, so that the only memory is the gradient itself: a logit is complete when the gaps above and
+below it have been walked, and the gaps to its left and right are neighbouring lanes. Strips overlap by one gap, so
+nothing is added atomically.
 
 Bytes: logits once (twice with backward) and the gradient, 30 MB each for 29 x 512 x 512 floats; the label map is read
 once a class, 29 x 16 MB, from the L2 cache, as programs of one strip and different classes run together. Arithmetic:
@@ -229,9 +230,7 @@ def _tables(narrow: int, wide: int, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def _launch(
-    kernel: Any, grid: tuple[int, ...], tensors: Sequence[Any], arguments: Any, out: Any, strips: int
-) -> None:
+def _launch(kernel: Any, grid: tuple[int, ...], tensors: Sequence[Any], arguments: Any, out: Any, strips: int) -> None:
     (x, words, weight), (gamma, rows, columns) = tensors, arguments
     kernel[grid](
         x, words, words if weight is None else weight.contiguous(),
@@ -265,8 +264,8 @@ def _threshold(
         upper, lower = (1 - after) * a + after * b_, (1 - after) * c + after * d
         cut = tl.load(cuts + k)
         # A pixel is between its logits: where none is near the cut, no row needs to be looked at. NaN is not near.
-        near = cut - 1e-6 * tl.abs(cut)
-        if tl.max(((upper > near) | (lower > near)).to(tl.int32)) > 0:
+        floor = cut - 1e-6 * tl.abs(cut)
+        if tl.max(tl.where((upper > floor) | (lower > floor), 1, 0)) == 1:
             z = (1 - share) * upper[None, :] + share * lower[None, :]
             words |= tl.where(z > cut, 1, 0) << k
         logits += height * width
