@@ -193,6 +193,12 @@ def test_what_is_not_finite_is_not_hidden(monkeypatch, name, value, wide):
         assert found[1, 1, 2] == finite[1, 1, 2]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_large_logits_are_finite(dtype):
+    logits = torch.full((1, 1, 64, 64), -6e4, dtype=dtype)
+    assert kernels.sums(logits, torch.ones(1, 128, 128, dtype=torch.int32)).isfinite().all()
+
+
 def test_a_kept_loss_keeps_no_maps():
     """The result outlives its backward, as in a list of losses to report; what the backward needed does not."""
     logits = random_logits(3, (5, 6), torch.float32).requires_grad_()

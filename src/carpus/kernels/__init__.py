@@ -92,16 +92,19 @@ def sums(
         found = by_class.sums(logits, labels, gamma, weight, soft)
     else:
         found = _implementation(logits).sums(logits, labels, gamma, weight)
-    return found + _not_finite(logits, found.shape[2])
+    return found + _not_finite(logits, found)
 
 
-def _not_finite(logits: Tensor, columns: int) -> Tensor:
+def _not_finite(logits: Tensor, found: Tensor) -> Tensor:
     """What makes sums NaN where a logit is not finite, else 0: (B, K, S), 0 in the column of sum t.
 
     Implementations skip pixels that cannot matter, each its own. So it is said once, for all of them.
     """
-    low, high = logits.detach().flatten(2).aminmax(dim=2)
-    poison = (0 * low + 0 * high)[..., None].repeat(1, 1, columns)
+    import torch
+
+    # float16 cannot hold the sum of a plane.
+    total = logits.detach().sum((2, 3), dtype=torch.promote_types(logits.dtype, torch.float32))
+    poison = (0 * total)[..., None].repeat(1, 1, found.shape[2])
     poison[..., SUMS.index("t")] = 0
     return poison
 
