@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="sums, threshold, overlap, runs, shapes, surface, data, train")
     parser.add_argument("--json", type=Path, help="write the table to this file too")
-    parser.add_argument("--quick", action="store_true", help="at most a minute: one image, few turns")
+    parser.add_argument("--quick", action="store_true", help="at most a minute: one image, smaller losses, few turns")
     options = parser.parse_args()
     files = sorted(file.stem for file in Path(__file__).parent.glob("bench_*.py") if file.stem != "bench_gpu")
     chosen = [name for name in files if not options.names or name.removeprefix("bench_") in options.names]
@@ -31,7 +31,7 @@ def main() -> None:
     rows = []
     for name in chosen:
         for comparison in importlib.import_module(f"benchmarks.{name}").comparisons(options.quick):
-            rows.append(compare(comparison, 1.5 if options.quick else 15))
+            rows.append(compare(comparison, 0.5 if options.quick else 15))
             show(rows[-1])
     if options.json:
         content = {"machine": machine, "torch": torch.__version__, "rows": [row.as_dict() for row in rows]}

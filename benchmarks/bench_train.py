@@ -71,16 +71,16 @@ class Ours:
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    for image_size, label_size in [(256, 2048)] if quick else [(512, 512), (512, 2048), (1024, 2048)]:
+    for image_size, label_size in [(256, 512)] if quick else [(512, 512), (512, 2048), (1024, 2048)]:
         batch = 1 if quick else 2
         hands = [inputs.hand(seed) for seed in range(batch)]
         images = torch.stack([torch.from_numpy(hand.image)[None] for hand in hands]).float() / 255
         images = functional.interpolate(images, (image_size, image_size), mode="area")
         stride = inputs.SIZE // label_size
         labels = torch.stack([torch.from_numpy(hand.labels)[::stride, ::stride] for hand in hands]).contiguous()
-        first = {kind: kind(images, labels).step() for kind in (Usual, Ours)}
-        apart = abs(first[Usual] - first[Ours]) / first[Usual]
-        account = require(apart < 1e-4, f"loss of the first step within {apart:.0e}")
         usual, ours = Usual(images, labels), Ours(images, labels)
+        first = usual.step()
+        apart = abs(first - ours.step()) / first
+        account = require(apart < 1e-4, f"loss of the first step within {apart:.0e}")
         name = f"a training step, {batch} of {image_size} to {label_size}"
         yield Comparison(name, usual.step, ours.step, lambda theirs, mine, account=account: account)

@@ -4,12 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measure, table  # noqa: E402
+from benchmarks import bench_threshold, measure, table  # noqa: E402
 
 
 @pytest.mark.parametrize(("name", "rows"), [("README.md", table.SHORT), ("docs/kernels.md", None)])
@@ -36,3 +38,15 @@ def test_a_row_holds_both_times_and_peaks() -> None:
     row = measure.compare(comparison, 0.1)
     assert row.ratio == row.usual_ms / row.ours_ms > 1
     assert row.usual_peak_mib is None or row.usual_peak_mib > 200
+
+
+def test_a_prediction_may_differ_at_the_threshold_and_nowhere_else() -> None:
+    logits = torch.full((1, 2, 4, 4), 5e-8)
+    logits[0, 1] = -1e-3
+    theirs, mine = np.zeros((8, 8), np.int32), np.zeros((8, 8), np.int32)
+    assert bench_threshold.differing(logits, theirs, mine) == "the same pixels"
+    mine[2, 3] = 1
+    assert bench_threshold.differing(logits, theirs, mine).startswith("1 of 128 pixels differ")
+    mine[2, 3] = 2
+    with pytest.raises(measure.DifferentError, match="class 1 differs"):
+        bench_threshold.differing(logits, theirs, mine)

@@ -10,11 +10,15 @@ Soft labels (probabilities of a teacher) need no formulas of their own: the kern
 sum p t, which turns Dice and Jaccard into the metric losses DML and JML (Wang et al. 2023), 0 at p = t and only there.
 
 An absent class (sum t = 0) has no overlap to speak of. Dropping it would let its false positives go free, and a
-constant of one pixel would make them cost 1 at once, without a gradient. Every overlap loss is then
+constant of one pixel would make them cost 1 at once, without a gradient. Its Tversky loss, whatever alpha and beta, and
+so its Dice and Jaccard loss, is
 
     sum p / (sum p + ABSENT * pixels)
 
-which is 0 without false positives, 1/2 when they are as large as the smallest bones, and always has a gradient.
+which is 0 without false positives, 1/2 when they are as large as the smallest bones, and always has a gradient. Soft
+labels need not be 0 exactly to mean that a class is absent. So the usual formula turns into this one steadily, as
+sum t falls from FADE * pixels, four pixels of a radiograph, to 0; a class with more is not touched. At every sum t the
+loss is 0 where p = t, and where all pixels are ignored.
 """
 
 import inspect
@@ -31,6 +35,9 @@ from carpus.errors import ConfigError
 
 ABSENT = 1e-3
 """Part of an image: about 4,000 of the 4 million pixels of a radiograph, the smallest finger bones."""
+
+FADE = 1e-6
+"""Part of an image: a class with less begins to count as absent."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,12 @@ def focal(sums: Sums) -> Tensor:
 def tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
     """1 - Tversky index, 1 - pt / (pt + alpha (p - pt) + beta (t - pt)) (Salehi et al. 2017).
 
-    `alpha` weighs false positives, `beta` false negatives; of an absent class every positive is false, whatever
-    `alpha` is.
+    `alpha` weighs false positives, `beta` false negatives; those of an absent class weigh 1.
     """
-    wrong = alpha * (sums.p - sums.pt) + beta * (sums.t - sums.pt)
-    present = wrong / (wrong + sums.pt).clamp_min(1e-12)
-    return torch.where(sums.t > 0, present, sums.p / (sums.p + ABSENT * sums.pixels))
+    absent = (1 - sums.t / (FADE * sums.pixels)).clamp_min(0)
+    wrong = (alpha + (1 - alpha) * absent) * (sums.p - sums.pt) + beta * (sums.t - sums.pt)
+    right = sums.pt + absent * ABSENT * sums.pixels
+    return wrong / (wrong + right).clamp_min(1e-12)
 
 
 def dice(sums: Sums) -> Tensor:
@@ -87,9 +94,9 @@ def focal_tversky(sums: Sums, alpha: float = 0.3, beta: float = 0.7, exponent: f
 
     An exponent below 1 lifts classes that are nearly right.
     """
-    # At 0 the slope of x**exponent is infinite: below `least` the chord from 0 takes its place.
-    least, loss = 1e-6, tversky(sums, alpha, beta)
-    return torch.where(loss > least, loss.clamp_min(least) ** exponent, loss * least ** (exponent - 1))
+    loss = tversky(sums, alpha, beta)
+    # At 0 the slope of x**exponent is infinite: below 1e-6 the curve is a straight line to 0.
+    return loss * loss.clamp_min(1e-6) ** (exponent - 1)
 
 
 def log_cosh_dice(sums: Sums) -> Tensor:

@@ -6,6 +6,7 @@ Triton decides at its import whether it interprets, so the interpreted tests run
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ SIZES = [
     ((6, 4), (15, 10)),
     ((11, 13), (7, 5)),
     ((1, 130), (2, 260)),
+    ((70, 9), (70, 9)),
     ((18, 2), (27, 4)),
 ]
 
@@ -85,6 +87,16 @@ def test_values_and_gradients(gpu, narrow, wide):
     agree(gpu, random_logits(2, narrow, torch.float32), random_labels(2, wide))
 
 
+@pytest.mark.parametrize("factor", [8, 16])
+@anywhere
+def test_many_pixels_a_logit_lose_nothing(gpu, factor):
+    """The same addend thousands of times is where a sum in float32 drifts."""
+    logits, labels = torch.full((1, 1, 15, 1), 0.3), torch.ones(1, 15 * factor, factor, dtype=torch.int32)
+    found = gpu.sums(logits.to(DEVICE), labels.to(DEVICE), None, None).cpu()
+    expected = reference.sums(logits.double(), labels)
+    assert ((found - expected).abs() / expected).max() < 3e-7
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @anywhere
 def test_half_precision(gpu, dtype):
@@ -120,13 +132,38 @@ def test_threshold(gpu, narrow, wide):
         assert torch.equal(((found >> k) & 1).bool()[clear], (z > torch.logit(threshold))[clear])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of NumPy, which interprets
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("wide", [(8, 8), (8, 32), (32, 8), (24, 20)])
 @anywhere
-def test_nan_sets_no_bit(gpu):
-    logits = torch.full((1, 1, 8, 8), 3.0)
-    logits[0, 0, 4, 4] = float("nan")
-    labels = gpu.threshold(logits.to(DEVICE), torch.tensor([0.5]), (32, 32)).cpu()[0]
-    assert (labels[16:20, 16:20] == 0).all()
-    assert (labels[:12] == 1).all()
+def test_what_is_not_finite_stays_where_torch_has_it(gpu, value, wide):
+    logits = torch.full((1, 2, 8, 8), 3.0)
+    logits[0, 0, [0, 4, 7], [0, 5, 7]] = value
+    found = gpu.threshold(logits.to(DEVICE), torch.tensor([0.5, 0.5]), wide).cpu()
+    assert torch.equal(found, reference.threshold(logits, torch.tensor([0.5, 0.5]), wide))
+
+
+@anywhere
+def test_what_is_not_finite_is_not_hidden(gpu, monkeypatch):
+    monkeypatch.setattr(kernels, "_implementation", lambda _: gpu)
+    logits, labels = torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8, dtype=torch.int32)
+    logits[0, 1, 2, 2] = float("nan")
+    found = kernels.sums(logits.to(DEVICE), labels.to(DEVICE))[0].cpu()
+    assert found[0].isfinite().all()
+    assert found[1].isnan().tolist() == [True, True, False, True]
+
+
+@anywhere
+def test_a_kept_loss_keeps_no_weight(gpu):
+    """Nor the copies of logits and labels that the backward needed."""
+    logits, labels = random_logits(2, (4, 4), torch.float32).to(DEVICE).requires_grad_(), random_labels(2, (8, 8))
+    weight = torch.ones(labels.shape).to(DEVICE)
+    kept = weakref.ref(weight)
+    found = gpu.sums(logits, labels.to(DEVICE), None, weight)
+    del weight
+    assert kept() is not None
+    found.sum().backward()
+    assert kept() is None
 
 
 @anywhere

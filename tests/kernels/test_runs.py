@@ -65,10 +65,15 @@ def test_strided_maps_are_read_as_they_look():
     assert np.array_equal(kernels.overlap(labels.T, labels.T, 3), reference.overlap(labels, labels, 3))
 
 
-@pytest.mark.parametrize("run", [[-1, 2], [3, 2], [4, 1], [2**62, 2**62]])
+@pytest.mark.parametrize("run", [[-1, 2], [3, 2], [4, 1], [2**62, 2**62], [2, -1], [5, 0]])
 def test_a_run_outside_the_map_is_refused(run):
     with pytest.raises(DataError, match="runs of class 1"):
         kernels.decode([np.zeros((0, 2), np.int64), np.array([run], np.int64)], (2, 2))
+
+
+def test_more_classes_than_bits_are_refused():
+    with pytest.raises(DataError, match="runs: at most 31 classes"):
+        kernels.decode([np.zeros((0, 2), np.int64)] * 32, (2, 2))
 
 
 def test_maps_of_two_sizes_are_refused():

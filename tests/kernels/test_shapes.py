@@ -81,9 +81,15 @@ def test_holes_stay_open():
     assert np.array_equal(kernels.rasterise(shapes, (5, 5)), labels)
 
 
-def test_shapes_that_no_label_map_holds():
-    square = np.array([[0, 0], [3, 0], [3, 3]], np.int32)
-    with pytest.raises(DataError, match="at most 31"):
-        kernels.rasterise([[square]] * 33, (8, 8))
-    with pytest.raises(DataError, match="class 1: a polygon has no point"):
-        kernels.rasterise([[square], [square[:0]]], (8, 8))
+def test_more_classes_than_bits_are_refused():
+    square = np.array([[0, 0], [1, 0], [1, 1]], np.int32)
+    assert kernels.rasterise([[]] * 30 + [[square]], (3, 3)).min() >= 0
+    for classes in (32, 33):
+        with pytest.raises(DataError, match=f"shapes: at most 31 classes fit a label map, has {classes}"):
+            kernels.rasterise([[]] * (classes - 1) + [[square]], (3, 3))
+
+
+@pytest.mark.parametrize("polygon", [np.zeros((0, 2), np.int32), np.zeros(4, np.int32), np.zeros((3, 3), np.int32), []])
+def test_what_is_no_polygon_is_refused(polygon):
+    with pytest.raises(DataError, match=r"shapes\[1\]\[0\]: expected \(N, 2\) points"):
+        kernels.rasterise([[], [polygon]], (3, 3))

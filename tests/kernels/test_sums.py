@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_maps import random_map
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from carpus import kernels
 from carpus.errors import DataError
@@ -172,13 +173,44 @@ def test_classes_do_not_mix():
     assert torch.equal(kernels.sums(logits[:, order], permuted.int()), kernels.sums(logits, labels)[:, order])
 
 
-def test_a_nan_is_not_hidden():
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[0, 1, 2, 2] = float("nan")
-    found = kernels.sums(logits, torch.zeros(1, 16, 16, dtype=torch.int32))
-    assert torch.isfinite(found[0, 0]).all()
-    assert found[0, 1, 1].isnan()
-    assert found[0, 1, 3].isnan()
+@pytest.mark.parametrize("name", ["cpu", "reference", "by_class"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("wide", [(4, 4), (16, 16), (10, 3)])
+def test_what_is_not_finite_is_not_hidden(monkeypatch, name, value, wide):
+    """All sums of the class are NaN but sum t, whether it is there, absent or ignored, and those of no other class."""
+    if name == "reference":
+        monkeypatch.setattr(kernels, "_implementation", lambda _: reference)
+    for word in (0, 1 << 1, 1 << 2):
+        labels = torch.full((2, *wide), word, dtype=torch.int32)
+        logits = torch.zeros(2, 2, 4, 4)
+        soft = torch.zeros_like(logits) if name == "by_class" else None
+        finite = kernels.sums(logits, labels, gamma=2.0, ignore=2, soft=soft)
+        logits[1, 1, 2, 2] = value
+        found = kernels.sums(logits, labels, gamma=2.0, ignore=2, soft=soft)
+        assert torch.equal(found[0], finite[0])
+        assert torch.equal(found[1, 0], finite[1, 0])
+        assert found[1, 1, [0, 1, 3, 4]].isnan().all()
+        assert found[1, 1, 2] == finite[1, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_large_logits_are_finite(dtype):
+    logits = torch.full((1, 1, 64, 64), -6e4, dtype=dtype)
+    assert kernels.sums(logits, torch.ones(1, 128, 128, dtype=torch.int32)).isfinite().all()
+
+
+def test_a_kept_loss_keeps_no_maps():
+    """The result outlives its backward, as in a list of losses to report; what the backward needed does not."""
+    logits = random_logits(3, (5, 6), torch.float32).requires_grad_()
+    found = kernels.sums(logits, random_labels(3, (20, 24)), gamma=2.0)
+    loss = found.sum()
+    kept = [StorageWeakRef(saved.untyped_storage()) for saved in found.grad_fn.next_functions[0][0].saved_tensors]
+    assert kept
+    assert not any(one.expired() for one in kept)
+    loss.backward()
+    assert all(one.expired() for one in kept)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
 
 
 def test_without_a_gradient_the_values_are_the_same():
@@ -207,10 +239,20 @@ def test_what_does_not_fit_is_refused(logits, labels, says):
         kernels.sums(logits, labels)
 
 
-@pytest.mark.parametrize("option", [{"gamma": -1.0}, {"ignore": 32}, {"ignore": -1}], ids=str)
-def test_options_out_of_range_are_refused(option):
-    with pytest.raises(DataError, match=next(iter(option))):
-        kernels.sums(torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8, dtype=torch.int32), **option)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"gamma": -0.5}, "gamma: .* at least 0, got -0.5"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"gamma": float("inf")}, "gamma"),
+        ({"ignore": -1}, "ignore: expected a bit from 0 to 30, got -1"),
+        ({"ignore": 31}, "ignore"),
+        ({"ignore": 32}, "ignore"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, says):
+    with pytest.raises(DataError, match=says):
+        kernels.sums(torch.zeros(1, 1, 2, 2), torch.zeros(1, 4, 4, dtype=torch.int32), **options)
 
 
 def test_reference_gradient():

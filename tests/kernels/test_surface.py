@@ -48,3 +48,28 @@ def test_far_apart():
     forth, back = kernels.surface_distances(a, b, 1)[0]
     assert forth[0] == np.hypot(298, 398)
     assert back.min() == np.hypot(296, 396)
+
+
+def test_the_nearest_is_many_rows_away():
+    """The other border is at the top, the bottom and the sides of the image, with nothing in the rows between."""
+    a, b = np.zeros((401, 90), np.int32), np.zeros((401, 90), np.int32)
+    a[199:202, 40:44] = 1
+    b[0, 30] = b[400, 50] = b[1, 0] = b[1, 7] = b[1, 89] = 1
+    for first, second in ((a, b), (b, a), (a.T, b.T), (b.T, a.T)):
+        found = kernels.surface_distances(first, second, 1)[0]
+        expected = reference.surface_distances(first, second, 1)[0]
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+    assert kernels.surface_distances(a, b, 1)[0][0].max() == np.hypot(200, 10)
+
+
+@pytest.mark.parametrize("scatter", [3, 30, 300])
+def test_scattered_borders(scatter):
+    """Single pixels anywhere: many in a row, or none in most rows."""
+    random = np.random.default_rng(scatter)
+    maps = []
+    for _ in range(2):
+        labels = np.zeros((131, 117), np.int32)
+        labels[random.integers(0, 131, scatter), random.integers(0, 117, scatter)] = 1
+        maps.append(labels)
+    found, expected = (f(*maps, 1)[0] for f in (kernels.surface_distances, reference.surface_distances))
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))

@@ -7,12 +7,20 @@ import torch
 from carpus import kernels
 from carpus.errors import DataError
 from carpus.kernels import reference
-from carpus.kernels.cpu.threshold import taps
+from carpus.kernels.axis import taps
 
 # torch interpolates outputs of up to 128 rows and columns together in another order of operations.
-CASES = [((64, 64), (256, 256)), ((40, 33), (100, 90)), ((17, 19), (63, 77)), ((1, 1), (200, 3)), ((90, 100), (40, 90))]
-# Factors at which a scale that is rounded twice gives other weights than torch's.
-FRACTIONAL = [(64, 160), (256, 640), (256, 768), (17, 187), (128, 320), (33, 90), (100, 77)]
+CASES = [
+    ((64, 64), (256, 256)),
+    ((40, 33), (100, 90)),
+    ((17, 19), (63, 77)),
+    ((1, 1), (200, 3)),
+    ((90, 100), (40, 90)),
+    ((64, 64), (160, 160)),
+    ((17, 17), (187, 187)),
+    ((60, 70), (60, 70)),
+    ((60, 70), (60, 175)),
+]
 
 
 def random_logits(classes: int, size: tuple[int, int]) -> torch.Tensor:
@@ -35,15 +43,65 @@ def test_bit_for_bit(narrow, wide, classes):
             assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
 
-@pytest.mark.parametrize(("narrow", "wide"), FRACTIONAL)
-def test_weights_are_those_of_torch(narrow, wide):
-    impulses = torch.eye(narrow)[None, :, :, None].expand(1, narrow, narrow, 40).contiguous()
-    planes = torch.nn.functional.interpolate(impulses, (wide, 160), mode="bilinear", align_corners=False)
-    first, second, before, after = taps(narrow, wide).table
-    found = np.zeros((wide, narrow), np.float32)
-    np.add.at(found, (np.arange(wide), first), before)
-    np.add.at(found, (np.arange(wide), second), after)
-    assert np.array_equal(found, planes[0, :, :, 80].T.numpy())
+@pytest.mark.parametrize("size", [160, 640, 768])
+def test_bit_for_bit_where_the_logits_are_the_threshold(size):
+    """Half the pixels are at the threshold but for rounding: another weight in the last place shows."""
+    narrow = {160: 64, 640: 256, 768: 256}[size]
+    ramp = torch.linspace(-1, 1, narrow)
+    for steep in (1e-6, 1e-4, 1.0):
+        slope = (ramp[:, None] + ramp[None, :]) * steep + 0.7
+        logits = torch.stack([slope, slope.flip(1), -slope])[None]
+        for z in torch.nn.functional.interpolate(logits, (size, size), mode="bilinear")[0, :, ::53, ::37].flatten(1).T:
+            cuts = torch.sigmoid(z.double())
+            expected = reference.threshold(logits, cuts, (size, size))
+            assert torch.equal(kernels.threshold(logits, cuts, (size, size)), expected)
+
+
+def test_weights_are_those_of_torch():
+    """Unit impulses along one axis, the other copied, give torch's own weights, in every layout it has a kernel for."""
+    random = np.random.default_rng(0)
+    pairs = [(64, 160), (256, 640), (256, 768), (17, 187), (128, 320), (64, 64), (1, 9), (9, 1), (90, 40), (512, 2048)]
+    pairs += [tuple(pair) for pair in random.integers(1, 300, (150, 2)).tolist()]
+    for narrow, wide in pairs:
+        first, second, before, after = taps(narrow, wide).table
+        expected = np.zeros((narrow, wide), np.float32)
+        np.add.at(expected, (first, np.arange(wide)), before)
+        np.add.at(expected, (second, np.arange(wide)), after)
+        impulses = torch.eye(narrow)[None, None]
+        found = torch.nn.functional.interpolate(impulses, (narrow, wide), mode="bilinear")[0, 0]
+        assert np.array_equal(found.numpy(), expected), (narrow, wide)
+        if narrow <= 64:
+            last = impulses.expand(1, 4, -1, -1).contiguous(memory_format=torch.channels_last)
+            found = torch.nn.functional.interpolate(last.mT, (wide, narrow), mode="bilinear")[0, 3].T
+            assert np.array_equal(found.numpy(), expected), (narrow, wide)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(("narrow", "wide"), [((70, 70), (70, 70)), ((70, 70), (70, 280)), ((70, 70), (210, 175))])
+def test_what_is_not_finite_stays_where_torch_has_it(value, narrow, wide):
+    logits = torch.full((1, 1, *narrow), 3.0)
+    logits[0, 0, [0, 20, 69], [0, 30, 69]] = value
+    expected = reference.threshold(logits, torch.tensor([0.5]), wide)
+    assert torch.equal(kernels.threshold(logits, torch.tensor([0.5]), wide), expected)
+    runs = kernels.run_lengths(logits, torch.tensor([0.5]), wide)[0]
+    assert np.array_equal(kernels.decode(runs, wide), expected[0].numpy())
+    if narrow == wide:
+        assert (expected == 0).sum() == 3
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [((1, 1), (90, 62)), ((3, 5), (123, 62)), ((5, 7), (1276, 100))])
+def test_a_pixel_may_exceed_all_its_logits_by_rounding(narrow, wide):
+    """Every logit is the threshold itself, none above it; some of the pixels are."""
+    above = 0
+    for value in (torch.rand(40, generator=torch.Generator().manual_seed(0)) + 1).tolist():
+        logits = torch.full((1, 1, *narrow), value)
+        cut = torch.sigmoid(logits[0, :, 0, 0].double())
+        expected = reference.threshold(logits, cut, wide)
+        assert torch.equal(kernels.threshold(logits, cut, wide), expected)
+        found = kernels.run_lengths(logits, cut, wide)[0]
+        assert np.array_equal(kernels.decode(found, wide), expected[0].numpy())
+        above += int(expected.sum())
+    assert above > 1000
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -103,14 +161,10 @@ def test_noise_has_more_runs_than_expected():
         (torch.zeros(1, 32, 3, 3), torch.full((32,), 0.5), (6, 6)),
         (torch.zeros(1, 2, 3, 3), torch.tensor([0.5, 0.5]), (0, 6)),
         (torch.zeros(1, 2, 3, 3, dtype=torch.int32), torch.tensor([0.5, 0.5]), (6, 6)),
+        *[(torch.zeros(1, 2, 3, 3), torch.tensor([0.5, bad]), (6, 6)) for bad in (0, 1, -0.1, 1.1, float("nan"))],
     ],
 )
 def test_what_does_not_fit_is_refused(logits, thresholds, size):
-    with pytest.raises(DataError):
-        kernels.threshold(logits, thresholds, size)
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, float("nan")])
-def test_thresholds_are_probabilities(value):
-    with pytest.raises(DataError, match="between 0 and 1"):
-        kernels.threshold(torch.zeros(1, 1, 4, 4), torch.tensor([value]), (8, 8))
+    for verb in (kernels.threshold, kernels.run_lengths):
+        with pytest.raises(DataError, match=r"thresholds: |logits"):
+            verb(logits, thresholds, size)

@@ -9,6 +9,7 @@ numba, `gpu` Triton. Importing this package loads none of them: a verb does when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -52,18 +53,19 @@ def sums(
     Args:
         logits: (B, K, h, w) of any floating point type; upsampled bilinearly (align_corners=False) to (H, W).
         labels: (B, H, W) int32 label maps.
-        gamma: exponent, >= 0; adds a fifth column, the focal loss sum |p - t|**gamma bce.
+        gamma: exponent, >= 0 and finite; adds a fifth column, the focal loss sum |p - t|**gamma bce.
         weight: (B, H, W) floating point, >= 0: every pixel counts this much in every sum. Not differentiable.
-        ignore: a bit of the label map; pixels that carry it count nothing.
+        ignore: a bit of the label map, 0 to 30; pixels that carry it count nothing.
         soft: (B, K, any height, any width) probabilities, upsampled as the logits are, which are the labels instead of
             those in `labels`; these still give the size and the pixels to ignore. Not differentiable.
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
-        zeros for sum p t and sum t, and all its false positives in the others. A NaN logit makes sums NaN.
+        zeros for sum p t and sum t, and all its false positives in the others. One logit that is NaN or infinite
+        makes all sums of its image and class NaN but sum t: absent or not, ignored or not, at every factor.
 
     Raises:
-        DataError: the shapes or types do not fit together.
+        DataError: the shapes or types do not fit together, `gamma` or `ignore` is out of range.
 
     Example:
         >>> logits, labels = torch.zeros(2, 29, 512, 512), torch.zeros(2, 2048, 2048, dtype=torch.int32)
@@ -76,10 +78,10 @@ def sums(
         raise DataError(f"labels: expected {expected}, has {tuple(labels.shape)} {labels.dtype}")
     if not logits.numel() or not labels.numel():
         raise DataError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: no pixel to sum over")
-    if gamma is not None and gamma < 0:
-        raise DataError(f"gamma: expected at least 0, got {gamma}")
     if weight is not None and weight.shape != labels.shape:
         raise DataError(f"weight: expected the shape of labels {tuple(labels.shape)}, has {tuple(weight.shape)}")
+    if gamma is not None and not 0 <= gamma < math.inf:
+        raise DataError(f"gamma: expected a finite number of at least 0, got {gamma}")
     weight = pixel_weight(labels, weight, ignore)
     if soft is not None:
         if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
@@ -87,16 +89,32 @@ def sums(
             raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
         from carpus.kernels import by_class
 
-        return by_class.sums(logits, labels, gamma, weight, soft)
-    return _implementation(logits).sums(logits, labels, gamma, weight)
+        found = by_class.sums(logits, labels, gamma, weight, soft)
+    else:
+        found = _implementation(logits).sums(logits, labels, gamma, weight)
+    return found + _not_finite(logits, found)
+
+
+def _not_finite(logits: Tensor, found: Tensor) -> Tensor:
+    """What makes sums NaN where a logit is not finite, else 0: (B, K, S), 0 in the column of sum t.
+
+    Implementations skip pixels that cannot matter, each its own. So it is said once, for all of them.
+    """
+    import torch
+
+    # float16 cannot hold the sum of a plane.
+    total = logits.detach().sum((2, 3), dtype=torch.promote_types(logits.dtype, torch.float32))
+    poison = (0 * total)[..., None].repeat(1, 1, found.shape[2])
+    poison[..., SUMS.index("t")] = 0
+    return poison
 
 
 def pixel_weight(labels: Tensor, weight: Tensor | None = None, ignore: int | None = None) -> Tensor | None:
     """How much every pixel counts (B, H, W), None for 1: `weight`, and 0 where `labels` carry the bit `ignore`."""
     if ignore is None:
         return weight
-    if not 0 <= ignore < 32:
-        raise DataError(f"ignore: expected a bit from 0 to 31, got {ignore}")
+    if not 0 <= ignore < MAX_CLASSES:
+        raise DataError(f"ignore: expected a bit from 0 to {MAX_CLASSES - 1}, got {ignore}")
     seen = ((labels >> ignore) & 1 == 0).float()
     return seen if weight is None else seen * weight
 
@@ -110,10 +128,11 @@ def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tens
         size: (H, W) of the label maps.
 
     Returns:
-        (B, H, W) int32 on the logits' device. A pixel whose logit is NaN sets no bit.
+        (B, H, W) int32 on the logits' device. A pixel whose upsampled logit is NaN sets no bit; NaN and infinity reach
+        the pixels they reach in F.interpolate, at factor 1 none but their own.
 
     Raises:
-        DataError: the shapes do not fit together, a threshold outside (0, 1).
+        DataError: the shapes do not fit together, a threshold is not between 0 and 1.
     """
     _check_thresholds(logits, thresholds, size)
     return _implementation(logits).threshold(logits, thresholds, size)
@@ -184,11 +203,12 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
     Raises:
         DataError: more classes than a label map holds, or a run that is not within the map.
     """
-    if len(runs) > MAX_CLASSES:
-        raise DataError(f"runs: at most {MAX_CLASSES} classes fit a label map, got {len(runs)}")
+    _check_classes("runs", len(runs))
     pixels = size[0] * size[1]
     for k, of_class in enumerate(runs):
-        if len(of_class) and (of_class.min() < 0 or (of_class[:, 0] > pixels - of_class[:, 1]).any()):
+        # Each number alone first: the sum of two that fit cannot overflow.
+        within = of_class.min(initial=0) >= 0 and of_class.max(initial=0) <= pixels
+        if not within or of_class.sum(axis=1).max(initial=0) > pixels:
             raise DataError(f"runs of class {k}: a run is not within the map of {size[0]} x {size[1]} pixels")
     from carpus.kernels import cpu
 
@@ -203,13 +223,13 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
     is nowhere.
 
     Raises:
-        DataError: more classes than a label map holds, or a polygon without points.
+        DataError: more classes than a label map holds, or a polygon that is not (N, 2) with N >= 1.
     """
-    if len(shapes) > MAX_CLASSES:
-        raise DataError(f"polygons: at most {MAX_CLASSES} classes fit a label map, got {len(shapes)}")
+    _check_classes("shapes", len(shapes))
     for k, of_class in enumerate(shapes):
-        if any(not len(polygon) for polygon in of_class):
-            raise DataError(f"polygons of class {k}: a polygon has no point")
+        for n, polygon in enumerate(of_class):
+            if np.ndim(polygon) != 2 or np.shape(polygon)[1] != 2 or not len(polygon):
+                raise DataError(f"shapes[{k}][{n}]: expected (N, 2) points, N at least 1, has {np.shape(polygon)}")
     from carpus.kernels import cpu
 
     return cpu.rasterise(shapes, size)
@@ -261,8 +281,12 @@ def _implementation(tensor: Tensor) -> ModuleType:
 def _check_logits(logits: Tensor) -> None:
     if logits.ndim != 4 or not logits.is_floating_point():
         raise DataError(f"logits: expected (B, K, h, w) floating point, has {tuple(logits.shape)} {logits.dtype}")
-    if logits.shape[1] > MAX_CLASSES:
-        raise DataError(f"logits: at most {MAX_CLASSES} classes fit a label map, has {logits.shape[1]}")
+    _check_classes("logits", logits.shape[1])
+
+
+def _check_classes(name: str, classes: int) -> None:
+    if classes > MAX_CLASSES:
+        raise DataError(f"{name}: at most {MAX_CLASSES} classes fit a label map, has {classes}")
 
 
 def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> None:
@@ -270,7 +294,7 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
     if thresholds.shape != logits.shape[1:2]:
         raise DataError(f"thresholds: expected ({logits.shape[1]},), one a class, has {tuple(thresholds.shape)}")
     if not ((thresholds > 0) & (thresholds < 1)).all():
-        raise DataError(f"thresholds: expected probabilities between 0 and 1, got {thresholds.tolist()}")
+        raise DataError(f"thresholds: expected probabilities above 0 and below 1, has {thresholds.tolist()}")
     if not logits.numel() or min(size) < 1:
         raise DataError(f"logits {tuple(logits.shape)}, size {tuple(size)}: no pixel to predict")
 

@@ -3,10 +3,11 @@
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums. Formulas as in `cpu.sums`.
 
 A program owns a strip of gaps between logits (see `axis.Axis`), one lane a gap, of one class and image, and walks
-down some rows of gaps. Forward it adds up the sums of its pixels; the partial sums are added in float64, always in
-the same order. Backward it computes the same p again, now knowing the scalars d loss / d sums, so that the only
-memory is the gradient itself: a logit is complete when the gaps above and below it have been walked, and the gaps to
-its left and right are neighbouring lanes. Strips overlap by one gap, so nothing is added atomically.
+down some rows of gaps. Forward it adds up the sums of its pixels: those of a gap in one row of pixels in float32,
+these among each other in float64, always in the same order. Backward it computes the same p again, now knowing the
+scalars d loss / d sums, so that the only memory is the gradient itself: a logit is complete when the gaps above and
+below it have been walked, and the gaps to its left and right are neighbouring lanes. Strips overlap by one gap, so
+nothing is added atomically.
 
 Bytes: logits once (twice with backward) and the gradient, 30 MB each for 29 x 512 x 512 floats; the label map is read
 once a class, 29 x 16 MB, from the L2 cache, as programs of one strip and different classes run together. Arithmetic:
@@ -14,6 +15,7 @@ about 45 (forward) and 50 (backward) float32 instructions and two of the special
 0.2 ms an image and direction on 132 multiprocessors of 128 lanes at 1.7 GHz, which is the bound.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from carpus.kernels.axis import axis
+from carpus.kernels.axis import axis, taps
 
 LANES = 128
 ROWS = 16
@@ -83,7 +85,7 @@ def _forward(
     inside = gaps <= width
     first_x = tl.load(x_first + gaps, inside, 0)
     count_x = tl.load(x_first + gaps + 1, inside, 0) - first_x
-    overlap = tl.zeros([LANES], tl.float32)
+    overlap = tl.zeros([LANES], tl.float64)
     p, true, bce, focal = overlap, overlap, overlap, overlap
     top = strip // strips * ROWS
     for i in range(top, tl.minimum(top + ROWS, height + 1)):
@@ -93,23 +95,30 @@ def _forward(
         for m in range(count_y):
             share = tl.load(y_weight + first_y + m)
             left, right = a + share * (c - a), b_ + share * (d - b_)
+            row_overlap = tl.zeros([LANES], tl.float32)
+            row_p, row_true, row_bce, row_focal = row_overlap, row_overlap, row_overlap, row_overlap
             for n in tl.static_range(X_SLOTS):  # pyright: ignore[reportGeneralTypeIssues]
                 z = left + tl.load(x_weight + n * padded + gaps, inside, 0) * (right - left)
                 t, counts = _truth(labels, weight, first_y + m, first_x + n, n < count_x, k, wide, WEIGHTED)
                 side = 1 - 2 * t
                 miss, _, loss, surprise = _sigmoid_of(side * z)
-                overlap += counts * t * (1 - miss)
-                p += counts * tl.where(t > 0, 1 - miss, miss)
-                true += counts * t
-                bce += counts * loss
+                row_overlap += counts * t * (1 - miss)
+                row_p += counts * tl.where(t > 0, 1 - miss, miss)
+                row_true += counts * t
+                row_bce += counts * loss
                 if FOCAL:
-                    focal += counts * tl.exp(-gamma * surprise) * loss
+                    row_focal += counts * tl.exp(-gamma * surprise) * loss
+            overlap += row_overlap.to(tl.float64)
+            p += row_p.to(tl.float64)
+            true += row_true.to(tl.float64)
+            bce += row_bce.to(tl.float64)
+            focal += row_focal.to(tl.float64)
     partial += (plane * tl.num_programs(1) + strip) * 5
-    tl.store(partial, tl.sum(overlap.to(tl.float64)))
-    tl.store(partial + 1, tl.sum(p.to(tl.float64)))
-    tl.store(partial + 2, tl.sum(true.to(tl.float64)))
-    tl.store(partial + 3, tl.sum(bce.to(tl.float64)))
-    tl.store(partial + 4, tl.sum(focal.to(tl.float64)))
+    tl.store(partial, tl.sum(overlap))
+    tl.store(partial + 1, tl.sum(p))
+    tl.store(partial + 2, tl.sum(true))
+    tl.store(partial + 3, tl.sum(bce))
+    tl.store(partial + 4, tl.sum(focal))
 
 
 @triton.jit
@@ -186,22 +195,23 @@ class _Sums(torch.autograd.Function):
         strips = triton.cdiv(width + 1, LANES)
         chunks = triton.cdiv(height + 1, ROWS)
         partial = torch.empty(batch, classes, strips * chunks, 5, dtype=torch.float64, device=x.device)
-        ctx.arguments = (gamma, weight, rows, columns)
-        ctx.save_for_backward(x, words)
+        ctx.arguments = (gamma, rows, columns)
+        ctx.save_for_backward(x, words, weight)
         grid = (classes, strips * chunks, batch)
-        _launch(_forward, grid, x, words, ctx.arguments, (partial,), strips)
+        _launch(_forward, grid, (x, words, weight), ctx.arguments, (partial,), strips)
         return partial.sum(2)[..., : 4 if gamma is None else 5]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
-        x, words = ctx.saved_tensors
+        x = ctx.saved_tensors[0]
         batch, classes, height, width = x.shape
         scalars = torch.zeros(batch, classes, 5, dtype=torch.float32, device=x.device)
         scalars[..., : gradient.shape[2]] = gradient
         result = torch.empty_like(x)
         strips, chunks = triton.cdiv(width, LANES - 1), triton.cdiv(height, ROWS)
-        _launch(_backward, (classes, strips * chunks, batch), x, words, ctx.arguments, (scalars, result), strips)
+        grid = (classes, strips * chunks, batch)
+        _launch(_backward, grid, ctx.saved_tensors, ctx.arguments, (scalars, result), strips)
         return result, None, None, None
 
 
@@ -211,19 +221,17 @@ def sums(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | N
 
 
 def _tables(narrow: int, wide: int, device: torch.device) -> dict[str, Tensor]:
-    """An `Axis` as tensors: first pixels of the gaps, gaps of the pixels, weights by slot and by pixel."""
+    """An `Axis` as tensors: first pixels of the gaps, weights by slot and by pixel."""
     found = axis(narrow, wide, "float32")
-    parts = {"first": found.first, "gap": found.gap, "weight": found.weight, "position": found.position}
+    parts = {"first": found.first, "weight": found.weight, "position": found.position}
     return {
         name: torch.from_numpy(part).to(device, torch.float32 if part.dtype.kind == "f" else torch.int32)
         for name, part in parts.items()
     }
 
 
-def _launch(
-    kernel: Any, grid: tuple[int, ...], x: Tensor, words: Tensor, arguments: Any, out: Any, strips: int
-) -> None:
-    gamma, weight, rows, columns = arguments
+def _launch(kernel: Any, grid: tuple[int, ...], tensors: Sequence[Any], arguments: Any, out: Any, strips: int) -> None:
+    (x, words, weight), (gamma, rows, columns) = tensors, arguments
     kernel[grid](
         x, words, words if weight is None else weight.contiguous(),
         rows["first"], rows["position"], columns["first"], columns["weight"], *out,
@@ -236,42 +244,50 @@ def _launch(
 
 @triton.jit
 def _threshold(
-    logits, cuts, y_first, y_weight, x_first, x_after, result,
+    logits, cuts, y_first, y_below, y_after, x_first, x_second, x_after, result,
     classes, height, width, tall, wide, Y_SLOTS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     i, tile, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     logits += b.to(tl.int64) * classes * height * width
     result += b.to(tl.int64) * tall * wide
     x = tile * LANES + tl.arange(0, LANES)
-    slot = tl.arange(0, Y_SLOTS)
-    first = tl.load(y_first + i)
-    y = first + slot
-    within = (y < tl.load(y_first + i + 1))[:, None] & (x < wide)[None, :]
-    share = tl.load(y_weight + y, y < tall, 0)[:, None]
-    gaps, after = tl.load(x_first + x, x < wide, 0), tl.load(x_after + x, x < wide, 0)
+    left, right = tl.load(x_first + x, x < wide, 0), tl.load(x_second + x, x < wide, 0)
+    after = tl.load(x_after + x, x < wide, 0)
+    y = tl.load(y_first + i) + tl.arange(0, Y_SLOTS)
+    within = y < tl.load(y_first + i + 1)
+    share = tl.load(y_after + y, within, 0)[:, None]
+    above, below = i * width, tl.load(y_below + i) * width
     words = tl.zeros([Y_SLOTS, LANES], tl.int32)
     for k in range(classes):
-        a, b_, c, d = _corners(logits, i, gaps, x < wide, height, width)
+        a, b_ = tl.load(logits + above + left).to(tl.float32), tl.load(logits + above + right).to(tl.float32)
+        c, d = tl.load(logits + below + left).to(tl.float32), tl.load(logits + below + right).to(tl.float32)
         upper, lower = (1 - after) * a + after * b_, (1 - after) * c + after * d
         cut = tl.load(cuts + k)
-        # A pixel is between its logits: where none is near the cut, no row needs to be looked at.
-        if tl.max(tl.maximum(upper, lower)) > cut - 1e-6 * tl.abs(cut):
+        # A pixel is between its logits: where none is near the cut, no row needs to be looked at. NaN is not near.
+        floor = cut - 1e-6 * tl.abs(cut)
+        if tl.max(tl.where((upper > floor) | (lower > floor), 1, 0)) == 1:
             z = (1 - share) * upper[None, :] + share * lower[None, :]
             words |= tl.where(z > cut, 1, 0) << k
         logits += height * width
-    tl.store(result + y[:, None] * wide + x[None, :], words, within)
+    tl.store(result + y[:, None] * wide + x[None, :], words, within[:, None] & (x < wide)[None, :])
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
     """`kernels.threshold` for GPU tensors; pixels whose logit is the threshold but for rounding may differ."""
     x = logits.detach().contiguous()
-    rows, columns = _tables(x.shape[2], size[0], x.device), _tables(x.shape[3], size[1], x.device)
+    height, width = x.shape[2:]
+    y_above, y_below, _, y_after = taps(height, size[0]).table
+    x_first, x_second, _, x_after = taps(width, size[1]).table
+    # A program does the rows of pixels that have logit row i above them.
+    y_first = np.searchsorted(y_above, np.arange(height + 1)).astype(np.int32)
+    y_below = y_below[np.minimum(y_first[:-1], size[0] - 1)]
+    tables = [torch.from_numpy(x).to(logits.device) for x in (y_first, y_below, y_after, x_first, x_second, x_after)]
     cuts = torch.logit(thresholds.detach().double()).to(x.device, torch.float32)
     result = torch.empty(len(x), *size, dtype=torch.int32, device=x.device)
-    kernel: Any = _threshold[(x.shape[2] + 1, triton.cdiv(size[1], LANES), len(x))]
+    kernel: Any = _threshold[(height, triton.cdiv(size[1], LANES), len(x))]
     kernel(
-        x, cuts, rows["first"], rows["position"], columns["gap"], columns["position"], result, *x.shape[1:], *size,
-        Y_SLOTS=triton.next_power_of_2(len(rows["weight"])), LANES=LANES, enable_fp_fusion=True,
+        x, cuts, *tables, result, *x.shape[1:], *size,
+        Y_SLOTS=triton.next_power_of_2(int(np.diff(y_first).max())), LANES=LANES, enable_fp_fusion=True,
     )  # fmt: skip
     return result
 

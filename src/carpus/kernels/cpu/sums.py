@@ -86,7 +86,7 @@ class _Sums(torch.autograd.Function):
             offsets,
             results,
         )
-        # Saved as tensors, they are let go of after the backward pass even if the loss is kept.
+        # Saved as tensors, which autograd lets go after the backward, however long the result is kept.
         ctx.save_for_backward(*map(torch.from_numpy, (maps, inside, boxes, offsets)))
         ctx.dtype = logits.dtype
         return torch.from_numpy(results)

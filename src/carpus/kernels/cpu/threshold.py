@@ -5,14 +5,11 @@ to a logit above the cut. So the logits are scanned once (29 x 512 x 512 floats,
 the columns between the first and the last candidate of two neighbouring rows are interpolated. Bones cover a
 sixth of a radiograph; where every logit is a candidate (noise) everything is interpolated.
 
-The arithmetic is that of torch on a CPU, operation by operation in float32: along the row first, each step
-fma(weight of the first, first, weight of the second * second). Results are equal bit for bit to
-``F.interpolate(...) > cut`` (for outputs of more than 128 rows and columns together; torch computes smaller ones in
-another order).
+The arithmetic is that of torch on a CPU, operation by operation in float32: the weights of `axis.taps`, along the row
+first, each step fma(weight of the first, first, weight of the second * second). Results are equal bit for bit to
+``F.interpolate(...) > cut``, wherever NaN and infinite logits are too. (Outputs of up to 128 rows and columns together,
+and more than three classes in channels_last, torch computes with the same weights in another order.)
 """
-
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -20,36 +17,12 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carpus.kernels.axis import taps
 from carpus.kernels.cpu.elementary import fused, lowest_bit, set_bits
 from carpus.kernels.cpu.threads import follow_torch
 
 BAND = 64
 """Rows of a label map worked on together: they stay in the cache while the classes are added."""
-
-Table = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
-
-
-@dataclass(frozen=True, eq=False)
-class Taps:
-    """The two logits of every pixel along one axis, their weights, and the pixels that every logit reaches."""
-
-    table: Table
-    reach: tuple[NDArray[np.int32], NDArray[np.int32]]
-
-
-@lru_cache(maxsize=64)
-def taps(narrow: int, wide: int) -> Taps:
-    """`Taps` of an upsampling from `narrow` to `wide` in the float32 arithmetic of torch."""
-    one = np.float32(1)
-    scale = np.float32(narrow) / np.float32(wide)
-    # torch's scale * (pixel + 1/2) - 1/2 is one fused step, rounded once; in float64 it is exact until it is rounded.
-    source = np.maximum((np.float64(scale) * (np.arange(wide) + 0.5) - 0.5).astype(np.float32), 0)
-    first = np.minimum(source.astype(np.int32), narrow - 1)
-    second = np.minimum(first + 1, narrow - 1)
-    after = np.clip(source - first.astype(np.float32), 0, one)
-    index = np.arange(narrow)
-    begin, end = np.searchsorted(second, index), np.searchsorted(first, index, side="right")
-    return Taps((first, second, one - after, after), (begin.astype(np.int32), end.astype(np.int32)))
 
 
 def threshold(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> Tensor:
