@@ -198,7 +198,7 @@ def _same_as_control(
 
 def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fabric) -> str:
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    waiting = dict(learning)
+    waiting, unused = dict(learning), []
     for number in range(ROUNDS):
         network.zero_grad(set_to_none=True)
         launcher.backward(loss())
@@ -206,7 +206,8 @@ def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fa
             unused = _unused(learning)
             waiting = {name: parameter for name, parameter in waiting.items() if name not in unused}
         waiting = {name: parameter for name, parameter in waiting.items() if not _moves(parameter)}
-        if not waiting:
+        # All processes go on while one waits, because SyncBN lets none compute alone.
+        if not launcher.all_reduce(launcher.to_device(torch.tensor(float(len(waiting)))), reduce_op="sum"):
             break
         _step(learning.values())
     if waiting:
@@ -245,7 +246,9 @@ def _step(parameters: Iterable[nn.Parameter]) -> None:
 @contextmanager
 def _enough_to_normalise(network: nn.Module, settings: config.Config, launcher: Fabric) -> Iterator[None]:
     """Within this, a BatchNorm that has a single number to normalise is a `ConfigError` with its name."""
-    names = {module: name for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    names: dict[nn.Module, str] = {
+        module: name for name, module in network.named_modules() if isinstance(module, _BatchNorm)
+    }
 
     def look(norm: nn.Module, arguments: tuple[Tensor]) -> None:
         numbers = arguments[0].numel() // arguments[0].shape[1]
@@ -254,8 +257,8 @@ def _enough_to_normalise(network: nn.Module, settings: config.Config, launcher: 
             options = settings.train
             raise ConfigError(
                 f"train.batch_size: {options.batch_size} over {launcher.world_size} devices and train.accumulate "
-                f"{options.accumulate} leaves BatchNorm a single number to normalise ({names[norm]}); model.norm: group "
-                "does without a batch"
+                f"{options.accumulate} leaves BatchNorm a single number to normalise ({names[norm]}); model.norm: "
+                "group does without a batch"
             )
 
     hooks = [norm.register_forward_pre_hook(look) for norm in names]

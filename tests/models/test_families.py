@@ -104,6 +104,7 @@ def test_beit_takes_any_size_by_interpolated_positions() -> None:
         ({"stride": 4, "up": {"kind": "transposed", "init": "icnr"}}, r"model\.up\.init: icnr"),
         ({"refine": {"kind": "pointwise", "control": True}}, r"model\.refine\.control"),
         ({"aux": [{"stage": 4}, {"stage": 4}]}, r"model\.aux: two heads at one stage"),
+        ({"aux": [{"weight": 0}]}, r"model\.aux: the head at stage 4 has weight 0 from first to last"),
         ({"name": "segformer", "encoder": "mit_b0", "aux": [{"stage": 1}]}, "no map at stage 1, but at 2, 3, 4, 5"),
         ({"weights": "imagenets"}, r"model\.weights: imagenets is neither .* resnet18 has imagenet"),
     ],

@@ -111,6 +111,9 @@ def _check(settings: config.Model) -> None:
     stages = [aux.stage for aux in settings.aux]
     if len(set(stages)) < len(stages):
         raise ConfigError(f"model.aux: two heads at one stage learn the same, got stages {stages}")
+    idle = [aux.stage for aux in settings.aux if not (aux.weight or aux.final_weight)]
+    if idle:
+        raise ConfigError(f"model.aux: the head at stage {idle[0]} has weight 0 from first to last; leave it out")
 
 
 def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -> None:
