@@ -16,6 +16,7 @@ from carpus.cli import app
 from carpus.devices import fabric
 from carpus.errors import ConfigError, DivergedError
 from carpus.labels import BONES
+from carpus.models import weights
 from carpus.models.additions import up
 
 Tiny = Callable[..., config.Config]
@@ -68,7 +69,39 @@ def test_the_gates_leave_the_network_as_it_was(prepare: Callable[..., Prepared])
 
 def test_random_additions_pass_but_are_named(prepare: Callable[..., Prepared]) -> None:
     line = prepare("model.stride=4", "model.up={init: random}").check()[1]
-    assert "up not begun as no-op, as asked for: logits differ by up to" in line
+    assert "up not begun as no-op, as asked for; nothing to compare with" in line
+
+
+@pytest.mark.parametrize("old", ["down", "down-strided", "up", "refine", "calibration"])
+def test_a_trained_addition_excuses_no_other(old: str, prepare: Callable[..., Prepared], tmp_path: Path) -> None:
+    values = {"down": "{}", "up": "{}", "refine": "{kind: local}", "calibration": "true"}
+    name = old.removesuffix("-strided")
+    values |= {"down": "{kind: strided}"} if old == "down-strided" else {}
+    trained = prepare("model.stride=4", f"model.{name}={values[name]}").network
+    with torch.no_grad():
+        for parameter in trained.get_submodule(name).parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    weights.save(trained, tmp_path / "w.safetensors")
+    every = [f"model.{key}={value}" for key, value in values.items()]
+    made = prepare("model.stride=4", f"model.weights={tmp_path / 'w.safetensors'}", *every)
+    others = ", ".join(key for key in values if key != name)
+    line = made.check()[1]
+    assert f"logits as without {others} (largest difference" in line
+    assert f"{name} go on from trained weights" in line
+    broken = "refine.last.bias" if name != "refine" else "calibration.bias"
+    with torch.no_grad():
+        made.network.get_parameter(broken).fill_(1.0)
+    with pytest.raises(ConfigError, match=f"gate: with {others} the first logits differ"):
+        made.check()
+
+
+def test_a_random_addition_excuses_no_other(prepare: Callable[..., Prepared]) -> None:
+    made = prepare("model.stride=4", "model.down={kind: strided, init: random}", "model.refine={kind: local}")
+    assert "logits as without refine" in made.check()[1]
+    with torch.no_grad():
+        made.network.get_parameter("refine.last.bias").fill_(1.0)
+    with pytest.raises(ConfigError, match="gate: with refine the first logits differ"):
+        made.check()
 
 
 def test_an_addition_that_changes_the_first_logits_is_stopped(prepare: Callable[..., Prepared]) -> None:

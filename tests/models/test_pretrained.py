@@ -50,7 +50,7 @@ def test_additions_go_on_from_a_file_that_has_them(file: Path) -> None:
     weights.save(trained, file)
     network = build(chosen.model_copy(update={"weights": str(file)})).eval()
     assert torch.equal(network(pictures()).logits, trained(pictures()).logits)
-    assert network.continued
+    assert network.continued == ("up", "refine", "aux")
     with pytest.raises(DataError, match=r"unexpected up\.convolution\.bias"):
         build(settings("segformer", weights=str(file), refine={}))
 

@@ -3,7 +3,7 @@
 A file a source of architectures, a file an addition (`additions`); the builder only wires them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 
 import torch
@@ -84,9 +84,10 @@ def build(settings: config.Model, classes: int) -> Network:
     return network
 
 
-def control(settings: config.Model) -> config.Model:
-    """The same network without its additions: what one of them is compared with."""
-    return settings.model_copy(update={"down": None, "up": None, "refine": None, "calibration": False, "aux": ()})
+def control(settings: config.Model, *, keep: Collection[str] = ()) -> config.Model:
+    """The same network without its additions, except those in `keep`: what the others are compared with."""
+    without = {"down": None, "up": None, "refine": None, "calibration": False, "aux": ()}
+    return settings.model_copy(update={name: value for name, value in without.items() if name not in keep})
 
 
 def multiple(settings: config.Model) -> int:

@@ -76,7 +76,7 @@ def load(network: Network, settings: config.Model) -> None:
     fitted = _fit(network, _named(state, network), settings, origin)
     network.load_state_dict(fitted, strict=False)
     origin.loaded = len(fitted)
-    network.continued = any(name.split(".", 1)[0] in ADDITIONS for name in fitted if not name.startswith("aux."))
+    network.continued = tuple(part for part in ADDITIONS if any(name.startswith(f"{part}.") for name in fitted))
     network.origin = str(origin)
 
 
