@@ -100,6 +100,10 @@ def test_beit_takes_any_size_by_interpolated_positions() -> None:
         ({"name": "fcn", "decoder_channels": (8,)}, r"model\.decoder_channels: fcn"),
         ({"name": "upernet", "decoder_channels": (8, 8)}, r"upernet has one width, got 2"),
         ({"norm": "frozen"}, r"model\.norm: frozen keeps statistics"),
+        (
+            {"name": "segformer", "encoder": "mit_b0", "norm": "frozen", "weights": "imagenet"},
+            r"model\.norm: frozen .* mit_b0 has none",
+        ),
         ({"up": {}}, r"model\.up\.factor: unet gives logits at stride 1; 2 would make them finer"),
         ({"stride": 4, "up": {"kind": "transposed", "init": "icnr"}}, r"model\.up\.init: icnr"),
         ({"refine": {"kind": "pointwise", "control": True}}, r"model\.refine\.control"),

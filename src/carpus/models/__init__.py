@@ -73,12 +73,15 @@ def build(settings: config.Model, classes: int) -> Network:
         _add(network, settings, parts, classes)
     if settings.norm == "group":
         norm.group(network)
+    if settings.norm == "frozen":
+        if not norm.freeze(network.encoder):
+            raise ConfigError(
+                f"model.norm: frozen keeps BatchNorm as it is, and {settings.encoder} has none; take batch"
+            )
+        network.frozen_norms = True
     pretrained.load(network, settings)
     if settings.norm == "sync":
         network = cast(Network, convert_sync_batchnorm(network))
-    if settings.norm == "frozen":
-        norm.freeze(network.encoder)
-        network.frozen_norms = True
     if settings.checkpointing:
         _checkpoint(network, settings)
     return network
@@ -121,13 +124,21 @@ def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -
     if settings.down:
         network.down = down.build(settings.down)
         if settings.down.kind == "strided":
-            down.widen(down.first_projection(network.encoder)[1], settings.down.init)
+            projections = down.first_projections(network.encoder)
+            if not projections:
+                raise ConfigError(
+                    f"model.down.kind: strided widens the convolution that sees the image, and {settings.encoder} has "
+                    "none; shuffle leaves the encoder as it is"
+                )
+            for projection in projections.values():
+                down.widen(projection, settings.down.init)
+            network.widened = tuple(f"encoder.{name}.weight" for name in projections)
     if settings.up:
-        finer = settings.up.factor
-        if parts.stride < finer:
+        stride = parts.stride * (2 if settings.down else 1)
+        if stride < settings.up.factor:
             raise ConfigError(
-                f"model.up.factor: {settings.name} gives logits at stride {parts.stride}; {finer} would make them "
-                "finer than the image; a U-Net can give coarser ones, see model.stride"
+                f"model.up.factor: {settings.name} gives logits at stride {stride}; {settings.up.factor} would make "
+                "them finer than the image; a U-Net can give coarser ones, see model.stride"
             )
         network.up = up.build(settings.up, parts.width, classes)
     if settings.refine:

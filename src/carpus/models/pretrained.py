@@ -281,7 +281,7 @@ def _rename(name: str) -> str:
 def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, origin: Origin) -> dict[str, Tensor]:
     expected = network.state_dict()
     whole = any(name.startswith(("decoder.", "head.")) for name in state)
-    first = f"encoder.{down.first_projection(network.encoder)[0]}.weight"
+    first = network.widened or {f"encoder.{name}.weight" for name in down.first_projections(network.encoder)}
     fitted: dict[str, Tensor] = {}
     unexpected: set[str] = set()
     reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
@@ -294,7 +294,7 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
                 origin.note(f"left out ({reason})")
             continue
         wanted = expected[name]
-        if tensor.shape != wanted.shape and name == first:
+        if tensor.shape != wanted.shape and name in first:
             tensor = _first_projection(tensor, wanted, settings, origin)
         elif tensor.shape != wanted.shape and name.endswith("relative_position_bias_table"):
             tensor = _table(tensor, wanted, origin)
