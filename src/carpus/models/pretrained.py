@@ -22,6 +22,7 @@ from carpus.errors import ConfigError, DataError
 from carpus.models import weights
 from carpus.models.additions import down
 from carpus.models.network import ADDITIONS, Network
+from carpus.models.weightless import Weightless
 
 RENAMED = (
     (r"^segmentation_head\.0\.", "head."),  # segmentation-models-pytorch
@@ -267,7 +268,7 @@ def _classifier(settings: config.Model) -> Collection[str]:
     name = settings.encoder if settings.name == "hrnet" else settings.encoder.removeprefix("tu-")
     if settings.name != "hrnet" and name == settings.encoder:
         return ()
-    with torch.device("meta"):
+    with Weightless():
         return timm.create_model(name, pretrained=False).state_dict().keys()
 
 
