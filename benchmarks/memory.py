@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from carpus import config, models
-from carpus.models.catalogue import Weightless
+from carpus.models.weightless import Weightless
 
 CLASSES = 29
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from carpus.cli import app
 from carpus.devices import fabric
 from carpus.errors import ConfigError, DivergedError
 from carpus.labels import BONES
+from carpus.models import weights
 from carpus.models.additions import up
 
 Tiny = Callable[..., config.Config]
@@ -66,7 +69,39 @@ def test_the_gates_leave_the_network_as_it_was(prepare: Callable[..., Prepared])
 
 def test_random_additions_pass_but_are_named(prepare: Callable[..., Prepared]) -> None:
     line = prepare("model.stride=4", "model.up={init: random}").check()[1]
-    assert "up not begun as no-op, as asked for: logits differ by up to" in line
+    assert "up not begun as no-op, as asked for; nothing to compare with" in line
+
+
+@pytest.mark.parametrize("old", ["down", "down-strided", "up", "refine", "calibration"])
+def test_a_trained_addition_excuses_no_other(old: str, prepare: Callable[..., Prepared], tmp_path: Path) -> None:
+    values = {"down": "{}", "up": "{}", "refine": "{kind: local}", "calibration": "true"}
+    name = old.removesuffix("-strided")
+    values |= {"down": "{kind: strided}"} if old == "down-strided" else {}
+    trained = prepare("model.stride=4", f"model.{name}={values[name]}").network
+    with torch.no_grad():
+        for parameter in trained.get_submodule(name).parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    weights.save(trained, tmp_path / "w.safetensors")
+    every = [f"model.{key}={value}" for key, value in values.items()]
+    made = prepare("model.stride=4", f"model.weights={tmp_path / 'w.safetensors'}", *every)
+    others = ", ".join(key for key in values if key != name)
+    line = made.check()[1]
+    assert f"logits as without {others} (largest difference" in line
+    assert f"{name} go on from trained weights" in line
+    broken = "refine.last.bias" if name != "refine" else "calibration.bias"
+    with torch.no_grad():
+        made.network.get_parameter(broken).fill_(1.0)
+    with pytest.raises(ConfigError, match=f"gate: with {others} the first logits differ"):
+        made.check()
+
+
+def test_a_random_addition_excuses_no_other(prepare: Callable[..., Prepared]) -> None:
+    made = prepare("model.stride=4", "model.down={kind: strided, init: random}", "model.refine={kind: local}")
+    assert "logits as without refine" in made.check()[1]
+    with torch.no_grad():
+        made.network.get_parameter("refine.last.bias").fill_(1.0)
+    with pytest.raises(ConfigError, match="gate: with refine the first logits differ"):
+        made.check()
 
 
 def test_an_addition_that_changes_the_first_logits_is_stopped(prepare: Callable[..., Prepared]) -> None:
@@ -78,14 +113,42 @@ def test_an_addition_that_changes_the_first_logits_is_stopped(prepare: Callable[
 
 
 def test_a_part_that_no_gradient_reaches_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    for part in ("decoder", "head"):
+        made = prepare()
+        getattr(made.network, part).register_parameter("idle", nn.Parameter(torch.zeros(1)))
+        with pytest.raises(ConfigError, match=rf"gate: no gradient reaches {part}\.idle \(1 such"):
+            made.check()
     made = prepare()
-    made.network.encoder.register_parameter("idle", nn.Parameter(torch.zeros(1)))
-    with pytest.raises(ConfigError, match=r"gate: no gradient reaches encoder\.idle \(1 such"):
+    made.network.head.register_forward_hook(lambda head, images, logits: logits.detach() + made.network.anchor)
+    made.network.register_parameter("anchor", nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ConfigError, match=r"gate: no gradient reaches decoder\.\S+ \(\d+ such"):
         made.check()
+
+
+def test_a_part_whose_gradient_stays_zero_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+    made.network.head.register_forward_hook(lambda head, images, logits: 0 * logits)
+    with pytest.raises(ConfigError, match=r"gate: the gradient of encoder\.\S+\.weight stays zero \(\d+ such"):
+        made.check()
+
+
+def test_a_classifier_that_begins_at_zero_is_none_of_these(prepare: Callable[..., Prepared]) -> None:
     made = prepare()
     made.network.head.weight.data.zero_()  # pyright: ignore
-    with pytest.raises(ConfigError, match=r"gate: the gradient of encoder\.\S+\.weight is zero"):
-        made.check()
+    assert "reach all" in made.check()[-1]
+
+
+@pytest.mark.parametrize(
+    "encoder", ["tu-resnet18", "efficientnet-b0", "tu-regnety_002", "tu-res2net50_26w_4s", "mobileone_s0"]
+)
+def test_healthy_encoders_pass(encoder: str, prepare: Callable[..., Prepared]) -> None:
+    made = prepare(f"model.encoder={encoder}")
+    line = made.check()[-1]
+    assert "reach all" in line
+    unused = [name for name, parameter in made.network.named_parameters() if not parameter.requires_grad]
+    leftover = ["encoder._conv_head.weight", "encoder._bn1.weight", "encoder._bn1.bias"]
+    assert unused == (leftover if encoder == "efficientnet-b0" else [])
+    assert all(name in line for name in unused)
 
 
 def test_an_addition_with_two_zeros_is_stopped(prepare: Callable[..., Prepared]) -> None:
@@ -93,9 +156,18 @@ def test_an_addition_with_two_zeros_is_stopped(prepare: Callable[..., Prepared])
     with torch.no_grad():
         made.network.get_parameter("refine.inner.0.weight").zero_()
         made.network.get_parameter("refine.inner.0.bias").zero_()
-        made.network.get_parameter("refine.last.bias").requires_grad_(False)
-    with pytest.raises(ConfigError, match="gate: the gradient of all of refine is zero; it would never move"):
+    # The last bias would move, and hide that nothing else of the refinement ever does.
+    with pytest.raises(ConfigError, match=r"gate: the gradient of refine\.inner\.0\.weight stays zero \(3 such"):
         made.check()
+
+
+@pytest.mark.parametrize("weights", ["weight: 0.0, final_weight: 0.4", "weight: 0.4, final_weight: 0.0"])
+def test_an_auxiliary_head_may_begin_or_end_at_weight_0(weights: str, prepare: Callable[..., Prepared]) -> None:
+    plain = prepare().check()
+    lines = prepare(f"model.aux=[{{stage: 4, {weights}}}]").check()
+    assert "reach all" in lines[-1]
+    if weights.startswith("weight: 0.0"):
+        assert lines[-2] == plain[-2]  # the loss is that of the first step
 
 
 def test_a_loss_that_is_no_number_is_stopped(prepare: Callable[..., Prepared]) -> None:
@@ -108,11 +180,32 @@ def test_a_loss_that_is_no_number_is_stopped(prepare: Callable[..., Prepared]) -
 def test_sizes_that_do_not_fit_are_config_errors(prepare: Callable[..., Prepared]) -> None:
     with pytest.raises(ConfigError, match=r"data\.image_size: 96 is not a multiple of 64"):
         prepare("model.down={}", "data.image_size=96").check()
-    single = "train.batch_size=1"
-    other = ("model.name=deeplabv3", "model.decoder_channels=null", "model.stride=null")
-    with pytest.raises(ConfigError, match=r"train\.batch_size: 1 leaves BatchNorm a single number"):
-        prepare(single, *other).check()
-    assert prepare(single, "model.norm=group", *other).check()
+
+
+def test_a_batch_norm_with_a_single_number_is_stopped(prepare: Callable[..., Prepared]) -> None:
+    pooling = ("model.name=deeplabv3", "model.decoder_channels=null", "model.stride=null")
+    made = prepare("train.accumulate=2", *pooling)  # as two devices: half of the batch at a time
+    half = made.batch.parts(2)[0]
+    with pytest.raises(ConfigError, match=r"train\.batch_size: 2 over 1 devices and train\.accumulate 2 .*\(decoder\."):
+        made.check(batch=half)
+    assert made.check()
+    made = prepare("train.batch_size=1", "model.norm=sync", *pooling)
+    with pytest.raises(ConfigError, match="leaves BatchNorm a single number"):
+        made.check()
+    assert prepare("train.batch_size=1", "model.norm=group", *pooling).check()
+
+
+def test_sync_norms_count_the_images_of_all_devices() -> None:
+    settings = config.load([], ["model.norm=sync", "train.batch_size=2", "train.devices=2"])
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.SyncBatchNorm(3))
+    two = cast(Fabric, SimpleNamespace(world_size=2))
+    with gates._enough_to_normalise(network, settings, two), pytest.raises(ValueError, match="1 value"):
+        network(torch.zeros(1, 3, 4, 4))  # the gate lets it pass; torch, which is alone here, does not
+    with (
+        gates._enough_to_normalise(network, settings, fabric("cpu", "32")),
+        pytest.raises(ConfigError, match="single number"),
+    ):
+        network(torch.zeros(1, 3, 4, 4))
 
 
 def test_training_runs_the_gates_and_keeps_what_they_said(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

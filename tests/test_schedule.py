@@ -50,6 +50,7 @@ def test_elsewhere_the_schedule_starts_anew() -> None:
     assert (longer.schedule_start, longer.steps) == (25, 31)
     assert schedule.rate(25, longer) == 1.0
     assert schedule.rate(28, longer) == pytest.approx(0.5)
+    assert [schedule.progress(step, longer) for step in (25, 30)] == [0, 1]
     twice, _ = schedule.lengthened(longer, 31, 41)
     assert twice.schedule_start == 31
 

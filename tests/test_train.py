@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from carpus import config, evaluate, run, train
+from carpus import config, evaluate, models, run, train
 from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
 
@@ -136,3 +136,24 @@ def test_another_class_list_trains(dataset: Path, tiny: Tiny, tmp_path: Path) ->
     train.train(tiny(f"classes={tmp_path / 'two.json'}"), root, tmp_path / "run")
     assert run.read(tmp_path / "run").manifest["classes"] == ["Radius", "Ulna"]
     assert len(pandas.read_csv(tmp_path / "run" / "scores.csv")) == 4 * 2
+
+
+def test_an_auxiliary_head_changes_no_dropout_in_any_part_of_a_batch(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[torch.Tensor] = []
+    forward = models.Network.forward
+
+    def record(network: models.Network, images: torch.Tensor) -> models.Output:
+        if network.training:
+            begun.append(torch.get_rng_state())
+        return forward(network, images)
+
+    monkeypatch.setattr(models.Network, "forward", record)
+    parts = []
+    for aux in ("[]", "[{stage: 4}]"):
+        settings = tiny(f"model.aux={aux}", "train.steps=1", "train.accumulate=2")
+        train.train(settings, dataset, tmp_path / f"run{len(parts)}")
+        parts.append(begun[-2:])
+    assert all(torch.equal(plain, with_aux) for plain, with_aux in zip(*parts, strict=True))
+    assert not torch.equal(*parts[0])

@@ -572,25 +572,20 @@ def models(as_json: JsonOption = False) -> None:
     """Which networks there are: parameters, stride, limits, and where weights come from."""
     from dataclasses import asdict
 
-    from rich import box
     from rich.table import Table
 
-    from carpus.models import catalogue
+    from carpus import catalogue
 
-    with bar("models") as progress:
-        entries = catalogue.entries(progress=progress)
     if as_json:
-        typer.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        typer.echo(json.dumps([asdict(entry) for entry in catalogue.ENTRIES], indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, caption=catalogue.NOTE, pad_edge=False)
-    for column in ("name", "encoder", "size", "stride", "weights", "limits"):
-        numbers = column in ("size", "stride")
-        whole = numbers or column == "name"
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=whole, overflow="fold")
-    for entry in entries:
-        millions = f"{entry.parameters / 1e6:.1f} M"
-        table.add_row(entry.name, entry.encoder, millions, str(entry.stride), entry.weights, entry.limits)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("name", "encoder", "size", "stride", "weights"):
+        table.add_column(column, justify="right" if column in ("size", "stride") else "left", no_wrap=True)
+    for entry in catalogue.ENTRIES:
+        table.add_row(entry.name, entry.encoder, f"{entry.parameters / 1e6:.1f} M", str(entry.stride), entry.weights)
     console.print(table)
+    console.print(f"\n{catalogue.NOTE}", highlight=False)
 
 
 @app.command()

@@ -108,7 +108,8 @@ class Model(_Section):
     weights: str | None = Field(
         default=None,
         description="what it starts from: null (random), imagenet, a hub repository as owner/name, a .safetensors "
-        "file, or a folder of save_pretrained; of the encoder or of the whole network",
+        "file, or a folder of save_pretrained; of the encoder or of the whole network. A path in a recipe is relative "
+        "to the recipe",
     )
     decoder_channels: tuple[Count, ...] | None = Field(
         default=None,
@@ -369,7 +370,24 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     section = layer.get("data")
     if isinstance(section, dict) and isinstance(section.get("hard"), str):
         layer = layer | {"data": section | {"hard": str((folder / section["hard"]).resolve())}}
+    section = layer.get("model")
+    if isinstance(section, dict) and isinstance(section.get("weights"), str):
+        path = weights_path(section["weights"], folder)
+        layer = layer if path is None else layer | {"model": section | {"weights": str(path.resolve())}}
     return layer
+
+
+def weights_path(value: str, folder: Path) -> Path | None:
+    """The path that `model.weights` names, from `folder`; None if it names a hub repository or a library's weights.
+
+    A path is what is there, what is written like one, or what has a suffix of weights or a folder to be in: a folder
+    mistyped is not looked for on the hub.
+    """
+    path = folder / Path(value).expanduser()
+    written = value.startswith((".", "~")) or Path(value).is_absolute() or value.count("/") > 1
+    placed = "/" in value and path.parent.is_dir()
+    weights = path.suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+    return path if path.exists() or written or placed or weights else None
 
 
 class _StrictLoader(yaml.SafeLoader):

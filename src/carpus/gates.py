@@ -3,15 +3,16 @@
 Dimension key: B batch, K classes.
 
 - weights: every key of a source was used or left out for a reason (`models.pretrained` raises otherwise);
-- step 0: the logits are those of the network without its additions, built again from the same seed;
+- step 0: the logits are those of the network without its new additions, built again from the same seed;
 - loss: a number;
-- gradients: reach every parameter that shall learn, and wake every addition.
+- gradients: reach every parameter that shall learn, at once or within `ROUNDS` steps.
 
-The network is left as it was: no statistics, no gradients and no random numbers are spent.
+The network is left as it was: no weights, statistics, gradients or random numbers are spent. Only what an encoder never
+uses learns no more.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,16 +20,24 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config, kernels, losses, metrics, models
 from carpus.data import Batch
 from carpus.errors import ConfigError, DivergedError
 from carpus.models import rates
-from carpus.models.additions import down, up
+from carpus.models.additions import up
 from carpus.predict import network_input
 
 TOLERANCE = 1e-4
 """Largest difference of step-0 logits, as a share of the largest logit: what float32 in another order makes."""
+
+ROUNDS, FIRST_STEP = 4, 1e-3
+"""Steps within which a gradient must arrive, and their size: Adam's first, which only looks at a gradient's sign.
+
+What stands before a factor that is zero at first, as in the last norm of many residual blocks, gets its gradient a step
+later; two such factors in a row, two steps later; two that multiply each other, never.
+"""
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,6 @@ def check(
             f"data.image_size: {settings.data.image_size} is not a multiple of {multiple}, which a network with a down "
             "layer needs"
         )
-    if settings.train.batch_size == 1 and settings.model.norm in ("batch", "sync"):
-        pooled = next((name for name, norm in _pooled_norms(network)), None)
-        if pooled:
-            raise ConfigError(
-                f"train.batch_size: 1 leaves BatchNorm a single number to normalise in image pooling ({pooled}); "
-                "model.norm: group does without a batch"
-            )
     lines: list[str] = []
 
     def passed(line: str) -> None:
@@ -98,12 +100,13 @@ def check(
         if any(True for _ in network.additions()):
             passed(f"step 0: {_same_as_control(network, settings, classes, batch, launcher)}")
         _without_chance(network)
-        loss = _loss(network, batch, loss_of, launcher)
+        with _enough_to_normalise(network, settings, launcher):
+            loss = _loss(network, batch, loss_of, launcher).detach()
         if not math.isfinite(loss.item()):
             raise DivergedError(f"gate: the loss of the first batch is {loss.item():.4g} before any step")
         passed(f"loss: {loss.item():.4f} at step 0")
-        launcher.backward(loss)
-        passed(f"gradients: {_gradients(network)}")
+        # Half way, because the weight of an auxiliary loss may begin or end at 0.
+        passed(f"gradients: {_gradients(network, lambda: _loss(network, batch, loss_of, launcher, 0.5), launcher)}")
     return lines
 
 
@@ -159,67 +162,120 @@ def dice(network: nn.Module, batch: Batch, launcher: Fabric) -> float:
     return float(np.mean([metrics.dice(kernels.overlap(a, b, logits.shape[1])) for a, b in pairs]))
 
 
-def _loss(network: models.Network, batch: Batch, loss_of: losses.Loss, launcher: Fabric) -> Tensor:
+def _loss(
+    network: models.Network, batch: Batch, loss_of: losses.Loss, launcher: Fabric, progress: float = 0.0
+) -> Tensor:
     with launcher.autocast():
         logits, aux = network(network_input(batch.images, launcher))
-    return loss_of.of_outputs((logits, *aux), launcher.to_device(batch.labels), network.loss_weights(0.0))
+    return loss_of.of_outputs((logits, *aux), launcher.to_device(batch.labels), network.loss_weights(progress))
 
 
 @torch.no_grad()
 def _same_as_control(
     network: models.Network, settings: config.Config, classes: int, batch: Batch, launcher: Fabric
 ) -> str:
-    names = ", ".join(name for name, _ in network.additions())
-    if network.continued:
-        return f"{names} go on from trained weights, so that there is nothing to compare with"
-    torch.manual_seed(settings.train.seed)
-    control = models.build(models.control(settings.model), classes).to(launcher.device).eval()
-    network.eval()
-    image = network_input(batch.images[:1], launcher)
-    expected = control(down.halve(image) if network.down else image).logits
-    if settings.model.up:
-        expected = up.enlarge(expected, settings.model.up.factor)
-    logits = network(image).logits
-    difference = (logits - expected).abs().max().item()
+    there = [name for name, _ in network.additions()]
+    asked = {"down": settings.model.down, "up": settings.model.up, "refine": settings.model.refine}
     random = [
-        name for name in ("down", "up", "refine") if getattr(getattr(settings.model, name), "init", "noop") != "noop"
+        name for name in there if name not in network.continued and getattr(asked.get(name), "init", "noop") != "noop"
     ]
-    if random:
-        return f"{', '.join(random)} not begun as no-op, as asked for: logits differ by up to {difference:.3g}"
+    kept = [*network.continued, *random]
+    notes = [f"{', '.join(network.continued)} go on from trained weights"] if network.continued else []
+    notes += [f"{', '.join(random)} not begun as no-op, as asked for"] if random else []
+    new = ", ".join(name for name in there if name not in kept)
+    if not new:
+        return "; ".join([*notes, "nothing to compare with"])
+    torch.manual_seed(settings.train.seed)
+    control = models.build(models.control(settings.model, keep=network.continued), classes).to(launcher.device)
+    # New additions against nothing, the others as they are on both sides.
+    if network.down:
+        control.down = network.down if "down" in kept else nn.AvgPool2d(2)
+    if "down" in kept:
+        control.encoder = network.encoder  # whose first projection is the other half of it
+    if settings.model.up:
+        control.up = network.up if "up" in kept else up.Bilinear(settings.model.up.factor)
+    if "refine" in kept:
+        control.refine = network.refine
+    image = network_input(batch.images[:1], launcher)
+    expected, logits = control.eval()(image).logits, network.eval()(image).logits
+    difference = (logits - expected).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, expected.abs().max().item()):
-        raise ConfigError(f"gate: with {names} the first logits differ by {difference:.3g} from those without")
-    return f"logits as without {names} (largest difference {difference:.1g})"
+        raise ConfigError(f"gate: with {new} the first logits differ by {difference:.3g} from those without")
+    return "; ".join([f"logits as without {new} (largest difference {difference:.1g})", *notes])
 
 
-def _gradients(network: models.Network) -> str:
-    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    unreached = [name for name, parameter in learning if parameter.grad is None]
-    if unreached:
-        raise ConfigError(f"gate: no gradient reaches {unreached[0]} ({len(unreached)} such parameters)")
-    # Within an addition zeros are right at step 0: what stands before the factor that is zero waits for it.
-    still = [
-        name
-        for name, parameter in learning
-        if name.split(".", 1)[0] not in models.ADDITIONS and parameter.grad is not None and not parameter.grad.any()
-    ]
+def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fabric) -> str:
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    waiting, unused = dict(learning), []
+    for number in range(ROUNDS):
+        network.zero_grad(set_to_none=True)
+        launcher.backward(loss())
+        if number == 0:
+            unused = _unused(learning)
+            waiting = {name: parameter for name, parameter in waiting.items() if name not in unused}
+        waiting = {name: parameter for name, parameter in waiting.items() if not _moves(parameter)}
+        # All processes go on while one waits, because SyncBN lets none compute alone.
+        if not launcher.all_reduce(launcher.to_device(torch.tensor(float(len(waiting)))), reduce_op="sum"):
+            break
+        _step(learning.values())
+    # A shift that the next norm takes out again has no gradient but for rounding; libraries have such biases.
+    shifts = [name for name in waiting if name.startswith(("encoder.", "decoder.")) and learning[name].ndim == 1]
+    still = [name for name in waiting if name not in shifts]
     if still:
-        raise ConfigError(f"gate: the gradient of {still[0]} is zero ({len(still)} such parameters)")
-    for name, addition in network.additions():
-        if not any(parameter.grad is not None and parameter.grad.any() for parameter in addition.parameters()):
-            raise ConfigError(f"gate: the gradient of all of {name} is zero; it would never move")
-    frozen = sum(1 for parameter in network.parameters() if not parameter.requires_grad)
-    return f"reach all {len(learning)} tensors that learn" + (f"; {frozen} are frozen" if frozen else "")
+        raise ConfigError(f"gate: the gradient of {still[0]} stays zero ({len(still)} such parameters)")
+    frozen = sum(1 for parameter in network.parameters() if not parameter.requires_grad) - len(unused)
+    notes = [f"{frozen} are frozen"] if frozen else []
+    notes += [f"the encoder has no use for {', '.join(unused)}"] if unused else []
+    notes += [f"but for rounding zero at {', '.join(shifts)}"] if shifts else []
+    return "; ".join([f"reach all {len(learning) - len(unused)} tensors that learn", *notes])
 
 
-def _pooled_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """BatchNorms that see a map of 1 x 1: those in a row behind a pooling to one pixel."""
-    for name, module in network.named_modules():
-        parts = list(module.modules())
-        pools = any(
-            isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)) for part in module.children()
-        )
-        if pools and any(isinstance(part, nn.BatchNorm2d) for part in parts):
-            yield name, module
+def _unused(learning: Mapping[str, nn.Parameter]) -> list[str]:
+    """Parameters that no logit depends on: a leftover in the encoder of a library, a fault anywhere else."""
+    unused = [name for name, parameter in learning.items() if parameter.grad is None]
+    faults = [name for name in unused if not name.startswith("encoder.")]
+    if faults:
+        raise ConfigError(f"gate: no gradient reaches {faults[0]} ({len(faults)} such parameters)")
+    for name in unused:
+        learning[name].requires_grad_(False)  # several devices would wait for its gradient
+    return unused
+
+
+def _moves(parameter: nn.Parameter) -> bool:
+    return parameter.grad is not None and bool(parameter.grad.any())
+
+
+@torch.no_grad()
+def _step(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.sub_(FIRST_STEP * parameter.grad.sign().nan_to_num())
+
+
+@contextmanager
+def _enough_to_normalise(network: nn.Module, settings: config.Config, launcher: Fabric) -> Iterator[None]:
+    """Within this, a BatchNorm that has a single number to normalise is a `ConfigError` with its name."""
+    names: dict[nn.Module, str] = {
+        module: name for name, module in network.named_modules() if isinstance(module, _BatchNorm)
+    }
+
+    def look(norm: nn.Module, arguments: tuple[Tensor]) -> None:
+        numbers = arguments[0].numel() // arguments[0].shape[1]
+        numbers *= launcher.world_size if isinstance(norm, nn.SyncBatchNorm) else 1
+        if norm.training and numbers == 1:
+            options = settings.train
+            raise ConfigError(
+                f"train.batch_size: {options.batch_size} over {launcher.world_size} devices and train.accumulate "
+                f"{options.accumulate} leaves BatchNorm a single number to normalise ({names[norm]}); model.norm: "
+                "group does without a batch"
+            )
+
+    hooks = [norm.register_forward_pre_hook(look) for norm in names]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _without_chance(network: nn.Module) -> None:
@@ -232,9 +288,9 @@ def _without_chance(network: nn.Module) -> None:
 
 @contextmanager
 def _untouched(network: models.Network, launcher: Fabric) -> Iterator[None]:
-    """Put mode, statistics, gradients and random numbers back after the block."""
+    """Put mode, weights, statistics, gradients and random numbers back after the block."""
     mode = network.training
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    before = {name: tensor.detach().clone() for name, tensor in _tensors(network)}
     devices = [launcher.device] if launcher.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         try:
@@ -243,5 +299,10 @@ def _untouched(network: models.Network, launcher: Fabric) -> Iterator[None]:
             network.zero_grad(set_to_none=True)
             network.train(mode)
             with torch.no_grad():
-                for name, buffer in network.named_buffers():
-                    buffer.copy_(buffers[name])
+                for name, tensor in _tensors(network):
+                    tensor.copy_(before[name])
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from network.named_parameters()
+    yield from network.named_buffers()

@@ -36,8 +36,9 @@ def rate(step: int, options: Train) -> float:
 
 
 def progress(step: int, options: Train) -> float:
-    """How far `step`, counted from 0, is on the way to the horizon: 0..1, for what changes in a straight line."""
-    return step / max(1, (options.horizon or options.steps) - 1)
+    """How far `step` is from the schedule's start to its horizon: 0..1, for what changes in a straight line."""
+    whole = (options.horizon or options.steps) - options.schedule_start
+    return (step - options.schedule_start) / max(1, whole - 1)
 
 
 def lengthened(options: Train, done: int, steps: int, *, fading: bool = False) -> tuple[Train, bool]:

@@ -157,10 +157,10 @@ def _fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
             shares = network.loss_weights(schedule.progress(step - 1, options))
-            _seed(options.seed, step, launcher.global_rank)
 
             losses = []
             for number, part in enumerate(batch.parts(options.accumulate), start=1):
+                _seed(options.seed, step, launcher.global_rank, number)
                 with devices.sync(launcher, model, at_last=number == options.accumulate):
                     logits, aux = model(network_input(part.images, launcher))  # (B, K, h, w) each
                     labels = launcher.to_device(part.labels)
@@ -241,9 +241,11 @@ def _inherit(longer_than: run.Run | None, parts: Parts, out: Path, leads: bool) 
     return state
 
 
-def _seed(seed: int, step: int, rank: int) -> None:
-    """Dropout of a step is a function of (seed, step, process), so that no generator's state needs saving."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, 2, step, rank]).generate_state(1, np.uint64)[0]))
+def _seed(seed: int, step: int, rank: int, part: int) -> None:
+    """Dropout is a function of (seed, step, process, part of its batch): no generator's state needs saving, and what an
+    auxiliary head draws in one part changes nothing in the next.
+    """
+    torch.manual_seed(int(np.random.SeedSequence([seed, 2, step, rank, part]).generate_state(1, np.uint64)[0]))
 
 
 def _origin(earlier: run.Run) -> dict[str, Any]:

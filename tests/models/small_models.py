@@ -29,6 +29,7 @@ NOOPS: dict[str, dict[str, Any]] = {
     "down-strided": {"down": {"kind": "strided"}},
     "up-shuffle": {"up": {}},
     "up-transposed": {"up": {"kind": "transposed", "factor": 4}},
+    "down-and-up": {"down": {}, "up": {}},
     "pointwise": {"refine": {"kind": "pointwise"}},
     "local": {"refine": {"kind": "local"}},
     "depthwise": {"refine": {"kind": "depthwise"}},

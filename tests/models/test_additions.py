@@ -17,8 +17,8 @@ PAIRS = [
     (name, addition)
     for name in SMALL
     for addition in NOOPS
-    # U-Net++ gives logits as fine as the image; Swin is UPerNet again, in seconds instead of tenths of one.
-    if not (name == "unetplusplus" and "up" in addition)
+    # U-Net++ gives logits as fine as what it sees; Swin is UPerNet again, in seconds instead of tenths of one.
+    if not (name == "unetplusplus" and addition.startswith("up"))
     and (name != "upernet-swin" or addition in ("down-strided", "up-shuffle", "aux"))
 ]
 
@@ -58,6 +58,26 @@ def test_an_addition_begins_as_if_it_were_not_there_and_then_moves(name: str, ad
     again = build(chosen, seed=1)
     weights.load(again, tmp_path / "w.safetensors")
     assert torch.equal(again.eval()(images).logits, network.eval()(images).logits)
+
+
+def test_a_down_layer_makes_room_for_an_up_layer_at_stride_1() -> None:
+    chosen = settings("unet", stride=1, down={}, up={})
+    base, network = spread(build(models.control(chosen))).eval(), spread(build(chosen)).eval()
+    logits = network(pictures()).logits
+    assert logits.shape[-2:] == (64, 64)
+    assert torch.equal(logits, up.enlarge(base(down.halve(pictures())).logits, 2))
+    with pytest.raises(ConfigError, match="gives logits at stride 2; 4 would make them finer"):
+        build(settings("unet", stride=1, down={}, up={"factor": 4}))
+
+
+def test_every_convolution_that_sees_the_image_is_widened() -> None:
+    chosen = config.Model(encoder="mobileone_s0", down=config.Down(kind="strided"))
+    base, network = spread(build(models.control(chosen))).eval(), spread(build(chosen)).eval()
+    assert len(network.widened) > 1
+    expected = base(down.halve(pictures())).logits
+    assert torch.allclose(network(pictures()).logits, expected, atol=1e-5 * expected.abs().max().item())
+    with pytest.raises(ConfigError, match=r"model\.down\.kind: strided widens .* tu-tresnet_m has none"):
+        build(config.Model(name="upernet", encoder="tu-tresnet_m", down=config.Down(kind="strided")))
 
 
 def test_dropout_of_training_is_that_of_the_control() -> None:

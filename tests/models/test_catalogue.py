@@ -1,53 +1,71 @@
 """What `carpus models` lists, and that every recipe is a network that can be built."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from small_models import build, settings
+from torch import nn
 from typer.testing import CliRunner
 
-from carpus import config, models
+from carpus import catalogue, config, models
 from carpus.cli import app
-from carpus.models import catalogue, pretrained
+from carpus.models import pretrained
+from carpus.models.weightless import Weightless
 
 
-@pytest.fixture(scope="module")
-def entries() -> list[catalogue.Entry]:
-    return catalogue.entries()
-
-
-def test_the_catalogue_lists_every_architecture_with_what_it_has(entries: list[catalogue.Entry]) -> None:
-    assert {entry.name for entry in entries} == set(models.NAMES)
-    for entry in entries:
+def test_the_catalogue_lists_every_architecture_with_what_it_has() -> None:
+    assert {entry.name for entry in catalogue.ENTRIES} == set(models.NAMES)
+    for entry in catalogue.ENTRIES:
         if entry.weights == "imagenet":
             chosen = config.Model.model_validate({"name": entry.name, "encoder": entry.encoder})
             assert "/" in pretrained.repository("imagenet", chosen)[0]
 
 
-def test_parameters_are_those_of_torchvision(entries: list[catalogue.Entry]) -> None:
+@pytest.mark.parametrize("entry", catalogue.ENTRIES, ids=lambda entry: f"{entry.name}-{entry.encoder}")
+def test_the_numbers_of_the_catalogue_are_those_of_the_networks(entry: catalogue.Entry) -> None:
+    with Weightless():
+        network = models.build(
+            config.Model.model_validate({"name": entry.name, "encoder": entry.encoder}), catalogue.CLASSES
+        )
+    assert (models.parameters(network), network.stride) == (entry.parameters, entry.stride)
+    pooled = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.decoder.modules())
+    assert ("batch >= 2" in entry.limits) == pooled
+
+
+def test_parameters_are_those_of_torchvision() -> None:
     with torch.device("meta"):
         reference = torchvision.models.segmentation.fcn_resnet101(
             weights=None, weights_backbone=None, aux_loss=False, num_classes=29
         )
-    counted = {(entry.name, entry.encoder): entry.parameters for entry in entries}
+    counted = {(entry.name, entry.encoder): entry.parameters for entry in catalogue.ENTRIES}
     colour = 2 * 64 * 7 * 7  # weights of the first convolution for two channels more than grey
     assert counted["fcn", "resnet101"] == models.parameters(reference) - colour
 
 
-def test_the_command_shows_them(entries: list[catalogue.Entry], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "entries", lambda progress: entries)
-    shown = CliRunner().invoke(app, ["models"]).output
-    assert "438.2 M" in shown
-    assert "side <= 1024" in " ".join(shown.split())
-    assert len(json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)) == len(entries)
+def test_the_command_shows_them_in_80_columns_without_the_libraries() -> None:
+    code = (
+        "import sys; from carpus.cli import app; app(['models'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "False"
+    assert max(map(len, lines)) <= 80
+    rows = [line.split() for line in lines if " M " in line]
+    assert [row[:2] for row in rows] == [[entry.name, entry.encoder] for entry in catalogue.ENTRIES]
+    assert ["beit", "beit_large", "438.2", "M", "4", "microsoft/beit*"] in rows
+    assert len(json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)) == len(rows)
 
 
 def test_counting_takes_no_memory_and_gives_the_same_number() -> None:
-    with catalogue.Weightless():
+    with Weightless():
         weightless = models.build(settings("segformer"), 5)
     held = sum(parameter.numel() for parameter in weightless.parameters() if parameter.device.type != "meta")
     assert held < 0.01 * models.parameters(weightless)
@@ -58,7 +76,7 @@ def test_counting_takes_no_memory_and_gives_the_same_number() -> None:
 def test_every_recipe_is_a_network_for_its_images(recipe) -> None:
     chosen = config.load([recipe])
     assert chosen.data.image_size % models.multiple(chosen.model) == 0
-    with catalogue.Weightless():
+    with Weightless():
         network = models.build(chosen.model.model_copy(update={"weights": None}), 29)
     assert network.stride <= 8
     weights = chosen.model.weights

@@ -1,5 +1,7 @@
 """Every architecture: shape, stride, gradients, equality with the library it comes from, export."""
 
+from pathlib import Path
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -28,6 +30,22 @@ def test_export_gives_the_same_logits(name: str) -> None:
     images = pictures()
     exported = torch.export.export(network, (images,), strict=False).module()
     assert torch.allclose(exported(images).logits, network(images).logits, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+@pytest.mark.parametrize("name", SMALL)
+def test_onnx_gives_the_same_logits(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = build(settings(name)).eval()
+    images = pictures()
+    torch.onnx.export(network, (images,), tmp_path / "network.onnx", dynamo=True, optimize=False, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    assert torch.allclose(torch.from_numpy(logits), network(images).logits, atol=1e-4)
+    if name == "beit":  # whose attention is another while it is exported
+        assert network.get_submodule("encoder.beit").config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -100,10 +118,19 @@ def test_beit_takes_any_size_by_interpolated_positions() -> None:
         ({"name": "fcn", "decoder_channels": (8,)}, r"model\.decoder_channels: fcn"),
         ({"name": "upernet", "decoder_channels": (8, 8)}, r"upernet has one width, got 2"),
         ({"norm": "frozen"}, r"model\.norm: frozen keeps statistics"),
+        (
+            {"name": "segformer", "encoder": "mit_b0", "norm": "frozen", "weights": "imagenet"},
+            r"model\.norm: frozen .* mit_b0 has none",
+        ),
+        (
+            {"name": "beit", "encoder": "beit_tiny", "norm": "frozen", "weights": "a/b"},
+            r"model\.norm: frozen .* beit_tiny has none",
+        ),
         ({"up": {}}, r"model\.up\.factor: unet gives logits at stride 1; 2 would make them finer"),
         ({"stride": 4, "up": {"kind": "transposed", "init": "icnr"}}, r"model\.up\.init: icnr"),
         ({"refine": {"kind": "pointwise", "control": True}}, r"model\.refine\.control"),
         ({"aux": [{"stage": 4}, {"stage": 4}]}, r"model\.aux: two heads at one stage"),
+        ({"aux": [{"weight": 0}]}, r"model\.aux: the head at stage 4 has weight 0 from first to last"),
         ({"name": "segformer", "encoder": "mit_b0", "aux": [{"stage": 1}]}, "no map at stage 1, but at 2, 3, 4, 5"),
         ({"weights": "imagenets"}, r"model\.weights: imagenets is neither .* resnet18 has imagenet"),
     ],

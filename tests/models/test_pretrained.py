@@ -1,6 +1,8 @@
 """Weights that a network starts from: every key used, adapted, new or left out for a listed reason, or an error."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,7 @@ def test_additions_go_on_from_a_file_that_has_them(file: Path) -> None:
     weights.save(trained, file)
     network = build(chosen.model_copy(update={"weights": str(file)})).eval()
     assert torch.equal(network(pictures()).logits, trained(pictures()).logits)
-    assert network.continued
+    assert network.continued == ("up", "refine", "aux")
     with pytest.raises(DataError, match=r"unexpected up\.convolution\.bias"):
         build(settings("segformer", weights=str(file), refine={}))
 
@@ -83,9 +85,77 @@ def test_every_key_that_does_not_fit_is_an_error(file: Path) -> None:
             build(settings("fcn", weights=write(broken, file)))
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("key", ["encoder.conv1.weight", "head.weight", "head.bias", "decoder.0.weight"])
+def test_a_key_of_any_other_shape_is_listed_with_both_shapes(key: str, shape: tuple[int, ...], file: Path) -> None:
+    if (key, shape) == ("head.bias", (3,)):
+        message = r"head\.bias has shape \(3,\), expected \(5,\)"  # of half a head
+    else:
+        message = re.escape(f"reshaped {key} has shape {shape}, expected (")
+    state = dict(build(settings("fcn"), seed=7).state_dict()) | {key: torch.zeros(shape)}
+    with pytest.raises(DataError, match=message):
+        build(settings("fcn", weights=write(state, file)))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("segformer", "decoder.layernorm.weight"),
+        ("segformer", "norm.weight"),
+        ("segformer", "classifier.weight"),
+        ("fcn", "encoder.fc.weight"),
+        ("fcn", "encoder.layer9.num_batches_tracked"),
+        ("fcn", "lm_head.weight"),
+        ("fcn", "aux_classifier.2.weight"),
+        ("fcn", "aux.strange"),
+    ],
+)
+def test_a_key_that_only_looks_like_a_classifiers_is_an_error(name: str, key: str, file: Path) -> None:
+    whole = dict(build(settings(name), seed=7).state_dict())
+    with pytest.raises(DataError, match=rf"1 unexpected\n  unexpected {re.escape(key)}$"):
+        build(settings(name, weights=write(whole | {key: torch.zeros(5)}, file)))
+
+
+@pytest.mark.parametrize(("name", "key"), [("fcn", "norm.weight"), ("upernet-convnext", "fc.weight")])
+def test_an_encoders_file_may_have_its_own_classifier_and_no_other(name: str, key: str, file: Path) -> None:
+    encoder = dict(build(settings(name), seed=7).get_submodule("encoder").state_dict())
+    own = {"fcn": "fc.weight", "upernet-convnext": "head.fc.weight"}[name]
+    made = build(settings(name, weights=write(encoder | {own: torch.zeros(7, 512)}, file)))
+    assert "1 left out (image classifier)" in made.origin
+    with pytest.raises(DataError, match=re.escape(key)):
+        build(settings(name, weights=write(encoder | {key: torch.zeros(512)}, file)))
+
+
+@pytest.mark.parametrize("half", ["head.weight", "head.bias"])
+def test_half_a_head_is_an_error(half: str, file: Path) -> None:
+    network = build(settings("fcn"), seed=7)
+    encoder = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("encoder.")}
+    with pytest.raises(DataError, match=r"missing decoder\.0\.weight"):
+        build(settings("fcn", weights=write(encoder | {half: network.state_dict()[half]}, file)))
+    whole = dict(network.state_dict())
+    del whole[half]
+    with pytest.raises(DataError, match=f"1 missing\n  missing {half}"):
+        build(settings("fcn", weights=write(whole, file)))
+
+
+def test_missing_keys_do_not_hide_unexpected_ones(file: Path) -> None:
+    state = {
+        name: tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items() if "layer4" not in name
+    }
+    broken = state | {"encoder.stranger": torch.zeros(1), "encoder.bn1.bias": torch.zeros(2)}
+    with pytest.raises(DataError) as caught:
+        build(settings("fcn", weights=write(broken, file)))
+    first, missing, unexpected, reshaped = str(caught.value).split("\n")
+    assert re.search(r"\d\d missing, 1 unexpected, 1 reshaped$", first)
+    assert missing.count("encoder.layer4.") == weights.SHOWN
+    assert re.search(r"and \d+ more$", missing)
+    assert unexpected == "  unexpected encoder.stranger"
+    assert reshaped == "  reshaped encoder.bn1.bias has shape (2,), expected (64,)"
+
+
 def test_renamed_weights_do_not_silently_stay_out(file: Path) -> None:
     state = {f"module.{name}": tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items()}
-    with pytest.raises(DataError, match=r"missing .* and \d+ more"):
+    with pytest.raises(DataError, match=r"(?s)missing .* and \d+ more"):
         build(settings("fcn", weights=write(state, file)))
 
 
@@ -166,6 +236,10 @@ def test_a_beit_of_transformers_with_positions_of_another_size(tmp_path: Path) -
             layer.relative_position_bias.relative_position_bias_table.normal_()
     source.save_pretrained(tmp_path / "beit")
     network = build(settings("beit", weights=str(tmp_path / "beit"))).eval()
+    file = (tmp_path / "beit" / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    alone = build(settings("beit", weights=str(file))).eval()
+    assert all(torch.equal(tensor, alone.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert alone.origin.replace(str(file), "") == network.origin.replace(str(tmp_path / "beit"), "")
     assert "12 interpolated (relative positions of another image size)" in network.origin
     assert "left out (auxiliary head of another library)" in network.origin
     images = pictures()
@@ -195,6 +269,8 @@ def test_a_beit_classifier_with_one_table_for_all_blocks(tmp_path: Path) -> None
         source.beit.shared_position_bias.relative_position_bias_table.normal_()
     source.save_pretrained(tmp_path / "beit")
     network = build(settings("beit", weights=str(tmp_path / "beit")))
+    alone = build(settings("beit", weights=str(tmp_path / "beit" / "model.safetensors")))
+    assert torch.equal(*(made.get_parameter("encoder.beit.layers.3.mlp.fc1.weight") for made in (network, alone)))
     tables = [layer.relative_position_bias.relative_position_bias_table for layer in network.encoder.beit.layers]
     assert all(torch.equal(tables[0], table) and table.std() > 0.1 for table in tables)
     assert "new (weights of an encoder only)" in network.origin
@@ -204,8 +280,21 @@ def test_a_beit_of_another_size_is_refused(tmp_path: Path) -> None:
     from transformers import BeitForSemanticSegmentation
 
     BeitForSemanticSegmentation(beit_source(hidden_size=96, intermediate_size=384)).save_pretrained(tmp_path / "beit")
-    with pytest.raises(DataError, match="has shape"):
-        build(settings("beit", weights=str(tmp_path / "beit")))
+    for source in (tmp_path / "beit", tmp_path / "beit" / "model.safetensors"):
+        with pytest.raises(DataError, match="has shape"):
+            build(settings("beit", weights=str(source)))
+
+
+def test_a_beit_file_with_a_broken_tensor_names_it(file: Path) -> None:
+    from transformers import BeitForSemanticSegmentation
+
+    BeitForSemanticSegmentation(beit_source()).save_pretrained(file.parent / "beit")
+    state = load_file(file.parent / "beit" / "model.safetensors")
+    broken = state | {"beit.encoder.layer.0.lambda_1": torch.zeros(())}
+    with pytest.raises(DataError, match=r"lambda_1 has shape \(\), expected \(192,\)"):
+        build(settings("beit", weights=write(broken, file)))
+    with pytest.raises(DataError, match=r"unexpected beit\.strange"):
+        build(settings("beit", weights=write(state | {"beit.strange": torch.zeros(1)}, file)))
 
 
 def test_group_norm_takes_scale_and_shift_of_a_file_with_batch_norm(file: Path) -> None:
@@ -247,7 +336,7 @@ def test_a_pickle_is_refused_and_the_error_converts_it(tmp_path: Path) -> None:
         build(settings("fcn", weights=str(tmp_path / "w.pth")))
     code = str(caught.value).split('python -c "')[1].removesuffix('"')
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
+        patch.chdir("/")  # the command names whole paths
         exec(code)
     assert "tensors" in build(settings("fcn", weights=str(tmp_path / "w.safetensors"))).origin
 
@@ -257,3 +346,36 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "beit" / "config.json").write_text(json.dumps({"model_type": "beit"}))
     with pytest.raises((ConfigError, DataError), match="beit"):
         build(settings("beit", weights=str(tmp_path / "beit")))
+
+
+@pytest.mark.parametrize("name", ["fcn", "beit"])
+def test_a_folder_mistyped_is_said_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr("carpus.models.pretrained._online", lambda: pytest.fail("asked the hub"))
+    for mistyped in ("runs/resnet", str(tmp_path / "nothing"), "./nothing", "a/b/c", "gone.safetensors"):
+        with pytest.raises(DataError, match="no such file or folder"):
+            build(settings(name, weights=mistyped))
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    begun = time.perf_counter()
+    with pytest.raises(ConfigError, match=r"nobody/nothing could not be fetched .*local \.safetensors file"):
+        build(settings("fcn", weights="nobody/nothing"))
+    assert time.perf_counter() - begun < 10
+
+
+def test_a_path_in_a_recipe_is_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study").mkdir()
+    weights.save(build(settings("fcn"), seed=7), tmp_path / "study" / "w.safetensors")
+    for value, expected in (
+        ("w.safetensors", str(tmp_path / "study" / "w.safetensors")),
+        ("../study", str(tmp_path / "study")),
+        ("imagenet", "imagenet"),
+        ("microsoft/beit-base", "microsoft/beit-base"),
+    ):
+        (tmp_path / "study" / "recipe.yaml").write_text(f"model: {{name: fcn, weights: {value}}}")
+        assert config.load([tmp_path / "study" / "recipe.yaml"]).model.weights == expected
+    monkeypatch.chdir(tmp_path)
+    assert config.load([], ["model.weights=study/w.safetensors"]).model.weights == str(tmp_path / "study/w.safetensors")

@@ -37,3 +37,12 @@ def test_tables_of_positions_do_not_decay_and_frozen_norms_are_in_no_group() -> 
     assert place[id(table)]["weight_decay"] == 0
     assert id(network.get_parameter("encoder.fpn.fpn1.normalization.weight")) not in place
     torch.optim.AdamW(rates.groups(network, OPTIONS))
+
+
+def test_a_widened_projection_learns_as_the_down_layer_that_widened_it() -> None:
+    network = build(settings("segformer", down={"kind": "strided"}))
+    place = {id(parameter): group for group in rates.groups(network, OPTIONS) for parameter in group["params"]}
+    widened = place[id(network.get_parameter("encoder.patch_embed1.proj.weight"))]
+    assert widened is place[id(network.get_parameter("down.weight"))]
+    assert (widened["factor"], widened["weight_decay"]) == (10, 0)
+    assert place[id(network.get_parameter("encoder.patch_embed1.proj.bias"))]["factor"] == 0.1

@@ -3,7 +3,7 @@
 A file a source of architectures, a file an addition (`additions`); the builder only wires them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 
 import torch
@@ -73,20 +73,24 @@ def build(settings: config.Model, classes: int) -> Network:
         _add(network, settings, parts, classes)
     if settings.norm == "group":
         norm.group(network)
+    if settings.norm == "frozen":
+        if not norm.freeze(network.encoder):
+            raise ConfigError(
+                f"model.norm: frozen keeps BatchNorm as it is, and {settings.encoder} has none; take batch"
+            )
+        network.frozen_norms = True
     pretrained.load(network, settings)
     if settings.norm == "sync":
         network = cast(Network, convert_sync_batchnorm(network))
-    if settings.norm == "frozen":
-        norm.freeze(network.encoder)
-        network.frozen_norms = True
     if settings.checkpointing:
         _checkpoint(network, settings)
     return network
 
 
-def control(settings: config.Model) -> config.Model:
-    """The same network without its additions: what one of them is compared with."""
-    return settings.model_copy(update={"down": None, "up": None, "refine": None, "calibration": False, "aux": ()})
+def control(settings: config.Model, *, keep: Collection[str] = ()) -> config.Model:
+    """The same network without its additions, except those in `keep`: what the others are compared with."""
+    without = {"down": None, "up": None, "refine": None, "calibration": False, "aux": ()}
+    return settings.model_copy(update={name: value for name, value in without.items() if name not in keep})
 
 
 def multiple(settings: config.Model) -> int:
@@ -111,19 +115,30 @@ def _check(settings: config.Model) -> None:
     stages = [aux.stage for aux in settings.aux]
     if len(set(stages)) < len(stages):
         raise ConfigError(f"model.aux: two heads at one stage learn the same, got stages {stages}")
+    idle = [aux.stage for aux in settings.aux if not (aux.weight or aux.final_weight)]
+    if idle:
+        raise ConfigError(f"model.aux: the head at stage {idle[0]} has weight 0 from first to last; leave it out")
 
 
 def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -> None:
     if settings.down:
         network.down = down.build(settings.down)
         if settings.down.kind == "strided":
-            down.widen(down.first_projection(network.encoder)[1], settings.down.init)
+            projections = down.first_projections(network.encoder)
+            if not projections:
+                raise ConfigError(
+                    f"model.down.kind: strided widens the convolution that sees the image, and {settings.encoder} has "
+                    "none; shuffle leaves the encoder as it is"
+                )
+            for projection in projections.values():
+                down.widen(projection, settings.down.init)
+            network.widened = tuple(f"encoder.{name}.weight" for name in projections)
     if settings.up:
-        finer = settings.up.factor
-        if parts.stride < finer:
+        stride = parts.stride * (2 if settings.down else 1)
+        if stride < settings.up.factor:
             raise ConfigError(
-                f"model.up.factor: {settings.name} gives logits at stride {parts.stride}; {finer} would make them "
-                "finer than the image; a U-Net can give coarser ones, see model.stride"
+                f"model.up.factor: {settings.name} gives logits at stride {stride}; {settings.up.factor} would make "
+                "them finer than the image; a U-Net can give coarser ones, see model.stride"
             )
         network.up = up.build(settings.up, parts.width, classes)
     if settings.refine:

@@ -49,6 +49,11 @@ def beit(settings: config.Model, classes: int) -> Parts:
         raise ConfigError(f"model.encoder: beit has {', '.join(SIZES)}, got {settings.encoder}")
     if settings.decoder_channels:
         raise ConfigError("model.decoder_channels: the decoder of beit is as wide as its encoder; leave it null")
+    if settings.norm == "frozen":
+        raise ConfigError(
+            f"model.norm: frozen keeps BatchNorm as it is, and {settings.encoder} has none but in the pyramid after "
+            "it; take batch"
+        )
     size = SIZES[settings.encoder]
     options = configuration(size, classes)
     encoder = Encoder(BeitModel(options, add_pooling_layer=False), BeitFPNNeck(options), size.read)
@@ -96,10 +101,15 @@ class Encoder(nn.Module):
         patches = self.beit.embeddings.patch_embeddings.projection(images).flatten(2).transpose(1, 2)  # (B, N, C)
         tokens = torch.cat([self.beit.embeddings.cls_token.expand(batch, -1, -1), patches], dim=1)
         maps = []
+        exporting = torch.compiler.is_exporting()
+        if exporting:  # to ONNX, whose exporter loses the strides of what torch's fused attention gives
+            self.beit.set_attn_implementation("eager")
         for number, block in enumerate(self.beit.layers):
             tokens = block(tokens, resolution=(height, width))
             if number in self.read:
                 maps.append(tokens[:, 1:].transpose(1, 2).reshape(batch, -1, rows, columns))
+        if exporting:
+            self.beit.set_attn_implementation("sdpa")
         return [images, images.new_empty((batch, 0, height // 2, width // 2)), *self.fpn(tuple(maps))]
 
 

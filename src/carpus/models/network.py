@@ -55,7 +55,8 @@ class Network(nn.Module):
         head: the decoder's map to logits, linear in every pixel.
         stride: of the logits before `down` and `up`, in pixels of the encoder's input.
 
-    Besides its parts it has `origin`, a sentence on its weights, and `continued`, whether they fill additions too.
+    Besides its parts it has `origin`, a sentence on its weights, and `continued`, the additions that they fill; and
+    `widened`, the weights of the encoder that a down layer of several channels has made anew.
     """
 
     def __init__(self, *, encoder: nn.Module, decoder: nn.Module, head: nn.Module, stride: int) -> None:
@@ -70,7 +71,8 @@ class Network(nn.Module):
         self.stride: int = stride
         self.frozen_norms = False
         self.origin = "random weights"
-        self.continued = False
+        self.continued: tuple[str, ...] = ()
+        self.widened: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> Output:
         """Images (B, 1, H, W), H and W multiples of 32 (of 64 with a down layer), to `Output`."""

@@ -6,7 +6,7 @@ method that does not work.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from carpus.errors import ConfigError, DataError
 from carpus.models import weights
 from carpus.models.additions import down
 from carpus.models.network import ADDITIONS, Network
+from carpus.models.weightless import Weightless
 
 RENAMED = (
     (r"^segmentation_head\.0\.", "head."),  # segmentation-models-pytorch
@@ -34,14 +35,28 @@ RENAMED = (
 )
 """Names that other libraries give to the parts of a whole network."""
 
-LEFT_OUT = (
-    (r"^(aux_classifier|auxiliary_head)\.", "auxiliary head of another library"),
-    (r"^(fc|classifier|head|head_norm|norm|final_layer|incre_modules|downsamp_modules)\.", "image classifier"),
-    (r"(^|\.)(pooler|layernorm|lm_head)\.", "image classifier"),
-    (r"mask_token$", "pretraining by masks"),
-    (r"(relative_position_index|attn_mask|num_batches_tracked)$", "no weight"),
-)
-"""Keys of a source that a network may lack, and why."""
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)$"
+_LINEAR = r"(weight|bias)$"
+
+_TORCHVISION = ((rf"^aux_classifier\.[014]\.{_NORM}", "auxiliary head of another library"),)
+
+LEFT_OUT = {
+    "fcn": _TORCHVISION,
+    "deeplabv3": _TORCHVISION,
+    "beit": (
+        (rf"^auxiliary_head\.(convs\.\d\.(convolution|normalization)|classifier)\.{_NORM}", _TORCHVISION[0][1]),
+        (rf"^classifier\.{_LINEAR}|^encoder\.beit\.(pooler\.)?layernorm\.{_LINEAR}", "image classifier"),
+        (rf"^(layernorm|lm_head)\.{_LINEAR}|^encoder\.beit\.embeddings\.mask_token$", "pretraining by masks"),
+    ),
+    "every network": (
+        (rf"^aux\.\d+\.[014]\.{_NORM}", "auxiliary head, for training only"),
+        (r"\.(relative_position_index|attn_mask)$", "no weight"),
+    ),
+}
+"""Keys of a source that a network may lack, and why: whole names, because any other key would be a weight lost."""
+
+CLASSIFIER = rf"^(fc|_fc|last_linear|linear|head|head\.fc|classifier(\.\d)?)\.{_LINEAR}"
+"""The last layers of torchvision's and smp's image classifiers; those of timm are looked up."""
 
 
 @dataclass
@@ -71,28 +86,30 @@ def load(network: Network, settings: config.Model) -> None:
     if settings.weights is None:
         return
     source = str(settings.weights)
-    state = _read(source, settings)
     origin = Origin(source)
-    fitted = _fit(network, _named(state, network), settings, origin)
+    fitted = _fit(network, _named(_read(source, settings), network, settings, origin), settings, origin)
     network.load_state_dict(fitted, strict=False)
     origin.loaded = len(fitted)
-    network.continued = any(name.split(".", 1)[0] in ADDITIONS for name in fitted if not name.startswith("aux."))
+    network.continued = tuple(part for part in ADDITIONS if any(name.startswith(f"{part}.") for name in fitted))
     network.origin = str(origin)
 
 
 def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
-    path = Path(source)
+    path = config.weights_path(source, Path())
+    if path is None:
+        if "/" in source:
+            return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
+        return _fetch(*repository(source, settings))
     if path.is_dir():
         if settings.name == "beit":
-            return _of_transformers(source)
+            return _of_transformers(str(path))
         if not (path / "model.safetensors").is_file():
             raise DataError(f"{path}: no model.safetensors there; expected a folder of save_pretrained")
         return weights.read(path / "model.safetensors")
-    if path.is_file() or path.suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}:
-        return weights.read(path)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
-    return _fetch(*repository(source, settings))
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder (model.weights); a hub repository is written owner/name")
+    state = weights.read(path)
+    return _of_transformers(str(path), state) if _is_transformers_beit(state) else state
 
 
 def repository(source: str, settings: config.Model) -> tuple[str, str | None]:
@@ -117,42 +134,105 @@ def _fetch(repository: str, revision: str | None) -> dict[str, Tensor]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return weights.read(Path(hf_hub_download(repository, "model.safetensors", revision=revision)))
+        found = hf_hub_download(repository, "model.safetensors", revision=revision, local_files_only=not _online())
     except (OSError, HfHubHTTPError) as error:
         raise _offline(repository, error) from error
+    return weights.read(Path(found))
 
 
-def _of_transformers(source: str) -> dict[str, Tensor]:
-    """A BEiT by the library that knows its older names; what the source lacked is left out again."""
+def _online() -> bool:
+    """Whether the hub answers; without a network its client would try for 23 seconds."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # of whichever library the client is built on
+        return False
+    return True
+
+
+def _of_transformers(source: str, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """A BEiT by the library that knows its older names; what the source lacked is left out again.
+
+    Args:
+        source: a folder or hub repository.
+        state: the tensors of a file instead, which has no settings beside it: they follow from the shapes.
+    """
     from huggingface_hub.errors import HfHubHTTPError
     from transformers import BeitConfig, BeitForSemanticSegmentation
     from transformers.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
+    local = state is not None or Path(source).is_dir() or not _online()
     try:
-        options = BeitConfig.from_pretrained(source)
+        options = BeitConfig.from_pretrained(source, local_files_only=local) if state is None else _beit_options(state)
         options.use_relative_position_bias = True
         options.set_output_features_output_indices(out_indices=[1, 2, 3, 4], out_features=None)
         loaded: Any = BeitForSemanticSegmentation.from_pretrained(
-            source, config=options, use_safetensors=True, output_loading_info=True
+            source if state is None else None,
+            config=options,
+            state_dict=state,
+            use_safetensors=True,
+            local_files_only=local,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise _offline(source, error) from error
     finally:
         logging.set_verbosity(before)
     made, info = loaded
-    unexplained = {name for name in info["unexpected_keys"] if not _reason_to_leave_out(name)}
-    weights.refuse(source, missing=set(), unexpected=unexplained, reshaped={})
-    state = {name: tensor for name, tensor in made.state_dict().items() if name not in info["missing_keys"]}
-    shared = state.pop("beit.shared_position_bias.relative_position_bias_table", None)
+    weights.refuse(
+        source,
+        missing=set(),
+        unexpected={name for name in info["unexpected_keys"] if not _reason_to_leave_out(_rename(name), "beit")},
+        reshaped={name: (tuple(came), tuple(wanted)) for name, came, wanted in info["mismatched_keys"]},
+    )
+    found = {name: tensor for name, tensor in made.state_dict().items() if name not in info["missing_keys"]}
+    shared = found.pop("beit.shared_position_bias.relative_position_bias_table", None)
     if shared is not None:
         # Pretraining shares one table among the blocks; each begins from it.
-        state |= {
+        found |= {
             f"beit.layers.{number}.relative_position_bias.relative_position_bias_table": shared
             for number in range(options.num_hidden_layers)
         }
-    return state
+    return found
+
+
+_BEIT_PATCHES = "beit.embeddings.patch_embeddings.projection.weight"
+
+
+def _is_transformers_beit(state: Mapping[str, Tensor]) -> bool:
+    return _BEIT_PATCHES in state and state[_BEIT_PATCHES].ndim == 4
+
+
+def _beit_options(state: Mapping[str, Tensor]) -> Any:
+    """transformers' settings of a BEiT from its tensors."""
+    from transformers import BeitConfig
+
+    width, channels, patch, _ = state[_BEIT_PATCHES].shape
+    blocks = {found[1] for name in state if (found := re.search(r"\.layers?\.(\d+)\.", name))}
+    tables = {name: tensor for name, tensor in state.items() if name.endswith("relative_position_bias_table")}
+    table = next(iter(tables.values()), None)
+    heads = table.shape[1] if table is not None and table.ndim == 2 else width // 64
+    side = round((len(table) - 3) ** 0.5) // 2 + 1 if table is not None and table.ndim == 2 else 14
+    classifier = state.get("decode_head.classifier.bias")
+    return BeitConfig(
+        hidden_size=width,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        image_size=side * patch,
+        patch_size=patch,
+        num_channels=channels,
+        num_labels=classifier.numel() if classifier is not None else 2,  # pyright: ignore[reportCallIssue]
+        use_absolute_position_embeddings="beit.embeddings.position_embeddings" in state,
+        use_mask_token="beit.embeddings.mask_token" in state,
+        use_shared_relative_position_bias=any(not re.search(r"\.layers?\.\d+\.", name) for name in tables),
+        layer_scale_init_value=0.1 if any(name.endswith(".lambda_1") for name in state) else 0,
+    )
 
 
 def _offline(source: str, error: Exception) -> ConfigError:
@@ -162,19 +242,34 @@ def _offline(source: str, error: Exception) -> ConfigError:
     )
 
 
-def _named(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """`state` by the names of a `Network`: of a whole network, or of an encoder alone."""
+def _named(state: Mapping[str, Tensor], network: Network, settings: config.Model, origin: Origin) -> dict[str, Tensor]:
+    """`state` by the names of a `Network`: of a whole network, or of an encoder alone, without its classifier."""
     renamed = {_rename(name): tensor for name, tensor in state.items()}
     if any(name.startswith(("encoder.", "decoder.")) for name in renamed):
         return renamed
     expected = network.state_dict().keys()
-    named = {}
+    named, classifier = {}, None
     for name, tensor in state.items():
         # timm's encoders stand below `model`, and their rows of stages are taken apart: stages.0 is stages_0.
         apart = re.sub(r"^([a-z]+)\.(\d+)\.", r"\1_\2.", name)
         candidates = (f"encoder.{name}", f"encoder.model.{name}", f"encoder.model.{apart}")
-        named[next((candidate for candidate in candidates if candidate in expected), name)] = tensor
+        own = next((candidate for candidate in candidates if candidate in expected), None)
+        if own is None:
+            classifier = _classifier(settings) if classifier is None else classifier
+            if name in classifier if classifier else re.search(CLASSIFIER, name):
+                origin.note("left out (image classifier)")
+                continue
+        named[own or f"encoder.{name}"] = tensor
     return named
+
+
+def _classifier(settings: config.Model) -> Collection[str]:
+    """All keys of timm's image classifier of this encoder, the encoder's own among them; none if timm has none."""
+    name = settings.encoder if settings.name == "hrnet" else settings.encoder.removeprefix("tu-")
+    if settings.name != "hrnet" and name == settings.encoder:
+        return ()
+    with Weightless():
+        return timm.create_model(name, pretrained=False).state_dict().keys()
 
 
 def _rename(name: str) -> str:
@@ -186,30 +281,33 @@ def _rename(name: str) -> str:
 
 def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, origin: Origin) -> dict[str, Tensor]:
     expected = network.state_dict()
-    whole = any(name.startswith("decoder.") for name in state)
-    first = f"encoder.{down.first_projection(network.encoder)[0]}.weight"
+    whole = any(name.startswith(("decoder.", "head.")) for name in state)
+    first = network.widened or {f"encoder.{name}.weight" for name in down.first_projections(network.encoder)}
     fitted: dict[str, Tensor] = {}
     unexpected: set[str] = set()
     reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for name, tensor in state.items():
         if name not in expected:
-            reason = _reason_to_leave_out(name) or _reason_of_settings(name, settings)
+            reason = _reason_to_leave_out(name, settings.name) or _reason_of_norm(name, expected, settings)
             if reason is None:
                 unexpected.add(name)
             else:
                 origin.note(f"left out ({reason})")
             continue
         wanted = expected[name]
-        if tensor.shape != wanted.shape and name == first:
+        if tensor.shape != wanted.shape and name in first:
             tensor = _first_projection(tensor, wanted, settings, origin)
         elif tensor.shape != wanted.shape and name.endswith("relative_position_bias_table"):
             tensor = _table(tensor, wanted, origin)
         if tensor.shape == wanted.shape:
             fitted[name] = tensor
-        elif name.startswith("head."):
-            origin.note(f"new (other classes: {len(tensor)} there, {len(wanted)} here)")
         else:
             reshaped[name] = tuple(tensor.shape), tuple(wanted.shape)
+    if _other_classes(reshaped, expected):
+        (there, *_), (here, *_) = reshaped["head.bias"]
+        for name in HEAD:
+            del reshaped[name]
+            origin.note(f"new (other classes: {there} there, {here} here)")
     missing = set()
     for name in expected.keys() - state.keys():
         reason = _reason_to_be_new(name, state, whole)
@@ -221,14 +319,29 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
     return fitted
 
 
-def _reason_to_leave_out(name: str) -> str | None:
-    return next((reason for pattern, reason in LEFT_OUT if re.search(pattern, name.removeprefix("encoder."))), None)
+HEAD = ("head.weight", "head.bias")
 
 
-def _reason_of_settings(name: str, settings: config.Model) -> str | None:
-    if settings.norm == "group" and name.endswith(("running_mean", "running_var")):
-        return "statistics of BatchNorm, which GroupNorm has none of"
-    return "auxiliary head, for training only" if name.startswith("aux.") else None
+def _other_classes(
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], expected: Mapping[str, Tensor]
+) -> bool:
+    """Whether the head, all of it, differs in the number of classes and in nothing else."""
+    if not all(name in reshaped for name in HEAD):
+        return False
+    weight, bias = reshaped["head.weight"][0], reshaped["head.bias"][0]
+    return len(bias) == 1 and weight == (bias[0], *expected["head.weight"].shape[1:])
+
+
+def _reason_to_leave_out(name: str, network: str) -> str | None:
+    known = (*LEFT_OUT.get(network, ()), *LEFT_OUT["every network"])
+    return next((reason for pattern, reason in known if re.search(pattern, name)), None)
+
+
+def _reason_of_norm(name: str, expected: Mapping[str, Tensor], settings: config.Model) -> str | None:
+    stem, _, last = name.rpartition(".")
+    if f"{stem}.weight" not in expected or last not in ("running_mean", "running_var", "num_batches_tracked"):
+        return None
+    return "statistics of BatchNorm, which GroupNorm has none of" if settings.norm == "group" else None
 
 
 def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> str | None:
@@ -246,7 +359,9 @@ def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> st
 
 def _first_projection(tensor: Tensor, wanted: Tensor, settings: config.Model, origin: Origin) -> Tensor:
     """Grey from colour by summing, because three equal channels give the same; then the widened one."""
-    if tensor.shape[1] == 3 and tensor.shape[0] == wanted.shape[0]:
+    if tensor.ndim != 4 or (tensor.shape[0], *tensor.shape[2:]) != (wanted.shape[0], *wanted.shape[2:]):
+        return tensor
+    if tensor.shape[1] == 3:
         tensor = tensor.sum(dim=1, keepdim=True)
         origin.note("summed over colour")
     if tensor.shape[1] == 1 and wanted.shape[1] == down.CHANNELS:

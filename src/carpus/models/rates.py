@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from carpus import config
-from carpus.models.network import ADDITIONS
+from carpus.models.network import ADDITIONS, Network
 
 TABLES = ("relative_position_bias_table", "cls_token", "position_embeddings", "pos_embed")
 """Names of learned positions: matrices, but for them too 0 is no goal."""
@@ -15,17 +15,20 @@ def groups(network: nn.Module, options: config.Train) -> list[dict[str, Any]]:
     """Parameter groups of `network`, each with its weight decay and `factor`, its share of the learning rate.
 
     Decay pulls weights towards 0. For biases, scales of a norm and tables of positions 0 is no goal; nor is it for an
-    addition, which begins as an identity or a mean, and which decay would pull away from doing nothing.
+    addition, which begins as an identity or a mean, and which decay would pull away from doing nothing. The projection
+    that a down layer widened is half new, and goes with it.
 
     Args:
         network: a `Network`, or any module, which is then all base.
         options: the `train` section of a config.
     """
     factors = {"encoder": options.encoder_rate, "base": 1.0, "additions": options.additions_rate}
+    widened = network.widened if isinstance(network, Network) else ()
     members: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            members.setdefault(_place(name, parameter), []).append(parameter)
+            place = ("additions", False) if name in widened else _place(name, parameter)
+            members.setdefault(place, []).append(parameter)
     return [
         {"params": found, "weight_decay": options.weight_decay if decays else 0.0, "factor": factors[part]}
         for (part, decays), found in members.items()

@@ -16,6 +16,9 @@ CONVERT = (
     "save_file(torch.load('{name}', weights_only=True), '{stem}.safetensors')\""
 )
 
+SHOWN = 20
+"""Keys of a kind that an error lists."""
+
 
 def save(network: nn.Module, path: Path) -> None:
     """Write all parameters and buffers of `network` to `path`, whole or not at all."""
@@ -46,7 +49,7 @@ def load(network: nn.Module, path: Path) -> None:
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name; raises `DataError` if it is none."""
     if path.suffix != ".safetensors":
-        command = CONVERT.replace("{name}", path.name).replace("{stem}", path.stem)
+        command = CONVERT.replace("{name}", path.as_posix()).replace("{stem}", path.with_suffix("").as_posix())
         raise DataError(
             f"{path}: only .safetensors is read; a pickled checkpoint could run code of its own. A state dict from a "
             f"source you trust becomes one by: {command}"
@@ -64,7 +67,7 @@ def refuse(
     unexpected: set[str],
     reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]],
 ) -> None:
-    """Raise a `DataError` that lists the first keys that do not fit, if there is any.
+    """Raise a `DataError` that counts the keys that do not fit, and lists up to `SHOWN` of each kind, if there is any.
 
     Args:
         source: what was read.
@@ -72,11 +75,19 @@ def refuse(
         unexpected: its keys that the network does not have.
         reshaped: key -> (its shape, the network's shape).
     """
-    wrong = (
-        [f"missing {name}" for name in sorted(missing)]
-        + [f"unexpected {name}" for name in sorted(unexpected)]
-        + [f"{name} has shape {came}, expected {expected}" for name, (came, expected) in sorted(reshaped.items())]
-    )
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise DataError(f"{source}: does not fit this network: {'; '.join(wrong[:3])}{more}")
+    groups = {
+        "missing": sorted(missing),
+        "unexpected": sorted(unexpected),
+        "reshaped": [
+            f"{name} has shape {came}, expected {wanted}" for name, (came, wanted) in sorted(reshaped.items())
+        ],
+    }
+    found = {kind: keys for kind, keys in groups.items() if keys}
+    if found:
+        counts = ", ".join(f"{len(keys)} {kind}" for kind, keys in found.items())
+        lines = [f"\n  {kind} {', '.join(keys[:SHOWN])}{_more(keys)}" for kind, keys in found.items()]
+        raise DataError(f"{source}: does not fit this network: {counts}{''.join(lines)}")
+
+
+def _more(keys: list[str]) -> str:
+    return f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""

@@ -45,9 +45,13 @@ def build(settings: config.Down) -> nn.Module:
     return shuffle
 
 
-def first_projection(encoder: nn.Module) -> tuple[str, nn.Conv2d]:
-    """The convolution that sees the image, and its name."""
-    return next((name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
+def first_projections(encoder: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions that see the grey image, by name: one, or several side by side, or none."""
+    return {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == 1
+    }
 
 
 def widen(projection: nn.Conv2d, init: str) -> None:

@@ -45,8 +45,13 @@ def _grouped(norm: nn.BatchNorm2d) -> nn.GroupNorm:
     return made.to(norm.weight.device)
 
 
-def freeze(encoder: nn.Module) -> None:
-    """Let scale and shift of every BatchNorm in `encoder` learn no more; `Network.train` keeps its statistics."""
-    for module in encoder.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.requires_grad_(False)
+def freeze(encoder: nn.Module) -> int:
+    """Let scale and shift of every BatchNorm in `encoder` learn no more; `Network.train` keeps its statistics.
+
+    Returns:
+        How many there are.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.requires_grad_(False)
+    return len(norms)

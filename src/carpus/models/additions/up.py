@@ -23,6 +23,18 @@ def enlarge(logits: Tensor, factor: int) -> Tensor:
     return functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
+class Bilinear(nn.Module):
+    """What an up layer of factor `factor` begins as."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, decoded: Tensor, logits: Tensor) -> Tensor:
+        """Logits (B, K, h, w) to (B, K, s h, s w); the decoder's map is not looked at."""
+        return enlarge(logits, self.factor)
+
+
 class Shuffle(nn.Module):
     """Bilinear enlargement and a correction from the decoder's map.
 
