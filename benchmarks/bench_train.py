@@ -49,7 +49,7 @@ class Usual:
 
 
 class Ours:
-    """The step of `train._fit`."""
+    """The step of `loop.fit`."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.launcher: Fabric = devices.fabric("cpu", "32")

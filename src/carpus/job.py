@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from carpus import augment, config, data, losses, models, sampling, schedule
+from carpus.batches import Batches, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, class_list
@@ -39,7 +40,7 @@ class Job:
     network: models.Network
     predictor: Predictor
     loss: losses.Loss
-    batches: data.Batches
+    batches: Batches
 
     def identity(self) -> dict[str, Any]:
         """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
@@ -73,7 +74,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     torch.manual_seed(options.seed)
     network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
     crop = settings.data.crop
-    batches = data.Batches(
+    batches = Batches(
         learn,
         data.Cache(classes, size, label_size, int(settings.data.cache_gib * 2**30)),
         augment.Settings(**settings.augment.model_dump()),
@@ -81,7 +82,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         seed=options.seed,
         weights=sampling.weights(learn, settings.data, classes),
         crop=augment.Crop(crop, settings.data.crop_foreground) if crop else None,
-        share=data.Share(launcher.global_rank, launcher.world_size),
+        share=Share(launcher.global_rank, launcher.world_size),
     )
     return Job(
         settings=settings,
