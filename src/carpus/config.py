@@ -300,6 +300,11 @@ def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> C
     return _validate(content, " + ".join(map(str, recipes)) or "config")
 
 
+def changed(config: Config, override: str) -> Config:
+    """The same config but for one ``a.b=c``, read as by `load`."""
+    return _validate(_merge(config.model_dump(mode="json"), _parse(override)), f"--set {override}")
+
+
 def dump(config: Config) -> str:
     """The complete config as YAML; `load` reads it back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -132,6 +132,23 @@ def _check(settings: config.Config, label_size: int, processes: int) -> None:
         raise ConfigError(
             f"data.crop: a window of {crop} of {size} pixels is no whole number of pixels of labels of {label_size}"
         )
-    if options.batch_size // parts * ((crop or size) // 32) ** 2 < 2:
-        raise ConfigError("train.batch_size: BatchNorm cannot learn from one image of 32 pixels; take 2, or 64 pixels")
+    multiple = models.multiple(settings.model)
+    if crop and crop % multiple:
+        raise ConfigError(f"data.crop: {crop} is not a multiple of {multiple}, which a network with a down layer needs")
+    if options.batch_size // parts < least(settings):
+        raise ConfigError(
+            f"{'data.crop' if crop else 'data.image_size'}: {crop or size} pixels become a single one in the network, "
+            f"and {options.batch_size // parts} at once are too few for BatchNorm: of two numbers it makes 1 and -1, "
+            f"whatever they are. Take {multiple * 2} pixels, {FEWEST} images at once, or model.norm=group"
+        )
     schedule.rate(0, options)
+
+
+FEWEST = 3
+"""Numbers that BatchNorm needs to tell one from another."""
+
+
+def least(settings: config.Config) -> int:
+    """Images that the network must see at once to learn."""
+    single = (settings.data.crop or settings.data.image_size) == models.multiple(settings.model)
+    return FEWEST if single and settings.model.norm != "group" else 1
