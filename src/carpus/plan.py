@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ ROOM = 0.9
 
 
 class Measured(NamedTuple):
-    """Peak memory in MiB and seconds of a step of so many images at once."""
+    """Peak memory in MiB and seconds of a step with so many images at once."""
 
     images: int
     mib: float
@@ -52,6 +53,7 @@ class Plan:
     Attributes:
         settings: of the recipe.
         measured: by number of images, that of none first.
+        other_mib: peak of validating and saving, whatever the number of images.
         cache_mib: memory for decoded cases, as far as the data set fills it; host memory, also with a GPU.
         available_mib: what is free, of the GPU where there is one.
         validation_seconds: of one image.
@@ -63,6 +65,7 @@ class Plan:
 
     settings: config.Config
     measured: tuple[Measured, ...]
+    other_mib: float
     cache_mib: float
     available_mib: float
     validation_seconds: float
@@ -93,8 +96,8 @@ class Plan:
         return Measured(images, mib, seconds)
 
     def memory(self, images: int) -> float:
-        """MiB for a step of so many images at once, where the network is."""
-        return self.at(images).mib + (0.0 if self.gpu else self.cache_mib)
+        """MiB for a training of so many images at once, where the network is."""
+        return max(self.at(images).mib, self.other_mib) + (0.0 if self.gpu else self.cache_mib)
 
     @property
     def needed_mib(self) -> float:
@@ -173,6 +176,7 @@ def measure(settings: config.Config, root: Path, launcher: Fabric) -> Plan:
     _give_back()
     available = available_mib(gpu)
     job = prepare(settings, root, launcher)
+    job.network.eval()
     evaluate.scores(job.predictor, job.held_out[:1], "val", job.classes)  # so that nothing is loaded when it is timed
     reset_peak()
     # Gradients and two moments come with the first step.
@@ -181,6 +185,7 @@ def measure(settings: config.Config, root: Path, launcher: Fabric) -> Plan:
     found = Plan(
         settings=settings,
         measured=(Measured(0, without, 0.0),),
+        other_mib=0.0,
         cache_mib=cache,
         available_mib=available,
         validation_seconds=0.0,
@@ -196,6 +201,7 @@ def measure(settings: config.Config, root: Path, launcher: Fabric) -> Plan:
             found = replace(
                 found,
                 measured=(*found.measured, now),
+                other_mib=max(phases.peak_mib["validate"], phases.peak_mib["save"]),
                 validation_seconds=phases.seconds["validate"],
                 save_seconds=phases.seconds["save"],
             )
@@ -232,8 +238,8 @@ def _steps(job: Job, launcher: Fabric, images: int) -> tuple[Measured, Phases]:
     phases, ends = Phases(), list[float]()
     with tempfile.TemporaryDirectory() as folder:
         fit(few, launcher, Path(folder), phases, Stop(), None, lambda _: ends.append(time.perf_counter()))
-    seconds = statistics.median(end - start for start, end in zip(ends[:-2], ends[1:-1], strict=True))
-    return Measured(images, max(phases.peak_mib.values()), seconds), phases
+    seconds = statistics.median(end - start for start, end in pairwise(ends[:-1]))
+    return Measured(images, phases.peak_mib["train"], seconds), phases
 
 
 def available_mib(gpu: bool) -> float:
