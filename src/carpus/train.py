@@ -48,6 +48,8 @@ def train(
         CapacityError: not enough memory; says what takes less.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
+    if resume:  # before the minutes that a data set can take
+        run.require_unfinished(out, continued=longer_than is not None)
     launcher = devices.training(settings.train)
     leads = launcher.is_global_zero  # the one process that writes
     phases = Phases()
