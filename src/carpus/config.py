@@ -122,8 +122,9 @@ class Model(_Section):
     )
     norm: Literal["batch", "sync", "group", "frozen"] = Field(
         default="batch",
-        description="batch: BatchNorm; sync: over all devices; group: GroupNorm with BatchNorm's scale and shift; "
-        "frozen: the encoder keeps its statistics, scales and shifts",
+        description="batch: BatchNorm, over the images of all GPUs; sync: the same, and an error where that cannot be; "
+        "group: GroupNorm with BatchNorm's scale and shift; frozen: the encoder keeps its statistics, scales and "
+        "shifts",
     )
     down: Down | None = Field(default=None, description="learned halving of the image; null: none")
     up: Up | None = Field(default=None, description="learned enlargement of the logits; null: none")

@@ -5,12 +5,12 @@ Dimension key: S side of the images, L side of the label maps.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 
-from carpus import augment, config, data, losses, models, sampling, schedule
+from carpus import augment, config, data, devices, losses, models, sampling, schedule
 from carpus.batches import Batches, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
@@ -72,7 +72,8 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
     _check(settings, label_size, launcher.world_size)
     torch.manual_seed(options.seed)
-    network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
+    built = devices.normalised_together(models.build(settings.model, len(classes)), launcher)
+    network = cast(models.Network, built).to(memory_format=torch.channels_last)
     crop = settings.data.crop
     batches = Batches(
         learn,
