@@ -5,20 +5,45 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measure, table  # noqa: E402
+from benchmarks import bench_train, measure, table  # noqa: E402
+
+from carpus import losses  # noqa: E402
 
 
-@pytest.mark.parametrize(("name", "rows"), [("README.md", table.SHORT), ("docs/kernels.md", None)])
-def test_a_document_shows_what_was_measured(name: str, rows: tuple[str, ...] | None) -> None:
+@pytest.mark.parametrize("path", table.DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_shows_what_was_measured(path: Path) -> None:
     content = json.loads(table.MEASURED.read_text())
-    text = (ROOT / name).read_text()
+    text = path.read_text()
     assert "<!-- benchmarks -->" in text
-    assert table.put(text, table.table(content, rows)) == text
-    assert rows is None or set(rows) <= {row["name"] for row in content["rows"]}
+    assert table.put(text, table.DOCUMENTS[path](content)) == text
+    assert set(table.SHORT) <= {row["name"] for row in content["rows"]}
+    assert {row["name"] for row in content["rows"] if row.get("images")} >= {"decode a case, PNG + JSON"}
+
+
+def test_images_a_second_are_those_of_a_call() -> None:
+    of_two = {"name": "two", "usual_ms": 4000.0, "ours_ms": 500.0, "ratio": 8.0, "equal": "", "images": 2}
+    content = {"machine": "here", "torch": "2", "rows": [of_two | {"usual_peak_mib": None, "ours_peak_mib": None}]}
+    assert "| two | 0.50 | 4.0 | 8.0 |" in table.speeds(content)
+    assert "two" not in table.table(content)
+
+
+def test_a_step_that_learns_otherwise_is_not_timed() -> None:
+    images, labels = torch.rand(1, 1, 64, 64), torch.zeros(1, 96, 96, dtype=torch.int32)
+    labels[:, 20:60, 20:60] = 3
+    assert "gradients within" in bench_train.account(images, labels)
+
+    class Other(bench_train.Ours):
+        def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+            super().__init__(images, labels)
+            self.loss = losses.build({"bce": 0.5, "jaccard": 0.5})
+
+    with pytest.raises(measure.DifferentError):
+        bench_train.account(images, labels, Other)
 
 
 def test_sides_that_differ_are_not_timed() -> None:
