@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from carpus import augment, config, data, gates, losses, models, phantom
+from carpus.batches import Batches
 from carpus.labels import BONES
 from carpus.predict import fabric
 
@@ -43,7 +44,7 @@ def four_images(size: int) -> data.Batch:
         phantom.write(Path(folder) / "data", patients=2, test_patients=0, size=size, seed=1)
         cases = data.read(Path(folder) / "data").train
         cache = data.Cache(BONES, size, size, 2**30)
-        return data.Batches(cases, cache, unchanged, batch_size=4, seed=0)(0)
+        return Batches(cases, cache, unchanged, batch_size=4, seed=0)(0)
 
 
 def learn(chosen: config.Model, batch: data.Batch, steps: int, rate: float) -> tuple[gates.Overfitting, float]:

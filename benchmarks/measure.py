@@ -12,12 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: `equal` gives an account of how equal the results are, and raises when they are not."""
+    """What is compared: `equal` gives an account of how equal the results are, and raises when they are not.
+
+    `images` is how many images a call makes or learns from; 0 where that is not what counts.
+    """
 
     name: str
     usual: Callable[[], Any]
     ours: Callable[[], Any]
     equal: Callable[[Any, Any], str]
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Row:
     ours_peak_mib: float | None
     first_call_s: float
     equal: str
+    images: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,7 +70,7 @@ def compare(comparison: Comparison, seconds: float) -> Row:
         # Ours is the shorter of the two: three runs a turn steady its median at little cost.
         mine.extend(timed(comparison.ours) for _ in range(3))
     a, b = statistics.median(usual), statistics.median(mine)
-    return Row(comparison.name, a * 1e3, b * 1e3, a / b, usual_peak, ours_peak, first, account)
+    return Row(comparison.name, a * 1e3, b * 1e3, a / b, usual_peak, ours_peak, first, account, comparison.images)
 
 
 def timed(run: Callable[[], Any]) -> float:

@@ -11,6 +11,7 @@ import torch
 from carpus import data
 from carpus import labels as label_map
 from carpus.augment import Settings
+from carpus.batches import Batches
 from carpus.data import Case, Dataset, Patient
 from carpus.errors import DataError, DataWarning
 from carpus.formats import images
@@ -20,9 +21,9 @@ SETTINGS = Settings(rotation_deg=30, scale=0.1, shift=0.05, flip=True, gamma=0.2
 
 
 @pytest.fixture
-def batches(dataset: Path) -> data.Batches:
+def batches(dataset: Path) -> Batches:
     cases = data.read(dataset).train
-    return data.Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=3, seed=5)
+    return Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=3, seed=5)
 
 
 def same(a: data.Batch, b: data.Batch) -> bool:
@@ -121,27 +122,27 @@ def test_too_few_patients_for_the_folds_is_said() -> None:
         data.folds(cohort(3), 5)
 
 
-def test_a_batch_is_a_function_of_seed_and_step(batches: data.Batches, dataset: Path) -> None:
-    later = data.Batches(data.read(dataset).train, data.Cache(BONES, 64, 96, 1), SETTINGS, batch_size=3, seed=5)
+def test_a_batch_is_a_function_of_seed_and_step(batches: Batches, dataset: Path) -> None:
+    later = Batches(data.read(dataset).train, data.Cache(BONES, 64, 96, 1), SETTINGS, batch_size=3, seed=5)
     assert same(later(4), batches(4))  # from a cache that holds nothing, without steps 0 to 3
-    other = data.Batches(data.read(dataset).train, data.Cache(BONES, 64, 96, 1), SETTINGS, batch_size=3, seed=6)
+    other = Batches(data.read(dataset).train, data.Cache(BONES, 64, 96, 1), SETTINGS, batch_size=3, seed=6)
     assert not same(other(4), batches(4))
 
 
-def test_workers_give_the_batches_in_order(batches: data.Batches) -> None:
+def test_workers_give_the_batches_in_order(batches: Batches) -> None:
     ahead = list(batches.ahead(range(2, 7), workers=2))
     assert all(same(batch, batches(step)) for step, batch in zip(range(2, 7), ahead, strict=True))
 
 
 def test_every_case_comes_once_an_epoch_in_a_new_order(dataset: Path) -> None:
     cases = data.read(dataset).train
-    batches = data.Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=4, seed=0)
+    batches = Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=4, seed=0)
     epochs = [[case.name for step in (2 * epoch, 2 * epoch + 1) for case in batches(step).cases] for epoch in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == [case.name for case in cases]
     assert epochs[0] != epochs[1]
 
 
-def test_a_batch_has_the_sizes_asked_for(batches: data.Batches) -> None:
+def test_a_batch_has_the_sizes_asked_for(batches: Batches) -> None:
     batch = batches(0)
     assert (batch.images.shape, batch.images.dtype) == ((3, 1, 64, 64), torch.float32)
     assert (batch.labels.shape, batch.labels.dtype) == ((3, 96, 96), torch.int32)
@@ -152,7 +153,7 @@ def test_a_failure_in_a_worker_reaches_the_training(dataset: Path, tmp_path: Pat
     cases = data.read(tmp_path / "data").train
     for case in cases:
         case.image.write_bytes(case.image.read_bytes()[:100])
-    batches = data.Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=2, seed=0)
+    batches = Batches(cases, data.Cache(BONES, 64, 96, 1 << 30), SETTINGS, batch_size=2, seed=0)
     with pytest.raises(DataError, match=r"\.png"):
         list(batches.ahead(range(3), workers=2))
 

@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pandas
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from carpus import config, devices, run, state
-from carpus.errors import ConfigError
+from carpus import config, devices, models, run, state
+from carpus.errors import ConfigError, DataWarning
 
 TOGETHER = str(Path(__file__).with_name("together.py"))
 TOLERANCE = 1e-12
@@ -78,6 +82,51 @@ def test_what_torchrun_or_slurm_started_is_what_counts(monkeypatch: pytest.Monke
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert devices.launched(1, 1) == (2, 3)
+
+
+class Several:
+    """What two devices tell of themselves."""
+
+    def __init__(self, kind: str) -> None:
+        self.world_size, self.device, self.is_global_zero = 2, torch.device(kind), True
+
+
+def test_batchnorm_of_several_gpus_is_over_all_of_them() -> None:
+    model = config.load(["demo"]).model
+    built = models.build(model, 29)
+    names, weight = list(built.state_dict()), next(built.parameters())
+    made = devices.normalised_together(built, cast(Fabric, Several("cuda")))
+    norms = [module for module in made.modules() if isinstance(module, _BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert list(made.state_dict()) == names
+    assert next(made.parameters()) is weight
+    alone = models.build(model, 29)
+    assert devices.normalised_together(alone, devices.fabric("cpu")) is alone
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in alone.modules())
+
+
+def test_batchnorm_of_several_processors_is_said_to_be_of_one() -> None:
+    built = {norm: models.build(config.load(["demo"], [f"model.norm={norm}"]).model, 29) for norm in ("batch", "sync")}
+    two = cast(Fabric, Several("cpu"))
+    with pytest.warns(DataWarning, match=r"model\.norm: on processors .* 2 of them come to another result than one"):
+        devices.normalised_together(built["batch"], two)
+    with pytest.raises(ConfigError, match=r"model\.norm: sync is for GPUs"):
+        devices.normalised_together(built["sync"], two)
+    plain = nn.Sequential(nn.GroupNorm(1, 1))
+    assert devices.normalised_together(plain, two) is plain
+
+
+def test_one_of_several_processes_reports(dataset: Path, tmp_path: Path) -> None:
+    small = ["model.norm=group", "data.image_size=64", "data.folds=2", "train.batch_size=2", "train.steps=2"]
+    out, settings = str(tmp_path / "run"), [f"--set={setting}" for setting in small]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "carpus.cli"]
+    command = [sys.executable, *launcher, "train", "demo", "--data", str(dataset), "--out", out, *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("mean Dice of the validation patients") == 1
+    assert done.stdout.count("next: carpus") == 1
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "expected auto, cpu or cuda"), ("cuda", "sees no CUDA")])

@@ -12,6 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from carpus import augment, config, data, gates, job, losses, models, run, train
+from carpus.batches import Batches
 from carpus.cli import app
 from carpus.devices import fabric
 from carpus.errors import ConfigError, DivergedError
@@ -32,7 +33,7 @@ class Prepared:
         learn, _ = job.split(data.read(root), settings.data)
         cache = data.Cache(BONES, settings.data.image_size, 96, 2**28)
         limits = augment.Settings()
-        self.batch = data.Batches(learn, cache, limits, batch_size=settings.train.batch_size, seed=0)(0)
+        self.batch = Batches(learn, cache, limits, batch_size=settings.train.batch_size, seed=0)(0)
         torch.manual_seed(settings.train.seed)
         self.network = models.build(settings.model, 29)
 

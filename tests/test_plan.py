@@ -1,5 +1,9 @@
-"""What is said beforehand of memory and time."""
+"""What is said beforehand of memory and time, and that a training then takes it."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +11,24 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from carpus import config, plan
+from carpus import config, models, plan
 from carpus.cli import app
+from carpus.models.additions import recompute
+from carpus.plan import Measured, Plan
 
 Tiny = Callable[..., config.Config]
 
 
 @pytest.fixture(scope="module")
-def planned(dataset: Path, tiny: Tiny) -> plan.Plan:
-    return plan.plan(tiny("train.batch_size=8", "data.image_size=256"), dataset)
+def measured(dataset: Path, tiny: Tiny) -> Plan:
+    return plan.plan(tiny("train.batch_size=8"), dataset)
+
+
+@pytest.fixture
+def planned(measured: Plan) -> Plan:
+    """The same with figures that can be computed with: 100 MiB and 50 for each image, in 1 s each."""
+    steps = tuple(Measured(images, 100.0 + 50 * images, float(images)) for images in (0, 2, 4))
+    return replace(measured, measured=steps, other_mib=0.0, cache_mib=0.0, available_mib=1000.0)
 
 
 def test_a_plan_leaves_nothing_behind(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,27 +42,106 @@ def test_a_plan_leaves_nothing_behind(dataset: Path, tmp_path: Path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_what_does_not_fit_is_said_with_what_does(planned: plan.Plan) -> None:
+def test_a_network_that_sees_a_single_pixel_is_planned(dataset: Path, tiny: Tiny) -> None:
+    found = plan.plan(tiny("data.image_size=32", "data.label_size=64", "train.batch_size=4"), dataset)
+    assert [step.images for step in found.measured] == [0, 3, 4]
+
+
+COMPARED = """
+import json, sys
+from pathlib import Path
+from carpus import config, plan, run, train
+
+settings = config.load(["demo"], sys.argv[3:])
+planned = plan.plan(settings, Path(sys.argv[1]))
+train.train(settings, Path(sys.argv[1]), Path(sys.argv[2]))
+done = run.read(sys.argv[2]).manifest
+seconds = sum(value for name, value in done["seconds_by_phase"].items() if name != "prepare")
+print(json.dumps([planned.seconds, seconds, planned.needed_mib, max(done["peak_mib_by_phase"].values())]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["model.aux=[{stage: 4}]", "model.checkpointing=true", "data.crop=96"]])
+def test_a_run_takes_what_was_planned(more: list[str], dataset: Path, tmp_path: Path) -> None:
+    sizes = ["data.image_size=128", "data.label_size=256", "data.folds=2", "train.batch_size=8"]
+    length = ["train.steps=12", "train.validate_every=6"]
+    command = [sys.executable, "-c", COMPARED, str(dataset), str(tmp_path / "run"), *sizes, *length, *more]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    planned_s, taken_s, planned_mib, taken_mib = json.loads(done.stdout.splitlines()[-1])
+    assert planned_s == pytest.approx(taken_s, rel=1.0, abs=5)  # others use the machine, too
+    assert planned_mib == pytest.approx(taken_mib, rel=0.3)
+
+
+def test_what_is_measured_is_what_is_trained(dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads: list[int] = []
+    compiled: list[bool] = []
+    forward = models.Network.forward
+    monkeypatch.setattr(
+        models.Network,
+        "forward",
+        lambda network, images: (heads.append(len(network.aux) * images.shape[-1]), forward(network, images))[1],
+    )
+    monkeypatch.setattr("carpus.devices.compiled", lambda network: (compiled.append(True), network)[1])
+    settings = tiny("model.aux=[{stage: 4}]", "train.compile=true", "data.crop=32", "train.batch_size=4")
+    plan.plan(settings, dataset)
+    assert set(heads) == {32, 64}  # windows to learn from, whole images to validate on
+    assert compiled
+
+
+def test_what_does_not_fit_is_said_with_what_does(planned: Plan) -> None:
+    assert planned.memory(8) == 500
     assert planned.fits
     assert "does not fit" not in str(planned)
-    room = (planned.memory(2) + 0.5 * planned.image_mib + 1) / plan.ROOM
-    small = replace(planned, image_mib=planned.image_mib + 1, available_mib=room + 2)
+    small = replace(planned, available_mib=350 / plan.ROOM)
     assert not small.fits
-    assert small.parts() == 4
-    assert "does not fit; train.accumulate=4 fits; what takes less: train.accumulate=2" in str(small)
-    none = replace(planned, available_mib=1.0)
-    assert none.parts() is None
-    assert "no part of a batch is small enough" in str(none)
+    assert small.parts() == 2
+    assert replace(planned, other_mib=400.0, available_mib=350 / plan.ROOM).parts() is None
+    assert "does not fit, and nothing is known to take less" in str(replace(planned, available_mib=1.0))
 
 
-def test_time_is_that_of_all_steps_and_validations(planned: plan.Plan) -> None:
-    told = replace(planned, step_seconds=2.0, validation_seconds=30.0)
-    assert told.seconds == 3 * 2.0 + 2 * 30.0
-    assert "1 min 6 s: 3 steps of 2.00 s" in str(told)
+def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice: list[object] = []
+    once = recompute.recompute
+    monkeypatch.setattr(recompute, "recompute", lambda block: (twice.append(block), once(block))[1])
+    monkeypatch.setattr(plan, "available_mib", lambda gpu: 1.0)
+    found = plan.plan(tiny("data.image_size=128", "model.stride=4"), dataset)
+    assert twice
+    assert list(found.others) == ["model.checkpointing=true", "data.crop=64"]
+    assert "  model.checkpointing=true: " in str(found)
+    assert "does not fit either" in str(found)
 
 
-def test_a_step_is_measured(planned: plan.Plan) -> None:
-    assert 0 < planned.step_seconds < 60
-    assert 0 < planned.validation_seconds < 60
-    assert planned.images == 4
-    assert planned.fixed_mib > 20
+def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    tight = replace(planned, available_mib=200 / plan.ROOM)
+    monkeypatch.setattr(plan, "measure", lambda settings, *_: replace(tight, settings=settings))
+    others = plan._others(tight, Path(), None)  # pyright: ignore[reportArgumentType]
+    assert "train.accumulate=4" in others
+    assert "model.checkpointing=true train.accumulate=4" in others
+    assert all(other.fits for other in others.values())
+
+
+def test_time_is_that_of_all_steps_validations_and_saves(planned: Plan) -> None:
+    told = replace(planned, validation_seconds=15.0, validated=2, save_seconds=0.5)
+    assert told.step_seconds == 8
+    assert told.seconds == 3 * 8 + 2 * 2 * 15 + 2 * 0.5
+    assert "1 min 25 s: 3 steps of 8.00 s, a validation of 2 x 15.00 s every 2" in str(told)
+
+
+def test_devices_and_parts_share_the_images(planned: Plan) -> None:
+    assert planned.part == 8
+    two = planned.settings.model_copy(
+        update={"train": planned.settings.train.model_copy(update={"devices": 2, "accumulate": 2})}
+    )
+    assert replace(planned, settings=two).part == 2
+
+
+def test_memory_is_what_is_free_here(tmp_path: Path) -> None:
+    for name, text in {"max": "4194304000", "current": "3145728000", "stat": "anon 9\ninactive_file 1048576\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert plan._container_free_mib(tmp_path) == 1001
+    (tmp_path / "memory.max").write_text("max\n")
+    assert plan._container_free_mib(tmp_path) == float("inf")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    assert 0 < plan.available_mib(gpu=False) < whole

@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from carpus import augment, config, data, evaluate, phantom, sampling
+from carpus.batches import Batches
 from carpus.errors import ConfigError, DataError
 from carpus.labels import BONES, Classes
 from carpus.phantom.anatomy import Wrist
@@ -20,8 +21,8 @@ def cases(dataset: Path) -> tuple[data.Case, ...]:
 
 def counts(cases: tuple[data.Case, ...], weights: list[float] | None, epochs: int) -> Counter[str]:
     cache = data.Cache(BONES, 32, 32, 1)
-    batches = data.Batches(cases, cache, augment.Settings(), batch_size=len(cases), seed=3, weights=weights)
-    return Counter(case.name for epoch in range(epochs) for case in batches.cases(epoch))
+    batches = Batches(cases, cache, augment.Settings(), batch_size=len(cases), seed=3, weights=weights)
+    return Counter(case.name for epoch in range(epochs) for case in batches.cases_of(epoch))
 
 
 def test_a_case_comes_as_often_as_its_weight_says(cases: tuple[data.Case, ...]) -> None:

@@ -24,6 +24,7 @@ def test_a_run_folder_is_complete(trained: Path, dataset: Path, tiny: Tiny) -> N
     assert {len(digest) for digest in found.manifest["data"]["val"].values()} == {64}
     assert not set(found.manifest["train_patients"]) & set(found.manifest["val_patients"])
     assert found.manifest["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"carpus", "timm", "safetensors", "transformers", "torchvision"} <= set(found.manifest["versions"])
     assert tuple(found.classes.groups["forearm"]) == ("Radius", "Ulna")
     metrics = pandas.read_csv(trained / "metrics.csv")
     assert metrics["step"].tolist() == [2, 3]
@@ -108,9 +109,25 @@ def test_a_damaged_image_costs_no_earlier_run(trained: Path, dataset: Path, tiny
     assert sorted(path.name for path in out.iterdir()) == sorted([*run.FILES, run.STATE])
 
 
-def test_one_small_image_a_batch_is_a_config_error(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.batch_size: BatchNorm cannot learn from one image of 32 pixels"):
-        train.train(tiny("data.image_size=32", "train.batch_size=1"), dataset, tmp_path / "run")
+@pytest.mark.parametrize("more", [["data.crop=32"], ["data.image_size=32"], ["data.crop=32", "train.batch_size=1"]])
+def test_too_little_for_batchnorm_is_a_config_error_with_a_way_out(
+    more: list[str], dataset: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    name = more[0].partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"{name}: 32 pixels become .* 64 pixels, 3 images .*model\.norm=group"):
+        train.train(tiny("data.label_size=64", *more), dataset, tmp_path / "run")
+    train.train(tiny("data.label_size=64", "model.norm=group", *more), dataset, tmp_path / "run")
+
+
+def test_a_window_suits_the_down_layer(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.crop: 32 is not a multiple of 64, which a network with a down layer"):
+        train.train(tiny("data.crop=32", "data.label_size=64", "model.down={}"), dataset, tmp_path / "run")
+
+
+def test_resuming_what_is_not_there_is_told_before_the_data_is_read(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mistyped: holds no saved state to go on with"):
+        train.train(tiny(), tmp_path / "no data", tmp_path / "mistyped", resume=True)
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_side_without_annotations_is_named(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -29,19 +29,25 @@ def explained(settings: Config) -> Iterator[None]:
 
 
 def advice(settings: Config) -> str:
-    """What takes less memory, nearest to the same result first."""
-    options, size = settings.train, settings.data.image_size
+    """What takes less memory, in words."""
+    options = settings.train
     parts = next(
         (n for n in range(options.accumulate + 1, options.batch_size + 1) if options.batch_size % n == 0), None
     )
-    ways = []
-    if parts:
-        ways.append(f"train.accumulate={parts} (the same step in {parts} parts)")
+    named = {f"train.accumulate={parts}": f"the same step in {parts} parts"} if parts else {}
+    told = [f"{way} ({meaning})" for way, meaning in (named | ways(settings)).items()]
+    told.append(f"data.cache_gib below {settings.data.cache_gib:g}")
+    return f"what takes less: {', '.join(told)}; `carpus train --plan` says what fits"
+
+
+def ways(settings: Config) -> dict[str, str]:
+    """Settings that take less memory for an image, with what they mean; nearest to the same result first."""
+    size, stride = settings.data.image_size, settings.model.stride or 1
+    found: dict[str, str] = {}
     if not settings.model.checkpointing:
-        ways.append("model.checkpointing=true (the same step, a third slower)")
-    if settings.model.name == "unet" and (settings.model.stride or 1) < 4:
-        ways.append(f"model.stride={(settings.model.stride or 1) * 2}")
+        found["model.checkpointing=true"] = "the same step, a third slower"
+    if settings.model.name == "unet" and stride < 4:
+        found[f"model.stride={stride * 2}"] = "coarser logits"
     if not settings.data.crop and size >= 128:
-        ways.append(f"data.crop={size // 64 * 32} (a window instead of the whole image)")
-    ways.append(f"data.cache_gib below {settings.data.cache_gib:g}")
-    return f"what takes less: {', '.join(ways)}; `carpus train --plan` says what fits"
+        found[f"data.crop={size // 64 * 32}"] = "a window instead of the whole image"
+    return found

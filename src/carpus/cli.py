@@ -1,6 +1,7 @@
 """The command `carpus`: one subcommand a verb. Heavy libraries load inside the commands, so that help is instant."""
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -32,7 +33,8 @@ class _Commands(typer.core.TyperGroup):
             stderr.print("stopped")
             raise typer.Exit(130) from None
         except StoppedError as error:
-            stderr.print(str(error), highlight=False)
+            if _leads():
+                stderr.print(str(error), highlight=False)
             raise typer.Exit(128 + error.signal) from None
         except (OSError, DivergedError, CapacityError) as error:
             _fail(ctx, "error", error, 1)
@@ -42,6 +44,11 @@ class _Commands(typer.core.TyperGroup):
             if type(error).__module__.startswith("typer"):
                 raise
             _fail(ctx, f"fault: {type(error).__name__}", error, 1)
+
+
+def _leads() -> bool:
+    """Whether this is the one of the processes of torchrun, SLURM or Fabric that reports what all came to."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
 def _fail(ctx: Any, kind: str, error: Exception, status: int) -> None:
@@ -178,7 +185,8 @@ def train(
         return
     with training_bar(chosen.train.steps) as watch:
         dice = train.train(chosen, data, out, overwrite=overwrite, resume=resume, watch=watch, tell=_tell)
-    _trained(out, data, dice)
+    if _leads():
+        _trained(out, data, dice)
 
 
 def _tell(line: str) -> None:
@@ -196,6 +204,8 @@ def _lengthen(
     root = data or Path(runs.read(run).manifest["data"]["path"])
     with training_bar(steps) as watch:
         out, dice = train.lengthen(run, steps, root, out, overwrite=overwrite, resume=resume, watch=watch, tell=_tell)
+    if not _leads():
+        return
     schedule = runs.read(out).manifest["continued"]["schedule"]
     console.print(f"{run} -> {out}, schedule {schedule}", highlight=False, soft_wrap=True)
     _trained(out, root, dice)

@@ -123,8 +123,9 @@ class Model(_Section):
     )
     norm: Literal["batch", "sync", "group", "frozen"] = Field(
         default="batch",
-        description="batch: BatchNorm; sync: over all devices; group: GroupNorm with BatchNorm's scale and shift; "
-        "frozen: the encoder keeps its statistics, scales and shifts",
+        description="batch: BatchNorm, over the images of all GPUs; sync: the same, and an error where that cannot be; "
+        "group: GroupNorm with BatchNorm's scale and shift; frozen: the encoder keeps its statistics, scales and "
+        "shifts",
     )
     down: Down | None = Field(default=None, description="learned halving of the image; null: none")
     up: Up | None = Field(default=None, description="learned enlargement of the logits; null: none")
@@ -299,6 +300,11 @@ def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> C
         _validate(layer, f"--set {override}")
         content = _merge(content, layer)
     return _validate(content, " + ".join(map(str, recipes)) or "config")
+
+
+def changed(config: Config, override: str) -> Config:
+    """The same config but for one ``a.b=c``, read as by `load`."""
+    return _validate(_merge(config.model_dump(mode="json"), _parse(override)), f"--set {override}")
 
 
 def dump(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Cases, patient-grouped folds, and the batch of a step as a pure function of (seed, step).
+"""Cases, patient-grouped folds, and decoded cases on their square canvas.
 
 Dimension key: B batch, S side of the square canvas an image is laid on, L side of its label map.
 
@@ -12,21 +12,19 @@ The competition's layout is read (docs/formats.md)::
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carpus import augment, kernels
+from carpus import kernels
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError, warn
+from carpus.errors import DataError, warn
 from carpus.formats import MAX_PIXELS, annotations, files, images, stem
 from carpus.labels import BONES, Classes, LabelMap
 
@@ -309,108 +307,3 @@ class Batch:
         size = len(self.cases) // count
         cuts = [slice(start, start + size) for start in range(0, size * count, size)]
         return [Batch(self.images[cut], self.labels[cut], self.cases[cut]) for cut in cuts]
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every batch a process draws: `rank` of `world` equal ones."""
-
-    rank: int = 0
-    world: int = 1
-
-
-class Batches:
-    """Training batches, each a pure function of (seed, step): any step can be asked for, in any order.
-
-    Sample n of a run is the (n mod cases)-th of a shuffle seeded by (seed, epoch), changed by an augmentation
-    seeded by (seed, n). Steps before are not needed, so a run resumes exactly, and more steps or more devices
-    continue the same stream.
-
-    Args:
-        cases: to learn from.
-        cache: decodes them.
-        settings: limits of the augmentation.
-        batch_size: images in a step, over all shares.
-        seed: decides order and augmentation.
-        weights: how often each case is drawn, relative to the others; None for once an epoch each.
-        crop: the window to learn from; None for the whole image.
-        share: the part of every batch to draw.
-
-    Raises:
-        DataError: no case.
-        ConfigError: a batch that cannot be shared equally.
-    """
-
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        cache: Cache,
-        settings: augment.Settings,
-        *,
-        batch_size: int,
-        seed: int,
-        weights: Sequence[float] | None = None,
-        crop: augment.Crop | None = None,
-        share: Share = Share(),
-    ) -> None:
-        if not cases:
-            raise DataError("no annotated training case is left; check the folds and the annotations")
-        if batch_size % share.world:
-            raise ConfigError(
-                f"train.batch_size: {batch_size} images cannot be shared equally by {share.world} devices"
-            )
-        self._cases, self._cache, self._settings, self._crop = tuple(cases), cache, settings, crop
-        self._batch_size, self._seed, self._share = batch_size, seed, share
-        self._weights = None if weights is None else np.asarray(weights, np.float64)
-
-    def __call__(self, step: int) -> Batch:
-        """This process's share of the batch of `step`, counted from 0."""
-        size = self._batch_size // self._share.world
-        first = step * self._batch_size + self._share.rank * size
-        drawn = [self._sample(first + n) for n in range(size)]
-        pictures = torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None])
-        maps = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
-        return Batch(pictures, maps, tuple(case for _, _, case in drawn))
-
-    def cases(self, step: int) -> tuple[Case, ...]:
-        """The cases of the whole batch of `step`, without making it."""
-        return tuple(self._case(step * self._batch_size + n) for n in range(self._batch_size))
-
-    def ahead(self, steps: range, workers: int) -> Iterator[Batch]:
-        """The batches of `steps` in order, made by `workers` threads while the network is at work."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            waiting: list[Future[Batch]] = []
-            try:
-                for step in steps:
-                    waiting.append(pool.submit(self, step))
-                    if len(waiting) > workers:
-                        yield waiting.pop(0).result()
-                while waiting:
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    def _sample(self, number: int) -> tuple[NDArray[np.float32], LabelMap, Case]:
-        case = self._case(number)
-        try:
-            image, labels = self._cache(case)
-            random = np.random.default_rng([self._seed, 1, number])
-            return *augment.apply(image, labels, self._settings, random, self._crop), case
-        except Exception as error:
-            error.add_note(f"while preparing {case.image}")
-            raise
-
-    def _case(self, number: int) -> Case:
-        epoch, place = divmod(number, len(self._cases))
-        return self._cases[self._order(epoch)[place]]
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        random = np.random.default_rng([self._seed, 0, epoch])
-        count = len(self._cases)
-        if self._weights is None:
-            return random.permutation(count)
-        # Systematic resampling: a case of weight w comes w / mean(w) times, rounded up or down, never by luck alone.
-        ends = np.cumsum(self._weights) / self._weights.sum()
-        ticks = (random.random() + np.arange(count)) / count
-        return random.permutation(np.minimum(np.searchsorted(ends, ticks, side="right"), count - 1))

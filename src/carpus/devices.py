@@ -11,9 +11,10 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, warn
 
 # Fabric announces its precision at every start; here it is a setting that the user has seen.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -70,6 +71,31 @@ def training(options: config.Train) -> Fabric:
 def scaler(launcher: Fabric) -> GradScaler | None:
     """What scales the loss in fp16, so that small gradients do not vanish; None in any other precision."""
     return cast(GradScaler | None, getattr(launcher.strategy.precision, "scaler", None))
+
+
+def normalised_together(network: nn.Module, launcher: Fabric) -> nn.Module:
+    """`network`, where several GPUs share a batch with every BatchNorm over all of it; weights and names stay.
+
+    On processors torch has no such norm: a warning says that every process normalises by its own images.
+
+    Raises:
+        ConfigError: on processors, a network that was built with such norms.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if launcher.world_size == 1 or not norms:
+        return network
+    if launcher.device.type == "cuda":
+        from timm.layers.norm_act import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(network)
+    if any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
+        raise ConfigError("model.norm: sync is for GPUs; processes on processors come to one result with group")
+    if launcher.is_global_zero:
+        warn(
+            f"model.norm: on processors BatchNorm normalises by the images of one process, so that "
+            f"{launcher.world_size} of them come to another result than one; group has no such trouble"
+        )
+    return network
 
 
 def sync(launcher: Fabric, model: nn.Module, *, at_last: bool) -> AbstractContextManager[Any]:

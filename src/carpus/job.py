@@ -5,12 +5,13 @@ Dimension key: S side of the images, L side of the label maps.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 
-from carpus import augment, config, data, losses, models, sampling, schedule
+from carpus import augment, config, data, devices, losses, models, sampling, schedule
+from carpus.batches import Batches, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, class_list
@@ -39,7 +40,7 @@ class Job:
     network: models.Network
     predictor: Predictor
     loss: losses.Loss
-    batches: data.Batches
+    batches: Batches
 
     def identity(self) -> dict[str, Any]:
         """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
@@ -71,9 +72,10 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
     _check(settings, label_size, launcher.world_size)
     torch.manual_seed(options.seed)
-    network = models.build(settings.model, len(classes)).to(memory_format=torch.channels_last)
+    built = devices.normalised_together(models.build(settings.model, len(classes)), launcher)
+    network = cast(models.Network, built).to(memory_format=torch.channels_last)
     crop = settings.data.crop
-    batches = data.Batches(
+    batches = Batches(
         learn,
         data.Cache(classes, size, label_size, int(settings.data.cache_gib * 2**30)),
         augment.Settings(**settings.augment.model_dump()),
@@ -81,7 +83,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         seed=options.seed,
         weights=sampling.weights(learn, settings.data, classes),
         crop=augment.Crop(crop, settings.data.crop_foreground) if crop else None,
-        share=data.Share(launcher.global_rank, launcher.world_size),
+        share=Share(launcher.global_rank, launcher.world_size),
     )
     return Job(
         settings=settings,
@@ -131,6 +133,23 @@ def _check(settings: config.Config, label_size: int, processes: int) -> None:
         raise ConfigError(
             f"data.crop: a window of {crop} of {size} pixels is no whole number of pixels of labels of {label_size}"
         )
-    if options.batch_size // parts * ((crop or size) // 32) ** 2 < 2:
-        raise ConfigError("train.batch_size: BatchNorm cannot learn from one image of 32 pixels; take 2, or 64 pixels")
+    multiple = models.multiple(settings.model)
+    if crop and crop % multiple:
+        raise ConfigError(f"data.crop: {crop} is not a multiple of {multiple}, which a network with a down layer needs")
+    if options.batch_size // parts < least(settings):
+        raise ConfigError(
+            f"{'data.crop' if crop else 'data.image_size'}: {crop or size} pixels become a single one in the network, "
+            f"and {options.batch_size // parts} at once are too few for BatchNorm: of two numbers it makes 1 and -1, "
+            f"whatever they are. Take {multiple * 2} pixels, {FEWEST} images at once, or model.norm=group"
+        )
     schedule.rate(0, options)
+
+
+FEWEST = 3
+"""Numbers that BatchNorm needs to tell one from another."""
+
+
+def least(settings: config.Config) -> int:
+    """Images that the network must see at once to learn."""
+    single = (settings.data.crop or settings.data.image_size) == models.multiple(settings.model)
+    return FEWEST if single and settings.model.norm != "group" else 1

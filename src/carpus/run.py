@@ -129,7 +129,19 @@ def finish(path: Path, *, classes: Classes, **facts: Any) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that a result can depend on."""
-    packages = ("torch", "segmentation-models-pytorch", "numpy", "opencv-python-headless", "numba", "lightning-fabric")
+    packages = (
+        "carpus",
+        "torch",
+        "torchvision",
+        "segmentation-models-pytorch",
+        "timm",
+        "transformers",
+        "safetensors",
+        "lightning-fabric",
+        "numpy",
+        "numba",
+        "opencv-python-headless",
+    )
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
@@ -190,12 +202,8 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
     """
     import fcntl
 
-    if resume and (path / MANIFEST).is_file():
-        raise DataError(f"{path}: is finished; to train it for longer, --continue {path} --steps N")
-    # A longer run has the state of the run it continues, until it saves one of its own.
-    states = "continued" in identity or any((path / STATE).glob("*.safetensors"))
-    if resume and not (states and (path / BEGUN).is_file()):
-        raise DataError(f"{path}: holds no saved state to go on with; without --resume a new run begins")
+    if resume:
+        require_unfinished(path, continued="continued" in identity)
     path.mkdir(parents=True, exist_ok=True)
     lock = path / ".lock"
     with lock.open("a") as handle:
@@ -219,6 +227,20 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
             shutil.rmtree(path / EARLIER, ignore_errors=True)
         finally:
             lock.unlink(missing_ok=True)
+
+
+def require_unfinished(path: Path, *, continued: bool = False) -> None:
+    """Raise a `DataError` unless `path` holds an unfinished run to go on with.
+
+    Args:
+        path: a run folder, or nothing.
+        continued: it is a longer run, which has the state of the run it continues until it saves one of its own.
+    """
+    if (path / MANIFEST).is_file():
+        raise DataError(f"{path}: is finished; to train it for longer, --continue {path} --steps N")
+    states = continued or any((path / STATE).glob("*.safetensors"))
+    if not (states and (path / BEGUN).is_file()):
+        raise DataError(f"{path}: holds no saved state to go on with; without --resume a new run begins")
 
 
 def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: bool) -> bool:

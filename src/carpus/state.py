@@ -138,19 +138,21 @@ class Store:
         Raises:
             DataError: every state is damaged, or the latest whole one does not fit the network.
         """
-        paths = saved(self._folder)
-        for path in paths:
+        damaged: list[Path] = []
+        for path in saved(self._folder):
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:
-                warn(f"{path}: is damaged (its SHA-256 is not the one in its name); the state before it is used")
+                damaged.append(path)
                 continue
             state, tensors = _read(path)
+            if damaged:
+                warn(f"{damaged[0]}: is damaged (its SHA-256 is not the one in its name); {path.name} is used")
             _restore(tensors, parts, path)
             if parts.scaler and state.scaler:
                 parts.scaler.load_state_dict(state.scaler)
             self._good = [path]
             return state
-        if paths:
+        if damaged:
             raise DataError(f"{self._folder}: every saved state is damaged; remove this folder to begin the run anew")
         return None
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from carpus import capacity, config, data, devices, losses, run, state, train
+from carpus.batches import Batches
 from carpus.errors import CapacityError, DataError, DivergedError
 from carpus.state import Parts, State, Store
 
@@ -24,13 +25,13 @@ Tiny = Callable[..., config.Config]
 def test_a_loss_that_is_no_number_stops_and_names_step_and_images(
     dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = data.Batches.__call__
+    broken = Batches.__call__
 
-    def batch(self: data.Batches, step: int) -> data.Batch:
+    def batch(self: Batches, step: int) -> data.Batch:
         made = broken(self, step)
         return replace(made, images=made.images * float("nan")) if step == 2 else made
 
-    monkeypatch.setattr(data.Batches, "__call__", batch)
+    monkeypatch.setattr(Batches, "__call__", batch)
     with pytest.raises(DivergedError, match=r"step 3: the loss is nan .* at the images ID\d+/image"):
         train.train(tiny(), dataset, tmp_path / "run")
     assert load_file(tmp_path / "run" / "weights.safetensors")  # of the validation after step 2

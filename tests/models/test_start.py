@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from carpus import augment, config, data, gates, losses, models, phantom
+from carpus.batches import Batches
 from carpus.labels import BONES
 from carpus.models import weights
 from carpus.predict import fabric
@@ -30,7 +31,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[int, data.Batch]:
     )
     cases = data.read(root).train
     return {
-        side: data.Batches(cases, data.Cache(BONES, side, SIDE, 2**28), still, batch_size=4, seed=0)(0)
+        side: Batches(cases, data.Cache(BONES, side, SIDE, 2**28), still, batch_size=4, seed=0)(0)
         for side in (SIDE, 2 * SIDE)
     }
 

@@ -1,0 +1,116 @@
+"""The batch of a step as a pure function of (seed, step), for every process its share."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from carpus import augment
+from carpus.data import Batch, Cache, Case
+from carpus.errors import ConfigError, DataError
+from carpus.labels import LabelMap
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch a process draws: `rank` of `world` equal ones."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training batches, each a pure function of (seed, step): any step can be asked for, in any order.
+
+    Sample n of a run is the (n mod cases)-th of a shuffle seeded by (seed, epoch), changed by an augmentation
+    seeded by (seed, n). Steps before are not needed, so a run resumes exactly, and more steps or more devices
+    continue the same stream.
+
+    Args:
+        cases: to learn from.
+        cache: decodes them.
+        settings: limits of the augmentation.
+        batch_size: images in a step, over all shares.
+        seed: decides order and augmentation.
+        weights: how often each case is drawn, relative to the others; None for once an epoch each.
+        crop: the window to learn from; None for the whole image.
+        share: the part of every batch to draw.
+
+    Raises:
+        DataError: no case.
+        ConfigError: a batch that cannot be shared equally.
+    """
+
+    cases: Sequence[Case]
+    cache: Cache
+    settings: augment.Settings
+    _: KW_ONLY
+    batch_size: int
+    seed: int
+    weights: Sequence[float] | None = None
+    crop: augment.Crop | None = None
+    share: Share = Share()
+
+    def __post_init__(self) -> None:
+        if not self.cases:
+            raise DataError("no annotated training case is left; check the folds and the annotations")
+        if self.batch_size % self.share.world:
+            raise ConfigError(
+                f"train.batch_size: {self.batch_size} images cannot be shared equally by {self.share.world} devices"
+            )
+
+    def __call__(self, step: int) -> Batch:
+        """This process's share of the batch of `step`, counted from 0."""
+        size = self.batch_size // self.share.world
+        first = step * self.batch_size + self.share.rank * size
+        drawn = [self._sample(first + n) for n in range(size)]
+        pictures = torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None])
+        maps = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
+        return Batch(pictures, maps, tuple(case for _, _, case in drawn))
+
+    def cases_of(self, step: int) -> tuple[Case, ...]:
+        """The cases of the whole batch of `step`, without making it."""
+        return tuple(self._case(step * self.batch_size + n) for n in range(self.batch_size))
+
+    def ahead(self, steps: range, workers: int) -> Iterator[Batch]:
+        """The batches of `steps` in order, made by `workers` threads while the network is at work."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for step in steps:
+                    waiting.append(pool.submit(self, step))
+                    if len(waiting) > workers:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _sample(self, number: int) -> tuple[NDArray[np.float32], LabelMap, Case]:
+        case = self._case(number)
+        try:
+            image, labels = self.cache(case)
+            random = np.random.default_rng([self.seed, 1, number])
+            return *augment.apply(image, labels, self.settings, random, self.crop), case
+        except Exception as error:
+            error.add_note(f"while preparing {case.image}")
+            raise
+
+    def _case(self, number: int) -> Case:
+        epoch, place = divmod(number, len(self.cases))
+        return self.cases[self._order(epoch)[place]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        random = np.random.default_rng([self.seed, 0, epoch])
+        count = len(self.cases)
+        if self.weights is None:
+            return random.permutation(count)
+        # Systematic resampling: a case of weight w comes w / mean(w) times, rounded up or down, never by luck alone.
+        ends = np.cumsum(self.weights) / np.sum(self.weights)
+        ticks = (random.random() + np.arange(count)) / count
+        return random.permutation(np.minimum(np.searchsorted(ends, ticks, side="right"), count - 1))
