@@ -1,0 +1,212 @@
+"""Commands that use a trained run: its quality, its predictions, what makes them better, another format for it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from carpus.cli.options import (
+    BatchOption,
+    BlendOption,
+    CalibrationOption,
+    CanvasOption,
+    DataOption,
+    DeviceOption,
+    FlipOption,
+    JsonOption,
+    MarginOption,
+    OverlapOption,
+    RunArgument,
+    ScaleOption,
+    TileOption,
+    TurnOption,
+    WeightOption,
+    looks,
+)
+from carpus.cli.shell import app, console
+from carpus.progress import bar, stderr
+
+
+@app.command(rich_help_panel="Predict and measure")
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
+    ] = "val",
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page to write: pictures of the worst, all metrics, pose, confusions.")
+    ] = None,
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+    calibration: CalibrationOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dice, IoU, surface Dice and HD95 of a run at the labels' own resolution, by class and by kind of image.
+
+    `carpus evaluate RUN --data DATA --split test --report page.html`. All values go into RUN/scores.csv, a row a case,
+    class and metric; docs/prediction.md says how they are defined.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from carpus import assess, evaluate
+    from carpus import run as runs
+
+    options = looks("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    with bar("evaluate") as progress:
+        table, listings = assess.assess(
+            run, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+        )
+    trained = runs.read(run)
+    summary = evaluate.summary(table, trained.classes)
+    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
+    if note:
+        stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    for listing in listings:
+        title = f"{listing.title}, {split}: {summary['images']} images"
+        rows = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for place, (name, *cells) in enumerate(zip(listing.columns, *listing.rows, strict=True)):
+            # Words and numbers are never cut; heads take two lines, so that all columns fit a terminal.
+            longest = max(len(word) for text in (name, *cells) for word in text.split())
+            if place:
+                rows.add_column(escape(name), justify="right", width=max(longest, (len(name) + 3) // 2))
+            else:
+                rows.add_column(escape(name), min_width=longest)
+        for row in listing.rows:
+            rows.add_row(*map(escape, row))
+        console.print(rows)
+
+
+@app.command(rich_help_panel="Predict and measure")
+def predict(
+    context: typer.Context,
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of `carpus train`.")],
+    images: Annotated[Path, typer.Option(help="An image (PNG, JPEG, BMP, TIFF, DICOM) or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="sub.csv: a submission; x.json: COCO; a folder: annotations.")],
+    to: Annotated[
+        str | None, typer.Option(help="Format of OUT where its name does not tell; see `carpus convert`.")
+    ] = None,
+    device: DeviceOption = "auto",
+    blend: BlendOption = "probabilities",
+    weight: WeightOption = None,
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+    calibration: CalibrationOption = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
+    probabilities: Annotated[Path | None, typer.Option(help="Folder for probabilities, an .npz an image.")] = None,
+) -> None:
+    """Segment images with a trained run, or with several as an ensemble.
+
+    `carpus predict RUN --images DIR --out sub.csv`; interrupted, the same command goes on where it stopped.
+
+    `carpus predict RUN1 RUN2 RUN3 --images DIR --out sub.csv --flip --tile 512` for the last thousandth.
+
+    An image that cannot be read is left out and named, and the exit status is 2; `carpus --strict predict` stops at it.
+    """
+    from carpus import run as runs
+    from carpus import segment
+    from carpus.postprocess import Calibration
+
+    opened = [runs.read(path) for path in run]
+    with bar("predict") as progress:
+        summary = segment.segment(
+            opened,
+            images,
+            out,
+            device=device,
+            options=looks(blend, canvas, tile, overlap, margin, batch, flip, turn, scale),
+            weights=weight or None,
+            calibration=Calibration.read(calibration, opened[0].classes) if calibration else None,
+            beside=segment.Beside(overlays, probabilities),
+            target_format=to,
+            strict=context.find_root().params["strict"],
+            progress=progress,
+        )
+    told = f", {summary.continued} of them from before" if summary.continued else ""
+    console.print(f"{summary.images} images -> {out}{told}", highlight=False, soft_wrap=True)
+    for fault in summary.faults:
+        stderr.print(f"[bold red]left out:[/] {escape(str(fault))}", soft_wrap=True, highlight=False)
+    if summary.faults:
+        raise typer.Exit(2)
+
+
+@app.command(rich_help_panel="Predict and measure")
+def calibrate(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with different validation folds.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
+    device: DeviceOption = "auto",
+    canvas: CanvasOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = 0.5,
+    margin: MarginOption = 0,
+    batch: BatchOption = 1,
+    flip: FlipOption = False,
+    turn: TurnOption = None,
+    scale: ScaleOption = None,
+) -> None:
+    """Find the thresholds and repairs of shape that help, class by class, on patients the runs held out.
+
+    `carpus calibrate FOLD0 FOLD1 FOLD2 FOLD3 FOLD4 --data DATA --out calibration.json`. Each patient is predicted by
+    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance.
+    """
+    from rich.table import Table
+
+    from carpus import calibrate
+    from carpus import run as runs
+
+    options = looks("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    opened = [runs.read(path) for path in run]
+    with bar("calibrate") as progress:
+        found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
+    if found.kept:
+        rows = Table("class", "step", "value", "Dice", "interval", title="What helps")
+        for kept in found.kept:
+            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f}")
+            rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
+        console.print(rows)
+    else:
+        console.print("No step helps beyond chance; the file does nothing.")
+    told = f"{found.effect:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    console.print(f"{found.images} images of {found.patients} patients: Dice {told} -> {out}", highlight=False)
+
+
+@app.command(rich_help_panel="Predict and measure")
+def export(
+    run: RunArgument,
+    onnx: Annotated[Path, typer.Option("--onnx", help="The .onnx file to write.")],
+) -> None:
+    """Write a run as ONNX, for programs without torch; it is kept only if it gives what torch gives.
+
+    `carpus export RUN --onnx model.onnx`. Input: `images`, (batch, 1, side, side) float32, grey values 0 to 1; output:
+    `logits` at the network's stride. docs/prediction.md shows how to make masks of them.
+    """
+    from carpus import export
+    from carpus import run as runs
+
+    made = export.export(runs.read(run), onnx)
+    sizes = "any side that 32 divides" if made.dynamic else f"sides of {made.image_size} only"
+    console.print(
+        f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
+        highlight=False,
+        soft_wrap=True,
+    )
