@@ -1,4 +1,7 @@
-"""A whole test set of the competition: 288 images of 29 classes at 2048 x 2048, scored and converted in seconds."""
+"""A whole test set of the competition: 288 images of 29 classes at 2048 x 2048, scored and converted in seconds.
+
+The processor's seconds count: those on the clock depend on what else the machine does.
+"""
 
 import time
 from pathlib import Path
@@ -27,16 +30,16 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_submission_of_8352_rows_is_scored_in_seconds(truth: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     result = competition.score(truth, truth)
-    assert time.perf_counter() - began < 20  # 3 s on two quiet cores, both files read
+    assert time.process_time() - began < 20  # 3 s on the clock of two quiet cores, both files read
     assert result.counts.shape == (IMAGES, 29, 3)
     assert result.mean() == 1
 
 
 def test_a_submission_of_8352_rows_becomes_annotations_and_comes_back(truth: Path, tmp_path: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     convert(truth, tmp_path / "labels", size=SIZE)
     convert(tmp_path / "labels", tmp_path / "again.csv", size=SIZE)
-    assert time.perf_counter() - began < 60  # 15 s on two quiet cores
+    assert time.process_time() - began < 60  # 15 s on the clock of two quiet cores
     assert (tmp_path / "again.csv").read_bytes() == truth.read_bytes()
