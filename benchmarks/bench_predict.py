@@ -33,7 +33,7 @@ class Drawn(nn.Module):
     def __init__(self, network: nn.Module | None) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("drawn", inputs.logits())
+        self.drawn = nn.Buffer(inputs.logits())
 
     def forward(self, pictures: Tensor) -> Output:
         logits = self.drawn.expand(len(pictures), -1, -1, -1)
@@ -41,16 +41,16 @@ class Drawn(nn.Module):
 
 
 @torch.no_grad()
-def usual(network: nn.Module, folder: Path, out: Path) -> Path:
+def usual(network: Drawn, folder: Path, out: Path) -> Path:
     """Batches of one, as at 2048 they mostly are: resize, forward, interpolate, sigmoid, threshold, encode, to_csv."""
     names, classes, rles = [], [], []
     for path in sorted(folder.glob("*.png")):
-        image = cv2.imread(str(path)).astype(np.float32) / 255
+        image = np.asarray(cv2.imread(str(path)), np.float32) / 255
         image = cv2.resize(image, (SIDE, SIDE))[..., :1]
         pictures = (torch.from_numpy(image.transpose(2, 0, 1))[None] - 0.124) / 0.168
-        logits = functional.interpolate(network(pictures).logits, SIZE, mode="bilinear")
+        logits = functional.interpolate(network.forward(pictures).logits, SIZE, mode="bilinear")
         masks = (torch.sigmoid(logits) > 0.5).detach().cpu().numpy()[0]
-        for name, text in zip(BONES, text_of(list(masks)), strict=True):
+        for name, text in zip(BONES, text_of(masks), strict=True):
             names.append(path.name)
             classes.append(name)
             rles.append(text)
@@ -58,7 +58,7 @@ def usual(network: nn.Module, folder: Path, out: Path) -> Path:
     return out
 
 
-def ours(network: nn.Module, folder: Path, out: Path) -> Path:
+def ours(network: Drawn, folder: Path, out: Path) -> Path:
     launcher = predict.fabric("cpu", "32")
     member = predict.Predictor(network, image_size=SIDE, classes=len(BONES), launcher=launcher)
     work = predict.Ensemble([member], BONES)
@@ -68,8 +68,9 @@ def ours(network: nn.Module, folder: Path, out: Path) -> Path:
 
 def equal(theirs: Path, mine: Path) -> str:
     a, b = (submission.read(path, BONES, SIZE) for path in (theirs, mine))
-    pixels = sum(int((kernels.decode(a[name], SIZE) != kernels.decode(b[name], SIZE)).sum()) for name in a)
-    return differing(pixels, len(a) * len(BONES) * SIZE[0] * SIZE[1])
+    logits = inputs.logits()
+    accounts = {differing(logits, kernels.decode(a[name], SIZE), kernels.decode(b[name], SIZE)) for name in a}
+    return "; ".join(sorted(accounts))
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:

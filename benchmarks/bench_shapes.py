@@ -1,6 +1,7 @@
 """Annotations: polygons to masks, masks to polygons; OpenCV and pycocotools."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ def equal_pixels(theirs: Planes, mine: NDArray[np.int32]) -> str:
 
 def coco_stack_of(polygons: Sequence[NDArray[np.int32]]) -> Planes:
     """(H, W, K), by way of COCO's runs."""
-    return coco.decode(coco.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *SIZE))
+    objects: Any = coco.frPyObjects([polygon.ravel().tolist() for polygon in polygons], *SIZE)
+    return coco.decode(objects)
 
 
 def equal_inside(polygons: Sequence[NDArray[np.int32]], theirs: Planes, mine: NDArray[np.int32]) -> str:

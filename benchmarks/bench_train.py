@@ -88,13 +88,9 @@ def learnt(side: Usual | Ours) -> tuple[list[float], Tensor, Tensor]:
     """Losses, gradient of the first step, and change of the weights after all."""
     parameters = [*side.network.parameters()]
     before, gradients, values = vector(parameters), list[Tensor](), list[float]()
-    take = side.optimizer.step
-
-    def noted() -> None:
-        gradients.append(vector(parameter.grad for parameter in parameters))
-        take()
-
-    side.optimizer.step = noted
+    side.optimizer.register_step_pre_hook(
+        lambda *_: gradients.append(vector(parameter.grad for parameter in parameters))
+    )
     values.extend(side.step() for _ in range(STEPS))
     return values, gradients[0], vector(parameters) - before
 
