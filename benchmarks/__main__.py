@@ -17,14 +17,19 @@ from benchmarks.measure import Row, compare
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="sums, threshold, overlap, runs, shapes, surface, data, train")
+    parser.add_argument(
+        "names", nargs="*", help="sums, threshold, overlap, runs, shapes, surface, data, train, predict"
+    )
     parser.add_argument("--json", type=Path, help="write the table to this file too")
     parser.add_argument("--quick", action="store_true", help="at most a minute: one image, smaller losses, few turns")
     options = parser.parse_args()
     files = sorted(file.stem for file in Path(__file__).parent.glob("bench_*.py") if file.stem != "bench_gpu")
-    chosen = [name for name in files if not options.names or name.removeprefix("bench_") in options.names]
-    if not chosen:
-        parser.error(f"no such benchmark, known: {' '.join(name.removeprefix('bench_') for name in files)}")
+    for name in options.names:
+        if not any(file.startswith(f"bench_{name}") for file in files):
+            parser.error(f"no benchmark {name}, known: {' '.join(file.removeprefix('bench_') for file in files)}")
+    chosen = [file for file in files if file.startswith(tuple(f"bench_{name}" for name in options.names or [""]))]
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"{options.json.parent}: no such folder")
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     print(f"{machine}, torch {torch.__version__}, numba {numba.__version__}; usual / ours, medians in turns")
     print(f"{'':46}{'usual ms':>10}{'ours ms':>10}{'ratio':>8}{'peak MiB':>16}")

@@ -224,7 +224,7 @@ def test_auxiliary_outputs_share_one_weight(logits, labels):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ({}, "at least one"),
+        ({}, "by name, got {}"),
         ({"dise": 1}, "unknown formula 'dise'"),
         ({"dice": -1}, "loss.dice.weight"),
         ({"dice": True}, "loss.dice.weight"),
@@ -236,3 +236,16 @@ def test_auxiliary_outputs_share_one_weight(logits, labels):
 def test_settings_that_mean_nothing_are_refused(setting, says):
     with pytest.raises(ConfigError, match=says):
         losses.build(setting)
+
+
+@pytest.mark.parametrize("weights", [{}, ["bce"], {"bce": 0, "dice": 0.0}])
+def test_a_loss_that_measures_nothing_is_refused(weights):
+    with pytest.raises(ConfigError, match="loss: "):
+        losses.build(weights)
+
+
+@pytest.mark.parametrize("weights", [[2, -1], [1, float("nan")], [0, 0], [1], [1, float("inf")]])
+def test_weights_of_outputs_that_make_no_loss_are_refused(weights):
+    logits, labels = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int32)
+    with pytest.raises(ConfigError, match="loss weights: expected 2"):
+        losses.build({"bce": 1}).of_outputs((logits, logits), labels, weights)

@@ -149,9 +149,17 @@ class Loss:
             weights: one for each output, not all 0; divided by their sum, so that adding an auxiliary output does
                 not raise the learning rate as well.
             options: as in a call.
+
+        Raises:
+            ConfigError: weights that do not fit the outputs.
+            DataError: as `kernels.sums`.
         """
-        if len(weights) != len(outputs) or sum(weights) <= 0:
-            raise ConfigError(f"loss weights: expected {len(outputs)}, not all zero, got {list(weights)}")
+        if (
+            len(weights) != len(outputs)
+            or not all(share >= 0 for share in weights)
+            or not 0 < sum(weights) < float("inf")
+        ):
+            raise ConfigError(f"loss weights: expected {len(outputs)} of at least 0, not all zero, got {list(weights)}")
         losses = [share * self(logits, labels, **options) for logits, share in zip(outputs, weights, strict=True)]
         return torch.stack(losses).sum() / sum(weights)
 
@@ -165,10 +173,10 @@ def build(weights: Mapping[str, float | Mapping[str, float]], *, batch: bool = F
         batch: treat the batch as one large image.
 
     Raises:
-        ConfigError: unknown formula or parameter, no formula, a weight or parameter below 0.
+        ConfigError: unknown formula or parameter, no formula, a weight or parameter below 0, no weight above it.
     """
-    if not weights:
-        raise ConfigError(f"loss: needs at least one of {', '.join(FORMULAS)}")
+    if not isinstance(weights, Mapping) or not weights:
+        raise ConfigError(f"loss: expected weights of {', '.join(FORMULAS)} by name, got {weights!r}")
     terms, gamma = [], None
     for name, setting in weights.items():
         if name not in FORMULAS:
@@ -186,6 +194,8 @@ def build(weights: Mapping[str, float | Mapping[str, float]], *, batch: bool = F
             known = ["weight", *(["gamma"] if name == "focal" else []), *known]
             raise ConfigError(f"loss.{name}: unknown parameter {unknown[0]!r}, expected {', '.join(known)}")
         terms.append((share, partial(FORMULAS[name], **options)))
+    if not any(share for share, _ in terms):
+        raise ConfigError(f"loss: every weight is 0 in {dict(weights)}")
     return Loss(tuple(terms), gamma, batch)
 
 

@@ -104,3 +104,34 @@ def test_other_types_are_refused():
     for call in (lambda: kernels.encode(labels, 3), lambda: kernels.overlap(labels, labels, 3)):
         with pytest.raises(DataError, match="expected int32, got int64"):
             call()
+
+
+@pytest.mark.parametrize("verb", [kernels.text, lambda runs: kernels.decode([runs], (2, 2))], ids=["text", "decode"])
+@pytest.mark.parametrize(("runs", "says"), [([[1.5, 2.5]], "integers"), ([1, 2], "R, 2"), ([[1, 2, 3]], "R, 2")])
+def test_what_is_no_run_is_refused(verb, runs, says):
+    with pytest.raises(DataError, match=f"runs.*: expected .*{says}"):
+        verb(np.array(runs))
+
+
+@pytest.mark.parametrize("classes", [-1, 0, 32])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        kernels.encode,
+        kernels.polygons,
+        lambda a, k: kernels.overlap(a, a, k),
+        lambda a, k: kernels.surface_distances(a, a, k),
+    ],
+    ids=["encode", "polygons", "overlap", "surface_distances"],
+)
+def test_a_number_of_classes_that_no_map_has_is_refused(verb, classes):
+    with pytest.raises(DataError, match="classes"):
+        verb(np.full((5, 6), 3, np.int32), classes)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((1, 5, 6), np.int32), np.zeros((5, 6)), np.zeros((5, 6), np.int64)], ids=str
+)
+def test_only_a_label_map_has_polygons(labels):
+    with pytest.raises(DataError, match="label map: expected"):
+        kernels.polygons(labels, 2)

@@ -91,5 +91,12 @@ def test_more_classes_than_bits_are_refused():
 
 @pytest.mark.parametrize("polygon", [np.zeros((0, 2), np.int32), np.zeros(4, np.int32), np.zeros((3, 3), np.int32), []])
 def test_what_is_no_polygon_is_refused(polygon):
-    with pytest.raises(DataError, match=r"shapes\[1\]\[0\]: expected \(N, 2\) points"):
+    with pytest.raises(DataError, match=r"shapes\[1\]\[0\]: expected (\(N, 2\)|at least one point)"):
         kernels.rasterise([[], [polygon]], (3, 3))
+
+
+@pytest.mark.parametrize("point", [1.9, float("nan"), 2**32 + 1])
+def test_points_that_would_be_cut_or_wrapped_are_refused(point):
+    polygon = np.array([[0, 0], [point, 0], [1, 2]])
+    with pytest.raises(DataError, match=r"shapes\[0\]\[0\]: expected integers that int32 holds"):
+        kernels.rasterise([[polygon]], (4, 4))

@@ -73,3 +73,9 @@ def test_scattered_borders(scatter):
         maps.append(labels)
     found, expected = (f(*maps, 1)[0] for f in (kernels.surface_distances, reference.surface_distances))
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [(5, 0), (0, 5), (0, 0)])
+def test_maps_without_pixels_have_no_border(size):
+    empty = np.zeros(size, np.int32)
+    assert [(len(there), len(back)) for there, back in kernels.surface_distances(empty, empty, 3)] == [(0, 0)] * 3

@@ -54,10 +54,12 @@ def sums(
         logits: (B, K, h, w) of any floating point type; upsampled bilinearly (align_corners=False) to (H, W).
         labels: (B, H, W) int32 label maps.
         gamma: exponent, >= 0 and finite; adds a fifth column, the focal loss sum |p - t|**gamma bce.
-        weight: (B, H, W) floating point, >= 0: every pixel counts this much in every sum. Not differentiable.
+        weight: (B, H, W) floating point, >= 0 (not checked): every pixel counts this much in every sum. Not
+            differentiable.
         ignore: a bit of the label map, 0 to 30; pixels that carry it count nothing.
-        soft: (B, K, any height, any width) probabilities, upsampled as the logits are, which are the labels instead of
-            those in `labels`; these still give the size and the pixels to ignore. Not differentiable.
+        soft: (B, K, any height, any width) probabilities (not checked), upsampled as the logits are,
+            which are the labels instead of those in `labels`; these still give the size and the pixels to ignore. Not
+            differentiable.
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
@@ -73,16 +75,13 @@ def sums(
         torch.Size([2, 29, 4])
     """
     _check_logits(logits)
-    if labels.ndim != 3 or str(labels.dtype) != "torch.int32" or len(labels) != len(logits):
-        expected = f"({len(logits)}, H, W) torch.int32"
-        raise DataError(f"labels: expected {expected}, has {tuple(labels.shape)} {labels.dtype}")
+    weight = pixel_weight(labels, weight, ignore)
+    if len(labels) != len(logits):
+        raise DataError(f"labels: expected {len(logits)} label maps, one for each image, has {len(labels)}")
     if not logits.numel() or not labels.numel():
         raise DataError(f"logits {tuple(logits.shape)}, labels {tuple(labels.shape)}: no pixel to sum over")
-    if weight is not None and weight.shape != labels.shape:
-        raise DataError(f"weight: expected the shape of labels {tuple(labels.shape)}, has {tuple(weight.shape)}")
     if gamma is not None and not 0 <= gamma < math.inf:
         raise DataError(f"gamma: expected a finite number of at least 0, got {gamma}")
-    weight = pixel_weight(labels, weight, ignore)
     if soft is not None:
         if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
             expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point"
@@ -102,15 +101,27 @@ def _not_finite(logits: Tensor, found: Tensor) -> Tensor:
     """
     import torch
 
-    # float16 cannot hold the sum of a plane.
-    total = logits.detach().sum((2, 3), dtype=torch.promote_types(logits.dtype, torch.float32))
+    logits = logits.detach()
+    # On a CPU the sum is four times as fast; float16 cannot hold it, and of logits beyond 1e33 nothing can.
+    total = logits.sum((2, 3), dtype=torch.promote_types(logits.dtype, torch.float32))
+    if logits.device.type != "cpu" or not total.isfinite().all():
+        total = 0 * logits.amax((2, 3)) + 0 * logits.amin((2, 3))
     poison = (0 * total)[..., None].repeat(1, 1, found.shape[2])
     poison[..., SUMS.index("t")] = 0
     return poison
 
 
 def pixel_weight(labels: Tensor, weight: Tensor | None = None, ignore: int | None = None) -> Tensor | None:
-    """How much every pixel counts (B, H, W), None for 1: `weight`, and 0 where `labels` carry the bit `ignore`."""
+    """How much every pixel counts (B, H, W), None for 1: `weight`, and 0 where `labels` carry the bit `ignore`.
+
+    Raises:
+        DataError: labels that are not (B, H, W) int32, a weight of another shape or type, `ignore` out of range.
+    """
+    if labels.ndim != 3 or str(labels.dtype) != "torch.int32":
+        raise DataError(f"labels: expected (B, H, W) torch.int32, has {tuple(labels.shape)} {labels.dtype}")
+    if weight is not None and (weight.shape != labels.shape or not weight.is_floating_point()):
+        expected = f"{tuple(labels.shape)} floating point, as the labels"
+        raise DataError(f"weight: expected {expected}, has {tuple(weight.shape)} {weight.dtype}")
     if ignore is None:
         return weight
     if not 0 <= ignore < MAX_CLASSES:
@@ -162,7 +173,7 @@ def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray
         b: the same, of the same size and on the same device.
         classes: K.
     """
-    _check_maps(a, b)
+    _check_maps(classes, a, b)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         from carpus.kernels import cpu
 
@@ -179,7 +190,7 @@ def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
 
 def encode(labels: LabelMap, classes: int) -> list[Runs]:
     """The runs of every class of a label map (H, W) int32, row by row from 0; an absent class has (0, 2) runs."""
-    _check_map(labels)
+    _check_maps(classes, labels)
     from carpus.kernels import cpu
 
     return cpu.encode(labels, classes)
@@ -192,6 +203,7 @@ def text(runs: Runs) -> str:
         >>> text(np.array([[0, 3], [7, 1]]))
         '1 3 8 1'
     """
+    _check_integers("runs", runs, "R", np.iinfo(np.int64))
     from carpus.kernels import cpu
 
     return cpu.text(runs)
@@ -206,6 +218,7 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
     _check_classes("runs", len(runs))
     pixels = size[0] * size[1]
     for k, of_class in enumerate(runs):
+        _check_integers(f"runs of class {k}", of_class, "R", np.iinfo(np.int64))
         # Each number alone first: the sum of two that fit cannot overflow.
         within = of_class.min(initial=0) >= 0 and of_class.max(initial=0) <= pixels
         if not within or of_class.sum(axis=1).max(initial=0) > pixels:
@@ -223,13 +236,14 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
     is nowhere.
 
     Raises:
-        DataError: more classes than a label map holds, or a polygon that is not (N, 2) with N >= 1.
+        DataError: more classes than a label map holds, or a polygon that is not (N, 2) integers with N >= 1.
     """
     _check_classes("shapes", len(shapes))
     for k, of_class in enumerate(shapes):
         for n, polygon in enumerate(of_class):
-            if np.ndim(polygon) != 2 or np.shape(polygon)[1] != 2 or not len(polygon):
-                raise DataError(f"shapes[{k}][{n}]: expected (N, 2) points, N at least 1, has {np.shape(polygon)}")
+            if not len(polygon):
+                raise DataError(f"shapes[{k}][{n}]: expected at least one point, has none")
+            _check_integers(f"shapes[{k}][{n}]", np.asarray(polygon), "N", np.iinfo(np.int32))
     from carpus.kernels import cpu
 
     return cpu.rasterise(shapes, size)
@@ -240,6 +254,7 @@ def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
 
     One polygon for each 8-connected component, its holes bridged into the outline; an absent class has none.
     """
+    _check_maps(classes, labels)
     from carpus.kernels import cpu
 
     return cpu.polygons(labels, classes)
@@ -260,7 +275,7 @@ def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[tuple[NDAr
         `b` to the nearest of `a`, float64, row by row. A class absent in one map gives infinite distances for the
         border of the other; absent in both, two empty arrays.
     """
-    _check_maps(a, b)
+    _check_maps(classes, a, b)
     from carpus.kernels import cpu
 
     return cpu.surface_distances(a, b, classes)
@@ -299,15 +314,22 @@ def _check_thresholds(logits: Tensor, thresholds: Tensor, size: tuple[int, int])
         raise DataError(f"logits {tuple(logits.shape)}, size {tuple(size)}: no pixel to predict")
 
 
-def _check_maps(a: LabelMap | Tensor, b: LabelMap | Tensor) -> None:
-    if a.shape != b.shape:
-        raise DataError(f"label maps: expected two of one size, got {tuple(a.shape)} and {tuple(b.shape)}")
-    _check_map(a)
-    _check_map(b)
+def _check_maps(classes: int, *maps: LabelMap | Tensor) -> None:
+    if classes < 1:
+        raise DataError(f"classes: expected at least 1, got {classes}")
+    _check_classes("classes", classes)
+    for labels in maps:
+        if labels.ndim != 2:
+            raise DataError(f"label map: expected (H, W), got {tuple(labels.shape)}")
+        if str(labels.dtype).removeprefix("torch.") != "int32":
+            raise DataError(f"label map: expected int32, got {labels.dtype}")
+        if labels.shape != maps[0].shape:
+            raise DataError(f"label maps: expected one size, got {tuple(maps[0].shape)} and {tuple(labels.shape)}")
 
 
-def _check_map(labels: LabelMap | Tensor) -> None:
-    if labels.ndim != 2:
-        raise DataError(f"label map: expected (H, W), got {tuple(labels.shape)}")
-    if str(labels.dtype).removeprefix("torch.") != "int32":
-        raise DataError(f"label map: expected int32, got {labels.dtype}")
+def _check_integers(name: str, values: NDArray[np.integer], columns: str, limits: np.iinfo) -> None:
+    """Raises for what is not (N, 2) integers that `limits` hold: a conversion would cut or wrap them in silence."""
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise DataError(f"{name}: expected ({columns}, 2), has {values.shape}")
+    if values.dtype.kind not in "iu" or values.max(initial=0) > limits.max or values.min(initial=0) < limits.min:
+        raise DataError(f"{name}: expected integers that {limits.dtype} holds, has {values.dtype}")

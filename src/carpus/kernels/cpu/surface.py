@@ -21,6 +21,8 @@ Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[Distances]:
     """`kernels.surface_distances`."""
+    if not a.size:
+        return [(np.empty(0), np.empty(0))] * classes
     follow_torch()
     with ThreadPoolExecutor(1) as pool:
         borders_b = pool.submit(_borders, np.ascontiguousarray(b), classes)
