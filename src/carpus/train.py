@@ -8,6 +8,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from carpus import capacity, config, devices, gates, outcome, run, schedule
+from carpus.errors import DataError
 from carpus.job import Job, prepare
 from carpus.loop import Watch, fit
 from carpus.phases import Phases
@@ -56,6 +57,8 @@ def train(
     with capacity.explained(settings):
         with phases("prepare"):
             job = prepare(settings, root, launcher)
+            if longer_than:
+                _require_same_data(job, root, longer_than)
             passed = _gates(job, launcher, tell if leads else None)
         identity = job.identity() | {"processes": launcher.world_size}
         identity |= {"continued": _origin(longer_than)} if longer_than else {}
@@ -98,6 +101,15 @@ def lengthen(
     root = root or Path(earlier.manifest["data"]["path"])
     settings = earlier.settings.model_copy(update={"train": longer})
     return out, train(settings, root, out, longer_than=earlier, **options)
+
+
+def _require_same_data(job: Job, root: Path, earlier: run.Run) -> None:
+    differing = [name for name, of in job.fingerprints.items() if of != earlier.manifest["data"][name]]
+    if differing:
+        raise DataError(
+            f"{root}: is other data than {earlier.path} was trained on (data.{differing[0]} in its {run.MANIFEST}); "
+            "a longer run learns from the same, and other data ask for a run of its own"
+        )
 
 
 def _origin(earlier: run.Run) -> dict[str, Any]:
