@@ -122,6 +122,13 @@ def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypa
     assert all(other.fits for other in others.values())
 
 
+def test_a_loss_over_the_batch_is_planned_in_one_part(planned: Plan) -> None:
+    whole = replace(planned, settings=config.changed(planned.settings, "train.loss_over=batch"))
+    assert replace(planned, available_mib=200 / plan.ROOM).parts() == 4
+    assert replace(whole, available_mib=200 / plan.ROOM).parts() is None
+    assert whole.parts() == 1
+
+
 def test_time_is_that_of_all_steps_validations_and_saves(planned: Plan) -> None:
     told = replace(planned, validation_seconds=15.0, validated=2, save_seconds=0.5)
     assert told.step_seconds == 8

@@ -133,6 +133,12 @@ def _check(settings: config.Config, label_size: int, processes: int) -> None:
         raise ConfigError(
             f"data.crop: a window of {crop} of {size} pixels is no whole number of pixels of labels of {label_size}"
         )
+    if options.loss_over == "batch" and parts > 1:
+        raise ConfigError(
+            f"train.loss_over: batch takes the images in memory at once for one, and {processes} devices and "
+            f"train.accumulate {options.accumulate} make {parts} of a step: another loss. Take image, or one device "
+            "and train.accumulate=1"
+        )
     multiple = models.multiple(settings.model)
     if crop and crop % multiple:
         raise ConfigError(f"data.crop: {crop} is not a multiple of {multiple}, which a network with a down layer needs")
