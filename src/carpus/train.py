@@ -48,27 +48,27 @@ def train(
             last validation, if there was one and no earlier run to come back.
         CapacityError: not enough memory; says what takes less.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        ConnectionError: another process of the same training is gone.
     """
     if resume:  # before the minutes that a data set can take
         run.require_unfinished(out, continued=longer_than is not None)
     launcher = devices.training(settings.train)
     leads = launcher.is_global_zero  # the one process that writes
     phases = Phases()
-    with capacity.explained(settings):
-        with phases("prepare"):
-            job = prepare(settings, root, launcher)
-            if longer_than:
-                _require_same_data(job, root, longer_than)
-            passed = _gates(job, launcher, tell if leads else None)
-        identity = job.identity() | {"processes": launcher.world_size}
-        identity |= {"continued": _origin(longer_than)} if longer_than else {}
-        claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
-        with claimed, listening() as stop:
-            state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
-            if leads:
-                continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
-                about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
-                outcome.finish(out, job, state, root=root, about=about)
+    with capacity.explained(settings), phases("prepare"):
+        job = prepare(settings, root, launcher)
+        if longer_than:
+            _require_same_data(job, root, longer_than)
+        passed = _gates(job, launcher, tell if leads else None)
+    identity = job.identity() | {"processes": launcher.world_size}
+    identity |= {"continued": _origin(longer_than)} if longer_than else {}
+    claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
+    with claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+        state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
+        if leads:
+            continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
+            about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
+            outcome.finish(out, job, state, root=root, about=about)
     return outcome.val_dice(state, settings.train)
 
 
