@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from carpus import config, devices, models, run, state
+from carpus import capacity, config, devices, models, run, state, train
 from carpus.errors import ConfigError, DataWarning
 
 TOGETHER = str(Path(__file__).with_name("together.py"))
@@ -64,13 +64,18 @@ def test_a_step_is_far_more_than_the_tolerance(alone: Path) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_a_config_error(dataset: Path, tmp_path: Path) -> None:
-    from carpus import train
-
     settings = config.load(["demo"], ["train.batch_size=4", "train.accumulate=3", "data.folds=2"])
     with pytest.raises(
         ConfigError, match=r"4 images cannot be cut into equal parts for 1 devices and train\.accumulate 3"
     ):
         train.train(settings, dataset, tmp_path / "run")
+
+
+def test_a_loss_over_the_batch_is_not_cut_into_parts(dataset: Path, tmp_path: Path) -> None:
+    settings = config.load(["demo"], ["train.loss_over=batch", "train.accumulate=2", "data.folds=2"])
+    with pytest.raises(ConfigError, match=r"train\.loss_over: batch .* 1 devices and .*accumulate 2 .* Take image"):
+        train.train(settings, dataset, tmp_path / "run")
+    assert "train.accumulate" not in capacity.advice(config.load(["demo"], ["train.loss_over=batch"]))
 
 
 def test_what_torchrun_or_slurm_started_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """More steps for a finished run: `--continue`."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,11 +55,18 @@ def test_an_interrupted_longer_run_goes_on(trained: Path, dataset: Path, tmp_pat
 
 
 def test_a_run_without_a_state_cannot_be_longer(trained: Path, dataset: Path, tmp_path: Path) -> None:
-    import shutil
-
     bare = Path(shutil.copytree(trained, tmp_path / "bare", ignore=shutil.ignore_patterns("state")))
     with pytest.raises(DataError, match="holds no state of the last step to go on from"):
         train.lengthen(bare, 5, dataset)
+
+
+def test_other_data_are_no_longer_run(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    annotation = next((root / "train" / "outputs_json").rglob("*.json"))
+    annotation.write_text(annotation.read_text() + " ")
+    with pytest.raises(DataError, match=r"data: is other data than .*run was trained on \(data\.all in its manifest"):
+        train.lengthen(trained, 5, root, tmp_path / "longer")
+    assert not (tmp_path / "longer").exists()
 
 
 def test_fewer_steps_are_refused(trained: Path, dataset: Path) -> None:

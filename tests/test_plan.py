@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from carpus import config, models, plan
 from carpus.cli import app
+from carpus.errors import ConfigError
 from carpus.models.additions import recompute
 from carpus.plan import Measured, Plan
 
@@ -122,6 +123,13 @@ def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypa
     assert all(other.fits for other in others.values())
 
 
+def test_a_loss_over_the_batch_is_planned_in_one_part(planned: Plan) -> None:
+    whole = replace(planned, settings=config.changed(planned.settings, "train.loss_over=batch"))
+    assert replace(planned, available_mib=200 / plan.ROOM).parts() == 4
+    assert replace(whole, available_mib=200 / plan.ROOM).parts() is None
+    assert whole.parts() == 1
+
+
 def test_time_is_that_of_all_steps_validations_and_saves(planned: Plan) -> None:
     told = replace(planned, validation_seconds=15.0, validated=2, save_seconds=0.5)
     assert told.step_seconds == 8
@@ -145,3 +153,10 @@ def test_memory_is_what_is_free_here(tmp_path: Path) -> None:
     assert plan._container_free_mib(tmp_path) == float("inf")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
     assert 0 < plan.available_mib(gpu=False) < whole
+
+
+def test_what_training_would_refuse_is_not_planned(dataset: Path, tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="3 images cannot be cut into equal parts for 2 devices"):
+        plan.plan(tiny("train.batch_size=3", "train.devices=2"), dataset)
+    with pytest.raises(ConfigError, match=r"train\.loss_over: batch .* 2 devices"):
+        plan.plan(tiny("train.devices=2", "train.loss_over=batch"), dataset)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from carpus import run
-from carpus.errors import DataError, DivergedError, StoppedError
+from carpus.errors import CapacityError, ConfigError, DataError, DivergedError, StoppedError
 
 THIS: dict[str, Any] = {"settings": {"train": {"steps": 3}}, "data": {"all": "a"}}
 OTHER: dict[str, Any] = {"settings": {"train": {"steps": 4}}, "data": {"all": "a"}}
@@ -84,7 +84,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, DataError, DivergedError])
+@pytest.mark.parametrize("error", [ConfigError, DataError, DivergedError, CapacityError])
 def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path, error: type[Exception]) -> None:
     before = contents(copied)
     with contextlib.suppress(error), run.claim(copied, THIS, overwrite=True):
@@ -102,15 +102,17 @@ def test_files_of_the_same_names_that_no_run_made_are_kept(tmp_path: Path) -> No
 
 
 def test_a_failed_run_without_a_state_makes_room(tmp_path: Path) -> None:
-    with contextlib.suppress(ZeroDivisionError), run.claim(tmp_path, THIS):
+    with contextlib.suppress(DataError), run.claim(tmp_path, THIS):
         (tmp_path / "config.yaml").write_text("new")
-        raise ZeroDivisionError
+        raise DataError
     with run.claim(tmp_path, OTHER) as resumed:
         assert not resumed
         assert not (tmp_path / "config.yaml").exists()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), StoppedError("stopped", 15), OSError(28, "disk full")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), StoppedError("stopped", 15), OSError(28, "full"), RuntimeError()]
+)
 def test_an_interrupted_run_keeps_its_place_and_the_replaced_one_waits(copied: Path, error: BaseException) -> None:
     before = contents(copied)
     with contextlib.suppress(type(error)), run.claim(copied, THIS, overwrite=True):
@@ -118,10 +120,10 @@ def test_an_interrupted_run_keeps_its_place_and_the_replaced_one_waits(copied: P
         raise error
     with pytest.raises(DataError, match=r"another train\.steps \(3, now 4\)"), run.claim(copied, OTHER):
         pass
-    with contextlib.suppress(ZeroDivisionError), run.claim(copied, THIS) as resumed:
+    with contextlib.suppress(DataError), run.claim(copied, THIS) as resumed:
         assert resumed
         assert (copied / "weights.safetensors").read_text() == "new"
-        raise ZeroDivisionError
+        raise DataError
     assert contents(copied) == before
 
 
@@ -129,9 +131,9 @@ def test_other_settings_give_up_the_interrupted_run_but_not_the_replaced_one(cop
     before = contents(copied)
     with pytest.raises(KeyboardInterrupt), run.claim(copied, THIS, overwrite=True):
         raise KeyboardInterrupt
-    with contextlib.suppress(ZeroDivisionError), run.claim(copied, OTHER, overwrite=True) as resumed:
+    with contextlib.suppress(DataError), run.claim(copied, OTHER, overwrite=True) as resumed:
         assert not resumed
-        raise ZeroDivisionError
+        raise DataError
     assert contents(copied) == before
 
 
@@ -144,9 +146,9 @@ def test_a_replaced_run_is_gone_when_the_new_one_is_finished(copied: Path) -> No
 @pytest.mark.parametrize("moment", ["putting aside", "before the first file", "bringing back"])
 def test_a_replaced_run_survives_a_killed_process(copied: Path, moment: str) -> None:
     before = contents(copied)
-    with contextlib.suppress(ZeroDivisionError), run.claim(copied, THIS, overwrite=True):
+    with contextlib.suppress(DataError), run.claim(copied, THIS, overwrite=True):
         killed = Path(shutil.copytree(copied, copied.with_name("killed")))
-        raise ZeroDivisionError
+        raise DataError
     (killed / run.BEGUN).unlink()
     if moment == "putting aside":  # all is copied, the manifest still there
         shutil.copytree(killed / run.EARLIER, killed, dirs_exist_ok=True)

@@ -31,9 +31,8 @@ def explained(settings: Config) -> Iterator[None]:
 def advice(settings: Config) -> str:
     """What takes less memory, in words."""
     options = settings.train
-    parts = next(
-        (n for n in range(options.accumulate + 1, options.batch_size + 1) if options.batch_size % n == 0), None
-    )
+    more = range(options.accumulate + 1, options.batch_size + 1) if options.loss_over == "image" else ()
+    parts = next((n for n in more if options.batch_size % n == 0), None)
     named = {f"train.accumulate={parts}": f"the same step in {parts} parts"} if parts else {}
     told = [f"{way} ({meaning})" for way, meaning in (named | ways(settings)).items()]
     told.append(f"data.cache_gib below {settings.data.cache_gib:g}")

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -104,6 +105,24 @@ def sync(launcher: Fabric, model: nn.Module, *, at_last: bool) -> AbstractContex
     return nullcontext() if alone else launcher.no_backward_sync(cast(Any, model), enabled=not at_last)
 
 
+@contextmanager
+def together(launcher: Fabric) -> Iterator[None]:
+    """Turn what the exchange with a process that is gone fails with into a `ConnectionError` that says so.
+
+    It is an interruption like a full disk: the states that are saved are good.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+        if launcher.world_size == 1 or not lost:
+            raise
+        raise ConnectionError(
+            f"lost another of the {launcher.world_size} processes of this training; the same command goes on from the "
+            f"last state that was saved ({str(error).splitlines()[0]})"
+        ) from error
+
+
 def agree(launcher: Fabric, loss: Tensor, norm: Tensor | None, signal: int) -> tuple[float, float, int]:
     """The loss over all processes, the gradient's norm, and the signal that any was sent; one wait for the device.
 
@@ -112,8 +131,8 @@ def agree(launcher: Fabric, loss: Tensor, norm: Tensor | None, signal: int) -> t
     assert norm is not None
     shared = torch.stack([loss.double(), norm.to(loss).double(), torch.tensor(float(signal)).to(loss).double()])
     if launcher.world_size > 1:
-        means = cast(Tensor, launcher.all_reduce(shared, reduce_op="mean"))
-        most = cast(Tensor, launcher.all_reduce(shared[2:], reduce_op="sum"))
+        means = cast(Tensor, launcher.all_reduce(shared[:2], reduce_op="mean"))
+        most = cast(Tensor, launcher.all_reduce(shared[2:], reduce_op="max"))
         shared = torch.cat([means[:2], most])
     value, steepness, signalled = shared.tolist()
     return value, steepness, int(signalled)

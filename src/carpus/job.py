@@ -3,6 +3,7 @@
 Dimension key: S side of the images, L side of the label maps.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -70,7 +71,8 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         "val": data.fingerprint(held_out)._asdict(),
     }
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
-    _check(settings, label_size, launcher.world_size)
+    # Of as many processes as will train, though a plan or a gate is but one.
+    _check(settings, label_size, math.prod(devices.launched(options.devices, options.nodes)))
     torch.manual_seed(options.seed)
     built = devices.normalised_together(models.build(settings.model, len(classes)), launcher)
     network = cast(models.Network, built).to(memory_format=torch.channels_last)
@@ -132,6 +134,12 @@ def _check(settings: config.Config, label_size: int, processes: int) -> None:
     if crop and (crop > size or crop * label_size % size):
         raise ConfigError(
             f"data.crop: a window of {crop} of {size} pixels is no whole number of pixels of labels of {label_size}"
+        )
+    if options.loss_over == "batch" and parts > 1:
+        raise ConfigError(
+            f"train.loss_over: batch takes the images in memory at once for one, and {processes} devices and "
+            f"train.accumulate {options.accumulate} make {parts} of a step: another loss. Take image, or one device "
+            "and train.accumulate=1"
         )
     multiple = models.multiple(settings.model)
     if crop and crop % multiple:

@@ -129,7 +129,7 @@ class Plan:
 
     def parts(self) -> int | None:
         """The smallest `train.accumulate` with which a step of the same images fits; None if none does."""
-        fewest = least(self.settings)
+        fewest = least(self.settings) if self.settings.train.loss_over == "image" else self.share
         equal = [parts for parts in range(1, self.share + 1) if self.share % parts == 0]
         sizes = [(parts, self.share // parts) for parts in equal if self.share // parts >= fewest]
         return next((parts for parts, images in sizes if self.has_room(images)), None)

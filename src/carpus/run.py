@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from carpus import config, data, models
-from carpus.errors import DataError, StoppedError
+from carpus.errors import CapacityError, ConfigError, DataError, DivergedError
 from carpus.formats import files, trees
 from carpus.formats.trees import EARLIER
 from carpus.labels import Classes
@@ -183,9 +183,10 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
       makes room for any other.
     - Anything else makes room only with `overwrite`. A finished run is put aside in RUN/.earlier until the new one is
       finished.
-    - When the block fails, the earlier run comes back, because what failed (data, settings, divergence) would fail
-      again. When it is only interrupted (killed, Ctrl-C, SIGTERM, a full disk), the earlier run goes on waiting and
-      the same command goes on with the new one. Overwriting with other settings gives up the new one, not the earlier.
+    - When the block fails, the earlier run comes back, because what failed (data, settings, divergence, memory) would
+      fail again. Whatever else ends it (killed, Ctrl-C, SIGTERM, a full disk, a lost process) interrupts it: the
+      earlier run goes on waiting and the same command goes on with the new one. Overwriting with other
+      settings gives up the new one, not the earlier.
 
     Args:
         path: the folder; made if missing, unless `resume`.
@@ -219,9 +220,7 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
             resumed = _prepare(path, identity, overwrite, resume)
             try:
                 yield resumed
-            except (KeyboardInterrupt, StoppedError, OSError):
-                raise
-            except BaseException:
+            except (DataError, ConfigError, DivergedError, CapacityError):
                 trees.bring_back(path, _WHOLE)
                 raise
             shutil.rmtree(path / EARLIER, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from carpus import capacity, config, devices, gates, outcome, run, schedule
+from carpus.errors import DataError
 from carpus.job import Job, prepare
 from carpus.loop import Watch, fit
 from carpus.phases import Phases
@@ -47,25 +48,27 @@ def train(
             last validation, if there was one and no earlier run to come back.
         CapacityError: not enough memory; says what takes less.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
+        ConnectionError: another process of the same training is gone.
     """
     if resume:  # before the minutes that a data set can take
         run.require_unfinished(out, continued=longer_than is not None)
     launcher = devices.training(settings.train)
     leads = launcher.is_global_zero  # the one process that writes
     phases = Phases()
-    with capacity.explained(settings):
-        with phases("prepare"):
-            job = prepare(settings, root, launcher)
-            passed = _gates(job, launcher, tell if leads else None)
-        identity = job.identity() | {"processes": launcher.world_size}
-        identity |= {"continued": _origin(longer_than)} if longer_than else {}
-        claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
-        with claimed, listening() as stop:
-            state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
-            if leads:
-                continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
-                about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
-                outcome.finish(out, job, state, root=root, about=about)
+    with capacity.explained(settings), phases("prepare"):
+        job = prepare(settings, root, launcher)
+        if longer_than:
+            _require_same_data(job, root, longer_than)
+        passed = _gates(job, launcher, tell if leads else None)
+    identity = job.identity() | {"processes": launcher.world_size}
+    identity |= {"continued": _origin(longer_than)} if longer_than else {}
+    claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
+    with claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+        state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
+        if leads:
+            continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
+            about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
+            outcome.finish(out, job, state, root=root, about=about)
     return outcome.val_dice(state, settings.train)
 
 
@@ -98,6 +101,15 @@ def lengthen(
     root = root or Path(earlier.manifest["data"]["path"])
     settings = earlier.settings.model_copy(update={"train": longer})
     return out, train(settings, root, out, longer_than=earlier, **options)
+
+
+def _require_same_data(job: Job, root: Path, earlier: run.Run) -> None:
+    differing = [name for name, of in job.fingerprints.items() if of != earlier.manifest["data"][name]]
+    if differing:
+        raise DataError(
+            f"{root}: is other data than {earlier.path} was trained on (data.{differing[0]} in its {run.MANIFEST}); "
+            "a longer run learns from the same, and other data ask for a run of its own"
+        )
 
 
 def _origin(earlier: run.Run) -> dict[str, Any]:
