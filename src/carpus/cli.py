@@ -273,11 +273,11 @@ def evaluate(
     from carpus import run as runs
 
     options = _options("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    trained = runs.read(run)
     with bar("evaluate") as progress:
         table, listings = assess.assess(
-            run, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+            trained, data, split, report, device=device, options=options, calibration=calibration, progress=progress
         )
-    trained = runs.read(run)
     summary = evaluate.summary(table, trained.classes)
     note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
     if note:

@@ -134,7 +134,7 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
     source = _source(path, labels, image)
     identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), _digest(labels), path.name])
     there = label_map.area(labels, len(classes)) > 0
-    # highdicom takes all planes at once, 280 MiB and 6 s at 2048 x 2048: it gets a pixel a class, the bits are packed here.
+    # highdicom takes all planes at once, 280 MiB and 6 s at 2048 x 2048: it gets a pixel a class; bits are packed here.
     source.Rows = source.Columns = 1
     described = [_described(k, name) for k, name in enumerate(classes, start=1)]
     with quiet():
