@@ -2,26 +2,31 @@
 
 The logits are those of a synthetic hand, whatever the image: an untrained network says nothing, and both sides have to
 find bones of a real size. With the network, its forward pass is computed and added nought times.
+
+Last the same network with our thresholding in torch and in onnxruntime.
 """
 
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks import inputs
 from benchmarks.bench_threshold import differing, text_of
-from benchmarks.measure import Comparison
-from carpus import config, kernels, models, predict, segment
+from benchmarks.measure import Comparison, require
+from carpus import config, export, kernels, models, predict, run, segment
+from carpus import labels as label_map
 from carpus.formats import images, submission
-from carpus.labels import BONES
+from carpus.labels import BONES, LabelMap
 from carpus.models import Output
 
 SIZE, SIDE = (inputs.SIZE, inputs.SIZE), 512
@@ -68,9 +73,25 @@ def ours(network: Drawn, folder: Path, out: Path) -> Path:
 
 def equal(theirs: Path, mine: Path) -> str:
     a, b = (submission.read(path, BONES, SIZE) for path in (theirs, mine))
-    logits = inputs.logits()
-    accounts = {differing(logits, kernels.decode(a[name], SIZE), kernels.decode(b[name], SIZE)) for name in a}
-    return "; ".join(sorted(accounts))
+    told = {differing(inputs.logits(), *(kernels.decode(of[name], SIZE) for of in (a, b))) for name in a}
+    return ", ".join(sorted(told))
+
+
+def opened(folder: Path) -> run.Run:
+    """A run of random weights: what a network says costs it nothing."""
+    settings = config.load(["unet"], ["model.weights=null", "train.precision=32"])
+    torch.manual_seed(0)
+    safetensors.torch.save_model(models.build(settings.model, len(BONES)), str(folder / run.WEIGHTS))
+    return run.Run(folder, settings, BONES, {})
+
+
+def equal_labels(logits: Tensor, theirs: LabelMap, mine: LabelMap) -> str:
+    """Two programs round differently, so pixels may differ whose logits are as near to nought as that."""
+    planes = functional.interpolate(logits, SIZE, mode="bilinear", align_corners=False)[0]
+    off = torch.from_numpy(label_map.unpack(theirs ^ mine, len(BONES)))
+    near = export.TOLERANCE * max(float(logits.abs().max()), 1)
+    require((planes[off].abs() < near).all(), f"pixels differ at logits up to {planes[off].abs().max():.1e}")
+    return f"{int(off.sum())} of {off.numel()} pixels differ, each with a logit below {near:.0e}"
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
@@ -88,5 +109,14 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
                 lambda shown=shown: ours(shown, folder, folder / "ours.csv"),
                 equal,
             )
+        trained, image = opened(folder), inputs.hand().image
+        export.export(trained, folder / "model.onnx")
+        network, exported = predict.Predictor.of(trained, "cpu"), export.OnnxModel(folder / "model.onnx")
+        yield Comparison(
+            f"image to label map, U-Net {settings.encoder} at {trained.settings.data.image_size}, torch / onnxruntime",
+            lambda: network(image),
+            lambda: exported(image),
+            partial(equal_labels, network.logits(image)),
+        )
     finally:
         shutil.rmtree(folder)

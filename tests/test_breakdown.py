@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 import pytest
 
-from carpus import assess, breakdown, data, evaluate
+from carpus import assess, breakdown, data, evaluate, run
 from carpus import labels as label_map
 from carpus.labels import BONES, Classes
 
@@ -82,7 +82,7 @@ def test_what_is_known_of_an_image(dataset: Path) -> None:
 
 def test_a_run_becomes_a_table_and_a_page(trained: Path, dataset: Path, tmp_path: Path) -> None:
     own, page = Path(shutil.copytree(trained, tmp_path / "own")), tmp_path / "page.html"
-    scored, listings = assess.assess(own, dataset, "test", page)
+    scored, listings = assess.assess(run.read(own), dataset, "test", page)
     assert set(scored["metric"]) == {"dice", "iou", "nsd_1px", "nsd_2px", "nsd_4px", "hd95_px"}
     text = page.read_text()
     for listing in listings:

@@ -56,17 +56,20 @@ def test_only_the_class_that_asks_is_repaired() -> None:
     assert Calibration({}, CLASSES).repaired(labels) is labels
 
 
-def test_threshold_and_temperature_are_one_cut() -> None:
+def test_logits_are_divided_before_they_are_cut() -> None:
     logits = torch.linspace(-4, 4, 1001)[None, None, None].expand(1, 2, 2, -1).contiguous()
-    found = kernels.threshold(logits, Calibration({"a": Step(0.7, 2.0)}, CLASSES).thresholds(), (2, 1001))[0, 0]
+    steps = Calibration({"a": Step(0.7, 2.0)}, CLASSES)
+    found = kernels.threshold(steps.tempered(logits), steps.thresholds(), (2, 1001))[0, 0]
     assert torch.equal(found & 1 != 0, torch.sigmoid(logits[0, 0, 0].double() / 2) > 0.7)
     assert torch.equal(found & 2 != 0, logits[0, 1, 0] > 0)
+    assert Calibration({"a": Step(0.7)}, CLASSES).tempered(logits) is logits
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    made = Calibration({"b": Step(0.3, 1.5, True, True, 0.01)}, CLASSES)
+    made = Calibration({"b": Step(0.3, 1.5, True, True, 0.01, (1, 0.5))}, CLASSES, [["x"], ["y", "z"]])
     made.write(tmp_path / "c.json", images=3)
-    assert Calibration.read(tmp_path / "c.json", CLASSES).steps == made.steps
+    again = Calibration.read(tmp_path / "c.json", CLASSES)
+    assert (again.steps, again.members) == (made.steps, made.members)
     with pytest.raises(DataError, match=r"c\.json: classes: unknown class 'a'"):
         Calibration.read(tmp_path / "c.json", Classes(("b",)))
 
@@ -77,6 +80,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ("[]", "classes: expected an object"),
         ('{"classes": {"a": {"size": 1}}}', "classes.a: expected"),
         ('{"classes": {"a": {"threshold": 1}}}', "classes.a.threshold: expected above 0 and below 1"),
+        ('{"members": 1, "classes": {}}', "members: expected a list of lists"),
+        ('{"classes": {"a": {"weights": [1]}}}', "classes.a.weights: expected one for each of 0 members"),
+        ('{"classes": {"a": {"weights": [-1]}}}', "classes.a.weights: expected a list of numbers"),
         ('{"classes": {"a": {"threshold": "x"}}}', "classes.a.threshold: expected a number"),
         ('{"classes": {"a": {"temperature": 0}}}', "classes.a.temperature"),
         ('{"classes": {"a": {"largest": 1}}}', "classes.a.largest: expected true or false"),

@@ -39,6 +39,10 @@ def own(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "own"))
 
 
+def evaluated(path: Path, root: Path, split: str, **more) -> pandas.DataFrame:
+    return evaluate.evaluate(run.read(path), data.read(root), split, **more)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (200, 100), (47, 129)])
 def test_the_label_map_has_the_size_of_the_image(bright: Predictor, size: tuple[int, int]) -> None:
     labels = bright(np.zeros(size, np.uint8))
@@ -129,7 +133,7 @@ def test_cuda_without_a_device_is_a_config_error() -> None:
 
 def test_evaluation_measures_what_prediction_writes(own: Path, dataset: Path) -> None:
     kept = []
-    table = evaluate.evaluate(own, dataset, "test", keep=lambda *maps: kept.append(maps))
+    table = evaluated(own, dataset, "test", keep=lambda *maps: kept.append(maps))
     assert table.groupby("metric").size().to_dict() == dict.fromkeys(METRICS_PX, 4 * 29)
     case, truth, found = kept[0]
     k = BONES.index("Radius")
@@ -144,7 +148,7 @@ def test_evaluation_measures_what_prediction_writes(own: Path, dataset: Path) ->
 
 def test_scores_of_a_split_replace_its_earlier_ones(own: Path, dataset: Path) -> None:
     for _ in range(2):
-        evaluate.evaluate(own, dataset, "test")
+        evaluated(own, dataset, "test")
     rows = pandas.read_csv(own / "scores.csv")
     assert rows.groupby("split").size().to_dict() == {"test": 6 * 4 * 29, "val": 4 * 29}
 
@@ -157,11 +161,11 @@ def test_other_images_under_the_same_names_are_not_the_validation_set(
     annotation = next((root / "train/outputs_json" / held_out).glob("*.json"))
     annotation.write_text(annotation.read_text() + " ")
     with pytest.warns(DataWarning, match="annotations of the validation patients have changed"):
-        evaluate.evaluate(Path(shutil.copytree(trained, tmp_path / "run")), root, "val")
+        evaluated(Path(shutil.copytree(trained, tmp_path / "run")), root, "val")
     image = next((root / "train/DCM" / held_out).glob("*.png"))
     images.write(image, images.read(image) + np.uint8(1))
     with pytest.raises(DataError, match=r"are not those that .* held out"):
-        evaluate.evaluate(trained, root, "val")
+        evaluated(trained, root, "val")
 
 
 @pytest.mark.parametrize("text", ["", "case,value\na,1\n", "case,patient,split,class,metric,value\na,b,val,c,dice,x\n"])
@@ -180,17 +184,17 @@ def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_scores(tmp_path:
 
 def test_evaluation_on_other_data_is_refused(trained: Path, tmp_path: Path, dataset: Path) -> None:
     with pytest.raises(ConfigError, match="expected val or test"):
-        evaluate.evaluate(trained, dataset, "train")
+        evaluated(trained, dataset, "train")
     (tmp_path / "train" / "DCM" / "ID900").mkdir(parents=True)
     images.write(tmp_path / "train" / "DCM" / "ID900" / "a.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match="of the run's validation fold is not there"):
-        evaluate.evaluate(trained, tmp_path, "val")
+        evaluated(trained, tmp_path, "val")
     with pytest.raises(DataError, match="no annotated test images"):
-        evaluate.evaluate(trained, tmp_path, "test")
+        evaluated(trained, tmp_path, "test")
 
 
 def test_12_a_training_image_among_the_test_images_is_a_leak(trained: Path, dataset: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(dataset, tmp_path / "data"))
     shutil.copy(next((root / "train/DCM").rglob("*.png")), next((root / "test/DCM").rglob("*.png")))
     with pytest.raises(DataError, match=r"the same image as .*: a leak between splits"):
-        evaluate.evaluate(trained, root, "test")
+        evaluated(trained, root, "test")

@@ -30,9 +30,11 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_submission_of_8352_rows_is_scored_in_seconds(truth: Path) -> None:
+    competition.score(truth, truth)  # compiles
     began = time.process_time()
     result = competition.score(truth, truth)
-    assert time.process_time() - began < 20  # 3 s on the clock of two quiet cores, both files read
+    # Of one core, whatever else the machine does: 0.6 s, both files read.
+    assert time.process_time() - began < 2
     assert result.counts.shape == (IMAGES, 29, 3)
     assert result.mean() == 1
 

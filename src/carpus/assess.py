@@ -15,7 +15,7 @@ from carpus.predict import Options
 
 
 def assess(
-    run_path: Path,
+    trained: run.Run,
     root: Path,
     split: str,
     page: Path | None = None,
@@ -28,7 +28,7 @@ def assess(
     """Evaluate a run (see `evaluate.evaluate`) and write a page about it.
 
     Args:
-        run_path: the run folder.
+        trained: a finished run.
         root: the data folder.
         split: "val" or "test".
         page: the HTML file to write, whole or not at all; None writes none. It holds the best, the median and the worst
@@ -38,7 +38,6 @@ def assess(
     Returns:
         The table, and what the page lists: all metrics, kinds of images, bones taken for others.
     """
-    trained = run.read(run_path)
     classes, dataset = trained.classes, data.read(root)
     kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
     axes: list[tuple[str, str, float]] = []
@@ -51,7 +50,7 @@ def assess(
         confusions.add(truth, found)
 
     given = {"device": device, "options": options, "calibration": calibration}
-    table = evaluate.evaluate(run_path, root, split, progress=progress, keep=keep, **given)  # type: ignore[arg-type]
+    table = evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep, **given)  # type: ignore[arg-type]
     listings = [
         listing
         for listing in (
@@ -64,13 +63,13 @@ def assess(
     if page is not None:
         report.write(
             page,
-            title=f"{run_path.name} on {split}",
+            title=f"{trained.path.name} on {split}",
             lead=f"{trained.settings.model.name}, {trained.settings.model.encoder}, against the annotations.",
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
             pictures=_pictured(trained, dataset, split, table, device, options, calibration),
             tables=listings,
-            facts={"Command": f"carpus evaluate {run_path} --data {root} --split {split}", **run.versions()},
+            facts={"Command": f"carpus evaluate {trained.path} --data {root} --split {split}", **run.versions()},
             classes=classes,
         )
     return table, listings

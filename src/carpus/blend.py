@@ -1,11 +1,14 @@
 """Several answers to one image made one: weighted means of probabilities or of logits.
 
-Dimension key: K classes, h w logit resolution.
+Dimension key: M members, K classes, h w logit resolution.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,3 +56,11 @@ class Mean:
         """The mean as logits (1, K, h, w) float32. Every pixel needs an answer that has seen it."""
         mean = self._total / self._weights
         return torch.logit(mean, _SURE) if self._kind == "probabilities" else mean
+
+
+def weighted(answers: Iterable[Tensor], weights: NDArray[np.float64], kind: Kind) -> Tensor:
+    """The mean (1, K, h, w) of M answers as logits, each weighted class by class: `weights` (M, K)."""
+    mean = Mean(kind)
+    for logits, weight in zip(answers, weights, strict=True):
+        mean.add(logits, torch.from_numpy(weight).float())
+    return mean.logits()

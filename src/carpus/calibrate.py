@@ -1,60 +1,49 @@
-"""`carpus calibrate`: thresholds and repairs of shape that help, fitted on predictions of patients a run never saw.
+"""`carpus calibrate`: what helps after the networks, fitted on predictions of patients that they never saw.
 
-Dimension key: N images, P patients, C candidates, K classes.
+Every image is predicted by runs that held its patient out, so nothing is fitted to what a network has learned by
+heart. `crossfit` says how a step is chosen and what it takes to be kept. The effect of the whole procedure is measured
+by yet another round: chosen and kept on four fifths of the patients, applied to the last.
 
-Every image is predicted by a run that held its patient out, so nothing is fitted to what a network has learned by
-heart. A candidate, such as a threshold of 0.35 for the Lunate, is chosen on four fifths of the patients and measured on
-the last fifth, in turn; it is kept only if its effect there is above zero beyond chance, with the level shared among
-all classes and kinds of step (Bonferroni). The effect of the whole procedure is measured by yet another round: chosen
-and kept on four fifths, applied to the last.
+Dimension key: N images, C candidates, T temperatures, K classes, M members, h w logit resolution.
 """
 
-import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from carpus import data, evaluate, kernels, metrics, run
+from carpus import crossfit, data, evaluate, kernels, metrics, reliability, run
+from carpus.blend import Kind, weighted
+from carpus.crossfit import LEVEL, ROUNDS, Floats, Kept, Measured
 from carpus.data import Case
 from carpus.errors import ConfigError
-from carpus.labels import Classes, LabelMap
+from carpus.labels import LabelMap
 from carpus.postprocess import Calibration, Step
 from carpus.predict import Options, Predictor, in_turn, labels_of
 
-LEVEL = 0.05
-"""Of all that is kept together, the chance that any of it does not help, were there nothing that helps."""
-
-ROUNDS = 5
 LEAST_PATIENTS = 10
-
-FAMILIES: dict[str, tuple[Step, ...]] = {
-    "threshold": tuple(Step(threshold=round(0.2 + 0.05 * n, 2)) for n in range(13) if n != 6),
-    "largest": (Step(largest=True),),
-    "fill": (Step(fill=True),),
-    "least": tuple(Step(least=share) for share in (0.0005, 0.001, 0.002)),
-}
-"""The candidates of every kind of step; doing nothing is always one more."""
-
-CANDIDATES = (Step(), *(step for steps in FAMILIES.values() for step in steps))
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One step that helps a class: its effect on Dice on patients it was not chosen on, and its interval there."""
+class Effect:
+    """What the whole procedure does to patients it was not fitted on, over all classes.
 
-    name: str
-    kind: str
-    value: float | bool
-    effect: float
-    low: float
-    high: float
+    Args:
+        measure: "dice", or "nll" and "ece" near the bones, see `reliability`.
+        before, after: its mean over images, then classes.
+        gain: how much better it is after: more Dice, less of the others.
+        low, high: the 95 % interval of the gain over patients; None for "ece", which no single image has.
+    """
+
+    measure: str
+    before: float
+    after: float
+    gain: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,18 +53,24 @@ class Result:
     Args:
         calibration: the steps that are kept.
         kept: their effects one by one.
-        images, patients: how many it was fitted on.
-        effect: of the whole procedure on the mean Dice, on patients it was not fitted on.
-        low, high: its 95 % interval over patients.
+        images, patients, members: how many it was fitted on; the folds of one recipe are a member.
+        effects: of the whole procedure on "dice", "nll" and "ece".
     """
 
     calibration: Calibration
     kept: tuple[Kept, ...]
     images: int
     patients: int
-    effect: float
-    low: float
-    high: float
+    members: int
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True)
+class _Team:
+    """One run of every member, and the cases that all of them held out."""
+
+    runs: tuple[run.Run, ...]
+    cases: tuple[Case, ...]
 
 
 def calibrate(
@@ -87,159 +82,176 @@ def calibrate(
     options: Options | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Result:
-    """Find out which thresholds and repairs help, and write them for `carpus predict --calibration`.
+    """Find out what helps, and write it for `carpus predict --calibration`.
 
     Args:
-        runs: runs of the same classes with different validation folds, usually the folds of one recipe.
+        runs: runs of the same classes with different validation folds, usually the folds of one recipe. Where patients
+            are held out more than once, runs whose settings differ in the fold only are one member of an ensemble, and
+            the members' weights are fitted, too.
         root: the data folder they were trained on.
         out: the JSON file to write; it is written even if nothing helps, and then does nothing.
         device: auto, cpu or cuda.
-        options: tiles and views, as they will be used in prediction.
+        options: tiles, views and blend, as they will be used in prediction.
         progress: called with (images done, images in all); every image comes twice.
 
     Raises:
         DataError: not the data that the runs held out.
-        ConfigError: runs of different classes or of overlapping folds, or fewer than ten patients held out.
+        ConfigError: runs of different classes or of overlapping folds, members with other patients, fewer than ten
+            patients held out, or votes, which have no probability.
     """
-    classes = runs[0].classes
-    dataset = data.read(root)
-    held_out: list[tuple[run.Run, list[Case]]] = []
-    seen: dict[str, Path] = {}
+    classes, options = runs[0].classes, options or Options()
     for each in runs:
         if each.classes != classes:
             raise ConfigError(f"{each.path}: has other classes than {runs[0].path}")
-        held_out.append((each, evaluate.held_out(dataset, each, "val")))
-        for patient in {case.patient for case in held_out[-1][1]}:
-            if seen.setdefault(patient, each.path) != each.path:
-                raise ConfigError(
-                    f"{each.path}: holds out {patient}, as {seen[patient]} does; give runs of different folds"
-                )
-    if len(seen) < LEAST_PATIENTS:
-        raise ConfigError(f"calibrate: {len(seen)} patients are held out by these runs; {LEAST_PATIENTS} are the least")
-    total, done = 2 * sum(len(cases) for _, cases in held_out), 0
+    members, teams = _teams(runs, data.read(root))
+    if options.blend == "votes" and len(members) > 1:
+        raise ConfigError("calibrate: votes have no probability; blend probabilities or logits")
+    kind: Kind = "logits" if options.blend == "logits" else "probabilities"
+    hashes = [[each.manifest["files"][run.WEIGHTS] for each in of] for of in members]
+    total, done = 2 * sum(len(team.cases) for team in teams), 0
 
-    def predictions() -> Iterator[tuple[Case, torch.Tensor, LabelMap]]:
+    def shown() -> Iterator[tuple[Case, _Image]]:
         nonlocal done
-        for each, cases in held_out:
-            predictor = Predictor.of(each, device, options)
-            items = ((case, lambda case=case: data.read_image(case.image)) for case in cases)
-            for case, logits in in_turn(predictor.logits, items):
-                yield case, logits, data.read_labels(case, classes)
+        for team in teams:
+            networks = [Predictor.of(each, device, options) for each in team.runs]
+            items = ((case, lambda case=case: data.read_image(case.image)) for case in team.cases)
+            answers = in_turn(lambda image, networks=networks: [network.logits(image) for network in networks], items)
+            for case, found in answers:
+                yield case, _Image(found, data.read_labels(case, classes), kind)
                 done += 1
                 if progress:
                     progress(done, total)
 
-    table, patients = _measure(predictions(), classes)
-    rounds = _rounds(patients)
-    steps, kept = fit(table, patients, classes)
-    fitted = [Calibration(fit(table[rounds != n], patients[rounds != n], classes)[0], classes) for n in range(ROUNDS)]
-    gains = np.array(
-        [
-            float((_dice(logits, truth, fitted[rounds[n]]) - table[n, 0]).mean())
-            for n, (_, logits, truth) in enumerate(predictions())
-        ]
-    )
-    effect, low, high = interval(gains, patients, LEVEL)
-    calibration = Calibration(steps, classes)
-    result = Result(calibration, kept, len(table), len(seen), effect, low, high)
-    calibration.write(
+    def calibration(steps: dict[str, Step]) -> Calibration:
+        return Calibration(steps, classes, hashes)
+
+    every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
+    tempered = [each for each in every if each.steps[0].temperature != 1]
+    # Only in a mean of probabilities does a temperature move what is above one half.
+    unmoved = [every[0], *(tempered if len(members) == 1 or kind == "logits" else ())]
+    patients, dice, loss = [], [], []
+    for case, image in shown():
+        patients.append(case.patient)
+        plain = image.dice(every[0])
+        dice.append([plain if each in unmoved else image.dice(each) for each in every])
+        loss.append([image.loss(each) for each in (every[0], *tempered)])
+    measured = Measured(np.array(patients), np.array(dice), np.array(loss))
+    steps, kept = crossfit.fit(measured, classes, len(members))
+    effects = _effects(measured, (image for _, image in shown()), calibration, len(members))
+    result = Result(calibration(steps), kept, len(patients), len(set(patients)), len(members), effects)
+    result.calibration.write(
         out,
         images=result.images,
         patients=result.patients,
-        effect={"dice": effect, "low": low, "high": high},
+        effects=[asdict(effect) for effect in effects],
         kept=[asdict(each) for each in kept],
-        runs=[each.manifest["files"] for each in runs],
     )
     return result
 
 
-def fit(table: Floats, patients: NDArray[np.str_], classes: Classes) -> tuple[dict[str, Step], tuple[Kept, ...]]:
-    """Choose among candidates and keep what helps on patients it was not chosen on.
+class _Image:
+    """One image: what the members say of it, and the truth.
 
     Args:
-        table: (N, C, K) Dice of every image, candidate and class; candidate 0 does nothing.
-        patients: (N,) whose image it is.
-        classes: the K classes.
-
-    Returns:
-        The steps by class name, and what each is kept for.
+        answers: M logits (1, K, h, w).
+        truth: (H, W).
+        kind: how they become one.
     """
-    rounds = _rounds(patients)
-    level = LEVEL / (len(classes) * len(FAMILIES))
-    steps: dict[str, Step] = {}
-    kept: list[Kept] = []
-    first = 1
-    for kind, members in FAMILIES.items():
-        chosen = [0, *range(first, first + len(members))]
-        first += len(members)
-        of_kind = table[:, chosen]
-        best = of_kind.mean(axis=0).argmax(axis=0)
-        gains = np.zeros((len(table), len(classes)))
-        for n in range(ROUNDS):
-            out = rounds == n
-            if out.any() and not out.all():
-                choice = of_kind[~out].mean(axis=0).argmax(axis=0)
-                gains[out] = np.take_along_axis(of_kind[out], choice[None, None], axis=1)[:, 0] - of_kind[out, 0]
-        for k, name in enumerate(classes):
-            effect, low, high = interval(gains[:, k], patients, level)
-            if low > 0 and best[k]:
-                value = getattr(members[best[k] - 1], kind)
-                steps[name] = replace(steps.get(name, Step()), **{kind: value})
-                kept.append(Kept(name, kind, value, effect, low, high))
-    return steps, tuple(kept)
+
+    def __init__(self, answers: Sequence[Tensor], truth: LabelMap, kind: Kind) -> None:
+        self._answers, self._truth = answers, truth
+        self._kind: Kind = kind
+        self._plain = self._mean(None)
+        self._near = reliability.regions(self._plain, truth)
+
+    def dice(self, calibration: Calibration) -> Floats:
+        """(K,)"""
+        found = labels_of(self._logits(calibration), calibration.thresholds(), self._truth.shape)
+        return metrics.dice(kernels.overlap(calibration.repaired(found), self._truth, len(calibration.classes)))
+
+    def loss(self, calibration: Calibration) -> Floats:
+        """(K,) negative log-likelihood near the bones."""
+        return reliability.loss(self._logits(calibration), self._near)
+
+    def bins(self, calibration: Calibration) -> Floats:
+        """(K, B, 3), see `reliability.bins`."""
+        return reliability.bins(self._logits(calibration), self._near)
+
+    def _logits(self, calibration: Calibration) -> Tensor:
+        mixed = any(step.temperature != 1 or step.weights for step in calibration.steps)
+        return self._mean(calibration) if mixed else self._plain
+
+    def _mean(self, calibration: Calibration | None) -> Tensor:
+        answers = [calibration.tempered(each) for each in self._answers] if calibration else self._answers
+        if len(answers) == 1:
+            return answers[0]
+        weights = calibration.weights() if calibration else np.ones((len(answers), answers[0].shape[1]))
+        return weighted(answers, weights, self._kind)
 
 
-def interval(gains: Floats, patients: NDArray[np.str_], level: float) -> tuple[float, float, float]:
-    """The mean of paired differences with its Student interval over patients.
-
-    Args:
-        gains: (N,) a difference an image.
-        patients: (N,) whose image it is; the images of one are averaged first.
-        level: of both sides together: 0.05 gives 95 %.
-
-    Returns:
-        Mean, low, high; of one patient the interval is infinite.
-    """
-    _, which = np.unique(patients, return_inverse=True)
-    of_patient = np.bincount(which, gains) / np.bincount(which)
-    mean, count = float(of_patient.mean()), len(of_patient)
-    if count < 2:
-        return mean, -math.inf, math.inf
-    half = _student(1 - level / 2, count - 1) * float(of_patient.std(ddof=1)) / math.sqrt(count)
-    return mean, mean - half, mean + half
-
-
-def _student(probability: float, freedom: int) -> float:
-    """Quantile of Student's t: the expansion of Abramowitz and Stegun, 26.7.5; 1 % off at 9 degrees of freedom."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+def _effects(
+    measured: Measured,
+    images: Iterator[_Image],
+    calibration: Callable[[dict[str, Step]], Calibration],
+    members: int,
+) -> tuple[Effect, ...]:
+    """What is kept on four fifths of the patients, applied to the last."""
+    rounds = crossfit.rounds_of(measured.patients)
+    classes = calibration({}).classes
+    fitted = [calibration(crossfit.fit(measured.of(rounds != n), classes, members)[0]) for n in range(ROUNDS)]
+    dice, loss, bins = [], [], 0.0
+    for image, n in zip(images, rounds, strict=True):
+        both = calibration({}), fitted[n]
+        dice.append([float(image.dice(each).mean()) for each in both])
+        loss.append([float(image.loss(each).mean()) for each in both])
+        bins += np.stack([image.bins(each) for each in both])
+    found = []
+    for measure, table, sign in (("dice", np.array(dice), 1), ("nll", np.array(loss), -1)):
+        gains = sign * (table[:, 1] - table[:, 0])
+        before, after = (float(column.mean()) for column in table.T)
+        found.append(Effect(measure, before, after, *crossfit.interval(gains, measured.patients, LEVEL)))
+    before, after = (reliability.calibration_error(counted) for counted in np.asarray(bins))
+    return *found, Effect("ece", before, after, before - after)
 
 
-def _measure(
-    predictions: Iterator[tuple[Case, torch.Tensor, LabelMap]], classes: Classes
-) -> tuple[Floats, NDArray[np.str_]]:
-    """Dice (N, C, K) of every image under every candidate, and the patients (N,)."""
-    every = [Calibration(dict.fromkeys(classes, step), classes) for step in CANDIDATES]
-    rows, patients = [], []
-    for case, logits, truth in predictions:
-        rows.append([_dice(logits, truth, candidate) for candidate in every])
-        patients.append(case.patient)
-    return np.array(rows), np.array(patients)
+def _teams(runs: Sequence[run.Run], dataset: data.Dataset) -> tuple[list[list[run.Run]], list[_Team]]:
+    """The members, each the folds of one recipe, and every case with one run of each member that held it out."""
+    cases = {each.path: evaluate.held_out(dataset, each, "val") for each in runs}
+    patients = {path: {case.patient for case in held} for path, held in cases.items()}
+    members = [list(runs)]
+    if sum(map(len, patients.values())) > len(set().union(*patients.values())):
+        recipes: defaultdict[str, list[run.Run]] = defaultdict(list)
+        for each in runs:
+            # What a fold starts from may be a fold, too.
+            recipe = each.settings.model_dump_json(exclude={"data": {"fold"}, "model": {"weights"}})
+            recipes[recipe].append(each)
+        members = list(recipes.values())
+    holders = [_holders(member, patients) for member in members]
+    for member, held in zip(members, holders, strict=True):
+        for patient in sorted(held.keys() ^ holders[0].keys()):
+            raise ConfigError(
+                f"{member[0].path}: its recipe and that of {members[0][0].path} do not hold out the same patients, "
+                f"{patient} only one of them; give the same folds of each"
+            )
+    if len(holders[0]) < LEAST_PATIENTS:
+        raise ConfigError(
+            f"calibrate: {len(holders[0])} patients are held out by these runs; {LEAST_PATIENTS} are the least"
+        )
+    together: defaultdict[tuple[Path, ...], list[Case]] = defaultdict(list)
+    for first in members[0]:
+        for case in cases[first.path]:
+            together[tuple(held[case.patient].path for held in holders)].append(case)
+    opened = {each.path: each for each in runs}
+    return members, [_Team(tuple(opened[path] for path in paths), tuple(held)) for paths, held in together.items()]
 
 
-def _dice(logits: torch.Tensor, truth: LabelMap, calibration: Calibration) -> Floats:
-    found = calibration.repaired(labels_of(logits, calibration.thresholds(), truth.shape))
-    return metrics.dice(kernels.overlap(found, truth, len(calibration.classes)))
-
-
-def _rounds(patients: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Which fifth (N,) an image is in; all images of a patient are in one."""
-    names, which = np.unique(patients, return_inverse=True)
-    dealt = np.random.default_rng(0).permutation(len(names)) % ROUNDS
-    return dealt[which]
+def _holders(member: Sequence[run.Run], patients: dict[Path, set[str]]) -> dict[str, run.Run]:
+    """The run that held a patient out."""
+    found: dict[str, run.Run] = {}
+    for each in member:
+        for patient in sorted(patients[each.path]):
+            if found.setdefault(patient, each) is not each:
+                raise ConfigError(
+                    f"{each.path}: holds out {patient}, as {found[patient].path} does; give runs of different folds"
+                )
+    return found

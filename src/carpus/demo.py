@@ -86,20 +86,20 @@ def _make(
         train.train(settings, root, run_path, watch=watch)
     told("3/5 scoring validation and test patients")
     maps: Maps = {}
+    trained, dataset = run.read(run_path), data.read(root)
     for split in ("val", "test"):
 
         def keep(case: Case, truth: LabelMap, found: LabelMap, split: str = split) -> None:
             maps[split, case.name] = case, truth, found
 
         with bar(split) as progress:
-            evaluate.evaluate(run_path, root, split, progress=progress, keep=keep)
+            evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep)
     told("4/5 writing the submission")
-    trained = run.read(run_path)
     with bar("predict") as progress:
         segment.segment([trained], root / "test" / "DCM", submission, progress=progress)
     result = competition.score(submission, root)
     told("5/5 writing the report")
-    _report(page, data.read(root), trained, maps, result, seed, _next(out))
+    _report(page, dataset, trained, maps, result, seed, _next(out))
     told("done")
     console.print(result)
     console.print(f"report  [bold]{page}[/]\nrun     {run_path}\nsubmission  {submission}\n\nnext:", highlight=False)

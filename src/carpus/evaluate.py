@@ -101,8 +101,8 @@ def _spacing_mm(case: Case) -> float | None:
 
 
 def evaluate(
-    run_path: Path,
-    root: Path,
+    trained: run.Run,
+    dataset: Dataset,
     split: str,
     *,
     device: str = "auto",
@@ -114,8 +114,8 @@ def evaluate(
     """Score a finished run on a split of a data folder and put the table into the run's scores.csv.
 
     Args:
-        run_path: the run folder.
-        root: the data folder.
+        trained: the run.
+        dataset: the data folder, as `data.read` gives it.
         split: "val", the patients that the run held out, or "test".
         device: auto, cpu or cuda.
         options: tiles and views, see `predict.Options`.
@@ -127,13 +127,12 @@ def evaluate(
         See `scores`.
 
     Raises:
-        DataError: no such run, no such data, or not the data that the run held out.
+        DataError: not the data that the run held out.
         ConfigError: another split.
     """
     if split not in ("val", "test"):
         raise ConfigError(f"--split {split}: expected val or test")
-    trained = run.read(run_path)
-    cases = held_out(data.read(root), trained, split)
+    cases = held_out(dataset, trained, split)
     table = scores(
         predictor(trained, device, options, calibration),
         cases,
@@ -143,7 +142,7 @@ def evaluate(
         progress=progress,
         keep=keep,
     )
-    save(run_path, table)
+    save(trained.path, table)
     return table
 
 

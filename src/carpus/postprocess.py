@@ -1,15 +1,17 @@
-"""What is done to a prediction after the network: thresholds, temperatures and repairs of shape, class by class.
+"""What is done to a prediction after the networks: weights, temperatures, thresholds, repairs of shape, class by class.
 
 Nothing is done unless it is asked for: `carpus calibrate` finds out what helps, and writes it to a JSON file that
-`carpus predict --calibration` reads. Dimension key: K classes, H rows, W columns.
+`carpus predict --calibration` reads. Dimension key: M members, R runs, K classes, H rows, W columns.
 
 ::
 
-    {"classes": {"Lunate": {"threshold": 0.42, "temperature": 1.3, "largest": true, "fill": true, "least": 0.004}, ...}}
+    {"members": [[SHA-256 of the weights of a run, ...], ...],
+     "classes": {"Lunate": {"threshold": 0.42, "temperature": 1.3, "largest": true, "fill": true, "least": 0.004,
+                            "weights": [2, 1]}, ...}}
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from carpus import labels as label_map
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, LabelMap, Mask
 
@@ -31,10 +34,11 @@ class Step:
 
     Args:
         threshold: the class is where its probability is above this, 0 to 1.
-        temperature: the logit is divided by this before it becomes a probability, above 0.
+        temperature: the logit of every run is divided by this before it becomes a probability, above 0.
         largest: keep only the largest of several 8-connected components.
         fill: fill holes.
         least: drop components of fewer pixels than this share of all bones' pixels in the image, 0 up to below 1.
+        weights: what each member of an ensemble counts, 0 or more and not all 0; without any, all count alike.
     """
 
     threshold: float = 0.5
@@ -42,16 +46,12 @@ class Step:
     largest: bool = False
     fill: bool = False
     least: float = 0.0
+    weights: tuple[float, ...] = ()
 
     @property
     def shapes(self) -> bool:
         """Whether it changes the shape of a mask."""
         return self.largest or self.fill or self.least > 0
-
-    @property
-    def cut(self) -> float:
-        """The probability of the undivided logit at which sigmoid(logit / temperature) is the threshold."""
-        return 1 / (1 + math.exp(-self.temperature * math.log(self.threshold / (1 - self.threshold))))
 
 
 class Calibration:
@@ -60,19 +60,28 @@ class Calibration:
     Args:
         steps: by class name; those that are left out do nothing.
         classes: the class list.
+        members: of every member of the ensemble it was fitted on, the SHA-256 of its runs' weights; the runs of a
+            member are the folds of one recipe.
+        source: what an error shall name.
 
     Raises:
         DataError: a class that is not in the list, or a value out of its range.
     """
 
-    def __init__(self, steps: Mapping[str, Step], classes: Classes, source: str = "calibration") -> None:
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        classes: Classes,
+        members: Sequence[Sequence[str]] = (),
+        source: str = "calibration",
+    ) -> None:
         for name, step in steps.items():
             if name not in classes:
                 raise DataError(f"{source}: classes: unknown class {name!r}")
-            wrong = _wrong(step)
+            wrong = _wrong(step, len(members))
             if wrong:
                 raise DataError(f"{source}: classes.{name}.{wrong}")
-        self.classes = classes
+        self.classes, self.members, self._source = classes, tuple(tuple(of) for of in members), source
         self.steps = tuple(steps.get(name, Step()) for name in classes)
 
     @classmethod
@@ -86,20 +95,54 @@ class Calibration:
         for name, step in found.items():
             if not isinstance(step, dict) or set(step) - known:
                 raise DataError(f"{path}: classes.{name}: expected {', '.join(sorted(known))}")
-        return cls({name: Step(**step) for name, step in found.items()}, classes, str(path))
+        members = content.get("members", [])
+        if not isinstance(members, list) or not all(isinstance(of, list) for of in members):
+            raise DataError(f"{path}: members: expected a list of lists of SHA-256")
+        steps = {name: Step(**_hashable(step)) for name, step in found.items()}
+        return cls(steps, classes, members, str(path))
 
     def write(self, path: Path | str, **facts: Any) -> None:
         """Write it as JSON, with `facts` on how it was found beside it."""
         steps = {name: asdict(step) for name, step in zip(self.classes, self.steps, strict=True)}
-        files.write_json(path, {**facts, "classes": steps}, indent=2)
+        files.write_json(path, {**facts, "members": self.members, "classes": steps}, indent=2)
 
     def thresholds(self) -> Tensor:
-        """(K,) float64 probabilities for `kernels.threshold`, the temperatures taken in."""
-        return torch.tensor([step.cut for step in self.steps], dtype=torch.float64)
+        """(K,) float64 probabilities for `kernels.threshold`."""
+        return torch.tensor([step.threshold for step in self.steps], dtype=torch.float64)
 
-    def temperatures(self) -> Tensor:
-        """(K,) float32."""
-        return torch.tensor([step.temperature for step in self.steps])
+    def tempered(self, logits: Tensor) -> Tensor:
+        """Logits (1, K, h, w) divided by the temperatures; the same tensor where there are none."""
+        if all(step.temperature == 1 for step in self.steps):
+            return logits
+        return logits / torch.tensor([step.temperature for step in self.steps]).to(logits)[:, None, None]
+
+    def weights(self) -> NDArray[np.float64]:
+        """(M, K): what every member counts for every class."""
+        alike = (1.0,) * len(self.members)
+        return np.array([step.weights or alike for step in self.steps], np.float64).T
+
+    def weights_of(self, runs: Sequence[str]) -> NDArray[np.float64] | None:
+        """What every run of an ensemble counts for every class.
+
+        Args:
+            runs: R SHA-256 of the runs' weights.
+
+        Returns:
+            (R, K), the weight of a member shared among its runs; None if all count alike.
+
+        Raises:
+            ConfigError: a run that is of no member, or a member without a run.
+        """
+        if not any(step.weights for step in self.steps):
+            return None
+        of_run = [next((m for m, of in enumerate(self.members) if each in of), None) for each in runs]
+        if None in of_run or len(set(of_run)) < len(self.members):
+            raise ConfigError(
+                f"{self._source}: weighs {len(self.members)} members of an ensemble; give runs of all of them and "
+                "no others, those that `carpus calibrate` was given"
+            )
+        member = np.array(of_run, np.intp)
+        return self.weights()[member] / np.bincount(member)[member][:, None]
 
     @property
     def shapes(self) -> bool:
@@ -147,7 +190,12 @@ def repair(mask: Mask, step: Step, everything: int) -> Mask:
     return kept
 
 
-def _wrong(step: Step) -> str | None:
+def _hashable(step: dict[str, Any]) -> dict[str, Any]:
+    """A step as JSON has it, with its list as a tuple."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in step.items()}
+
+
+def _wrong(step: Step, members: int) -> str | None:
     numbers = {"threshold": step.threshold, "temperature": step.temperature, "least": step.least}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -155,6 +203,13 @@ def _wrong(step: Step) -> str | None:
     for name, value in {"largest": step.largest, "fill": step.fill}.items():
         if not isinstance(value, bool):
             return f"{name}: expected true or false, has {value!r:.40}"
+    weights = step.weights
+    if not isinstance(weights, tuple) or not all(
+        type(each) in (int, float) and 0 <= each < math.inf for each in weights
+    ):
+        return f"weights: expected a list of numbers, 0 or more, has {weights!r:.40}"
+    if weights and (len(weights) != members or not any(weights)):
+        return f"weights: expected one for each of {members} members, not all 0, has {list(weights)}"
     if not 0 < step.threshold < 1:
         return f"threshold: expected above 0 and below 1, has {step.threshold}"
     if not 0 < step.temperature <= 100:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carpus import data, ensemble, kernels, run
-from carpus.blend import Kind, Mean
+from carpus.blend import Kind, Mean, weighted
 from carpus.devices import fabric
 from carpus.errors import ConfigError
 from carpus.kernels import Runs
@@ -148,7 +148,7 @@ class Ensemble:
         classes: the K classes.
         blend: see `Options`.
         weights: see `ensemble.votes`.
-        calibration: thresholds, temperatures and repairs; one half, one and none by default.
+        calibration: temperatures, thresholds and repairs; one, one half and none by default.
     """
 
     def __init__(
@@ -183,6 +183,13 @@ class Ensemble:
         """
         if not runs:
             raise ConfigError("ensemble: expected at least one run")
+        if (
+            calibration
+            and (own := calibration.weights_of([each.manifest["files"][run.WEIGHTS] for each in runs])) is not None
+        ):
+            if weights is not None:
+                raise ConfigError("weights: the calibration has its own; leave out one of the two")
+            weights = own
         options = options or Options()
         for other in runs[1:]:
             if other.classes != runs[0].classes:
@@ -192,16 +199,14 @@ class Ensemble:
 
     @torch.inference_mode()
     def look(self, image: NDArray[np.uint8]) -> list[Tensor]:
-        """What the networks say of an image (H, W) uint8: the mean logits (1, K, h, w), or M logits that will vote."""
-        if len(self._members) == 1:
-            return [self._members[0].logits(image)]
-        found = (member.logits(image) for member in self._members)
-        if self._blend == "votes":
+        """What the networks say of an image (H, W) uint8: the mean logits (1, K, h, w), or M logits that will vote.
+
+        The temperatures are taken in, before the mean.
+        """
+        found = (self.calibration.tempered(member.logits(image)) for member in self._members)
+        if len(self._members) == 1 or self._blend == "votes":
             return list(found)
-        mean = Mean(self._blend)
-        for logits, weight in zip(found, self._weights, strict=True):
-            mean.add(logits, torch.from_numpy(weight).float())
-        return [mean.logits()]
+        return [weighted(found, self._weights, self._blend)]
 
     def runs(self, looked: Sequence[Tensor], size: tuple[int, ...]) -> list[Runs]:
         """The runs of every class in an image of `size` (H, W), from what `look` gave."""
@@ -223,11 +228,8 @@ class Ensemble:
 
     def probabilities(self, looked: Sequence[Tensor]) -> Tensor:
         """(K, h, w) float32 on the CPU: calibrated, at the logits' resolution; for votes the mean of the members."""
-        mean = Mean("probabilities")
-        for logits, weight in zip(looked, self._weights, strict=False):
-            scaled = logits / self.calibration.temperatures().to(logits)[None, :, None, None]
-            mean.add(scaled, torch.from_numpy(weight).float() if len(looked) > 1 else None)
-        return torch.sigmoid(mean.logits())[0].cpu()
+        mean = weighted(looked, self._weights, "probabilities") if len(looked) > 1 else looked[0]
+        return torch.sigmoid(mean)[0].cpu()
 
     def __call__(self, image: NDArray[np.uint8]) -> LabelMap:
         """Label map (H, W) int32 of an image (H, W) uint8."""

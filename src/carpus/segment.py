@@ -276,7 +276,7 @@ def _identity(
         "classes": [each.classes.names for each in runs],
         "options": asdict(options),
         "weights": list(weights or ()),
-        "calibration": [asdict(step) for step in calibration.steps] if calibration else None,
+        "calibration": [calibration.members, [asdict(step) for step in calibration.steps]] if calibration else None,
         # Folders that are filled on the way belong to it: a call that wants them cannot go on from one that did not.
         "beside": [str(beside.overlays), str(beside.probabilities)],
     }

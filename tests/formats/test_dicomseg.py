@@ -1,10 +1,16 @@
 """DICOM segmentations: pixel for pixel through our reader, pydicom's and highdicom's; codes that exist."""
 
+import gzip
+import json
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dictionary
 
 from carpus import labels as label_map
@@ -61,6 +67,85 @@ def test_pydicom_reads_the_same_frames(tmp_path: Path, labels: np.ndarray) -> No
     assert sorted(frames) == [n for n in range(1, 30) if n != 8]
     for number, frame in frames.items():
         assert np.array_equal(frame > 0, label_map.has(labels, number - 1))
+
+
+def test_dcmqi_reads_the_same_segments_and_codes(tmp_path: Path, labels: np.ndarray) -> None:
+    """DCMTK and ITK, which share no code with pydicom and highdicom."""
+    pytest.importorskip("dcmqi", reason="pip install dcmqi, for Linux on x86-64")
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    _placed(tmp_path / "a.dcm")
+    command = [Path(sys.executable).with_name("segimage2itkimage"), "--inputDICOM", tmp_path / "a.dcm"]
+    subprocess.run([*command, "--outputDirectory", tmp_path, "--prefix", "x"], check=True, capture_output=True)
+    described = [entry for [entry] in json.loads((tmp_path / "x-meta.json").read_text())["segmentAttributes"]]
+    assert [segment["labelID"] for segment in described] == list(range(1, 30))
+    for segment in described:
+        k = segment["labelID"] - 1
+        head, content = (tmp_path / f"x-{k + 1}.nrrd").read_bytes().split(b"\n\n", 1)
+        assert {b"type: short", b"sizes: 53 37 1", b"encoding: gzip"} <= set(head.split(b"\n"))
+        assert b"space directions: (0.25,0,0) (0,0.25,0) (0,0,1)" in head
+        found = np.frombuffer(gzip.decompress(content), "<i2").reshape(SIZE)
+        assert np.array_equal(found > 0, label_map.has(labels, k))
+        code = dicomseg.codes()["bones"][BONES.names[k]]
+        assert (segment["SegmentLabel"], segment["SegmentDescription"]) == (BONES.names[k], code["description"])
+        for field, pair in (
+            ("SegmentedPropertyCategoryCodeSequence", dicomseg.codes()["category"]),
+            ("SegmentedPropertyTypeCodeSequence", code["type"]),
+            ("AnatomicRegionSequence", code["region"]),
+        ):
+            told = segment[field]
+            assert (told["CodingSchemeDesignator"], told["CodeValue"], told["CodeMeaning"]) == ("SCT", *pair)
+
+
+def _placed(path: Path) -> None:
+    """Give a segmentation a place in a patient: dcmqi reads no other, and a radiograph has none."""
+    made = dcmread(path)
+    made.FrameOfReferenceUID = "1.2.3"
+    measures, orientation, position = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness, measures.SpacingBetweenSlices = [0.25, 0.25], 1, 1
+    orientation.ImageOrientationPatient, position.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 0]
+    shared = made.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    for frame in made.PerFrameFunctionalGroupsSequence:
+        frame.PlanePositionSequence = [position]
+    made.save_as(path)
+
+
+def test_highdicom_given_all_planes_makes_the_same_file(
+    tmp_path: Path, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets one pixel a class, because all planes at once take six times the time and the memory."""
+    dicomseg.write(tmp_path / "ours" / "a.dcm", labels, BONES)
+    usual = highdicom.seg.Segmentation
+
+    def whole(source_images: list[Dataset], pixel_array: np.ndarray, **arguments: object) -> Dataset:
+        source_images[0].Rows, source_images[0].Columns = SIZE
+        planes = label_map.unpack(labels, 29).transpose(1, 2, 0)[None].astype(np.uint8)
+        made = usual(source_images=source_images, pixel_array=planes, **arguments)
+        made.save_as(tmp_path / "given.dcm")
+        return made
+
+    monkeypatch.setattr(highdicom.seg, "Segmentation", whole)
+    dicomseg.write(tmp_path / "theirs" / "a.dcm", labels, BONES)
+    ours, theirs = dcmread(tmp_path / "ours" / "a.dcm"), dcmread(tmp_path / "given.dcm")
+    assert ours.PixelData == theirs.PixelData
+    assert (ours.Rows, ours.Columns) == SIZE
+    # By the clock or by chance, or written by us.
+    free = {"ContentDate", "ContentTime", "InstanceCreationDate", "InstanceCreationTime", "SegmentSequence",
+            "DimensionOrganizationSequence", "DimensionIndexSequence", "ContributingEquipmentSequence"}  # fmt: skip
+    assert [
+        element.keyword for element in theirs if element.keyword not in free and ours.get(element.tag) != element
+    ] == []
+    assert [element.keyword for element in ours if element.tag not in theirs] == []
+
+
+def test_memory_is_a_few_label_maps(tmp_path: Path) -> None:
+    labels = np.full((1024, 1024), 2**29 - 1, np.int32)
+    dicomseg.write(tmp_path / "a.dcm", label_map.empty((8, 8)), BONES)  # what is loaded once
+    tracemalloc.start()
+    dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * labels.nbytes  # all planes at once took more than 60
 
 
 def test_nothing_at_all_comes_back_as_nothing(tmp_path: Path) -> None:

@@ -63,11 +63,11 @@ def evaluate(
     from carpus import run as runs
 
     options = looks("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    trained = runs.read(run)
     with bar("evaluate") as progress:
         table, listings = assess.assess(
-            run, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+            trained, data, split, report, device=device, options=options, calibration=calibration, progress=progress
         )
-    trained = runs.read(run)
     summary = evaluate.summary(table, trained.classes)
     note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
     if note:
@@ -155,6 +155,7 @@ def calibrate(
     data: DataOption,
     out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
     device: DeviceOption = "auto",
+    blend: BlendOption = "probabilities",
     canvas: CanvasOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = 0.5,
@@ -164,30 +165,35 @@ def calibrate(
     turn: TurnOption = None,
     scale: ScaleOption = None,
 ) -> None:
-    """Find the thresholds and repairs of shape that help, class by class, on patients the runs held out.
+    """Find what helps after the networks, class by class, on patients they held out: thresholds, temperatures, repairs.
 
     `carpus calibrate FOLD0 FOLD1 FOLD2 FOLD3 FOLD4 --data DATA --out calibration.json`. Each patient is predicted by
-    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance.
+    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance. Given the
+    folds of several recipes, it weighs the recipes against each other, too.
     """
     from rich.table import Table
 
     from carpus import calibrate
     from carpus import run as runs
 
-    options = looks("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
+    options = looks(blend, canvas, tile, overlap, margin, batch, flip, turn, scale)
     opened = [runs.read(path) for path in run]
     with bar("calibrate") as progress:
         found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
     if found.kept:
-        rows = Table("class", "step", "value", "Dice", "interval", title="What helps")
+        rows = Table("class", "step", "value", "gain", "interval", title="What helps")
         for kept in found.kept:
-            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f}")
+            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f} {kept.measure}")
             rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
         console.print(rows)
     else:
         console.print("No step helps beyond chance; the file does nothing.")
-    told = f"{found.effect:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-    console.print(f"{found.images} images of {found.patients} patients: Dice {told} -> {out}", highlight=False)
+    for effect in found.effects:
+        told = f"{effect.measure} {effect.before:.4f} -> {effect.after:.4f}"
+        if effect.low is not None:
+            told += f", gain {effect.gain:+.4f} ({effect.low:+.4f} to {effect.high:+.4f})"
+        console.print(told, highlight=False)
+    console.print(f"{found.images} images of {found.patients} patients -> {out}", highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel="Predict and measure")
