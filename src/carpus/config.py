@@ -323,6 +323,15 @@ def changed(config: Config, override: str) -> Config:
     return _validate(_merge(config.model_dump(mode="json"), _parse(override)), f"--set {override}")
 
 
+def decisive(config: Config) -> dict[str, Any]:
+    """The settings that decide the weights, as JSON: without those of where and how fast, and of who is told."""
+    settings = config.model_dump(mode="json")
+    for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
+        del settings[section][name]
+    del settings["track"]
+    return settings
+
+
 def dump(config: Config) -> str:
     """The complete config as YAML; `load` reads it back to an equal one."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

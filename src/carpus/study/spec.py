@@ -72,6 +72,11 @@ class Arm(_Section):
         default=None,
         description="the arm whose run of the same seed and fold gives the first weights; null: what the settings say",
     )
+    calibrated: bool = Field(
+        default=False,
+        description="the run of the same settings, predicted with thresholds and repairs that `carpus calibrate` fits on "
+        "the patients it held out; so it has no Val",
+    )
     pseudo: Pseudo | None = Field(default=None, description="pseudo-labels to learn from besides; null: none")
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")
     published: Published | None = Field(default=None, description="the report's numbers; null: not in the report")
