@@ -74,8 +74,8 @@ class Arm(_Section):
     )
     calibrated: bool = Field(
         default=False,
-        description="the run of the same settings, predicted with thresholds and repairs that `carpus calibrate` fits on "
-        "the patients it held out; so it has no Val",
+        description="the run of the same settings, with thresholds and repairs that `carpus calibrate` fits on the "
+        "patients it held out; so it has no Val",
     )
     pseudo: Pseudo | None = Field(default=None, description="pseudo-labels to learn from besides; null: none")
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")

@@ -63,7 +63,15 @@ class Work:
     rows: tuple[Row, ...]
 
 
-def work(study: spec.Study, path: Path, scale: spec.ScaleName, *, seeds: int, folds: Sequence[int]) -> Work:
+def work(
+    study: spec.Study,
+    path: Path,
+    scale: spec.ScaleName,
+    *,
+    seeds: int,
+    folds: Sequence[int],
+    arms: Sequence[str] | None = None,
+) -> Work:
     """The tasks of a study: all arms with the first seed, then all with the second, so that a part is worth a look.
 
     Args:
@@ -72,6 +80,7 @@ def work(study: spec.Study, path: Path, scale: spec.ScaleName, *, seeds: int, fo
         scale: full or quick.
         seeds: how many, counted from 0.
         folds: which folds validate.
+        arms: only these, and what they need; None for all.
 
     Raises:
         ConfigError: naming file and key.
@@ -82,6 +91,7 @@ def work(study: spec.Study, path: Path, scale: spec.ScaleName, *, seeds: int, fo
         for seed in range(seeds)
         for fold in folds
         for arm in study.arms
+        if arms is None or arm in arms
     ]
     return Work(tasks, tuple(rows))
 
