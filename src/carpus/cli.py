@@ -13,6 +13,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
+from carpus import cli_study
 from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
 from carpus.progress import bar, stderr, training_bar
 
@@ -72,6 +73,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     add_completion=False,
 )
+
+
+app.add_typer(cli_study.app, name="study")
 
 
 def _version(show: bool) -> None:

@@ -8,9 +8,9 @@ A recipe is a YAML file that names only what differs from the defaults; later fi
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -289,22 +289,47 @@ def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> C
     Raises:
         ConfigError: one line that names the file or the override, the field, what came and what was expected.
     """
+    paths = [_find(recipe) for recipe in recipes]
+    layers = [Layer(read_yaml(path), str(path), path.parent) for path in paths]
+    layers += [Layer(_parse(override), f"--set {override}") for override in overrides]
+    return stacked(layers, " + ".join(map(str, recipes)) or "config")
+
+
+class Layer(NamedTuple):
+    """Some settings, where they come from, and the folder that their relative paths start from."""
+
+    content: Mapping[str, Any]
+    source: str
+    folder: Path = Path()
+
+
+def stacked(layers: Sequence[Layer], source: str) -> Config:
+    """Make a config from layers, later ones first in rank.
+
+    Raises:
+        ConfigError: one line that names the source of a layer, or `source` for what they come to together, the field,
+            what came and what was expected.
+    """
     content: dict[str, Any] = {}
-    for recipe in recipes:
-        path = _find(recipe)
-        layer = _resolved(_read(path), path.parent)
-        _validate(layer, str(path))
-        content = _merge(content, layer)
-    for override in overrides:
-        layer = _resolved(_parse(override), Path())
-        _validate(layer, f"--set {override}")
-        content = _merge(content, layer)
-    return _validate(content, " + ".join(map(str, recipes)) or "config")
+    for layer in layers:
+        resolved = _resolved(dict(layer.content), layer.folder)
+        _validate(resolved, layer.source)
+        content = _merge(content, resolved)
+    return _validate(content, source)
 
 
 def changed(config: Config, override: str) -> Config:
     """The same config but for one ``a.b=c``, read as by `load`."""
     return _validate(_merge(config.model_dump(mode="json"), _parse(override)), f"--set {override}")
+
+
+def decisive(config: Config) -> dict[str, Any]:
+    """The settings that decide the weights, as JSON: without those of where and how fast, and of who is told."""
+    settings = config.model_dump(mode="json")
+    for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
+        del settings[section][name]
+    del settings["track"]
+    return settings
 
 
 def dump(config: Config) -> str:
@@ -412,7 +437,12 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read strictly: no tag, no key twice, 1e-3 is a number.
+
+    Raises:
+        ConfigError: naming file and line.
+    """
     try:
         return _mapping(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

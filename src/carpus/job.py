@@ -44,11 +44,7 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
-        settings = self.settings.model_dump(mode="json")
-        # These change how fast or where it is computed and who is told, not what.
-        for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
-            del settings[section][name]
-        del settings["track"]
+        settings = config.decisive(self.settings)
         if settings["data"]["hard"]:
             settings["data"]["hard"] = files.sha256(settings["data"]["hard"])
         return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
