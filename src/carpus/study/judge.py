@@ -13,6 +13,7 @@ from carpus.study.stats import Word
 SAME_PARAMETERS = 0.01
 """Networks whose numbers of parameters differ by a smaller share count as equally large."""
 
+
 @dataclass(frozen=True)
 class Judged:
     """One contrast, judged.
@@ -164,7 +165,9 @@ def budget(arm: Arm) -> dict[str, float]:
     """What an arm was given, means over its runs; NaN where a run does not tell."""
     runs = arm.runs
     of_settings = {
-        "images a step": [run.settings.train.batch_size * run.settings.train.accumulate for run in runs if run.settings],
+        "images a step": [
+            run.settings.train.batch_size * run.settings.train.accumulate for run in runs if run.settings
+        ],
         "image size": [run.settings.data.image_size for run in runs if run.settings],
         "label size": [run.settings.data.label_size for run in runs if run.settings],
         "training patients": [len(run.manifest["train_patients"]) for run in runs if "train_patients" in run.manifest],

@@ -71,20 +71,14 @@ def detectable(design: Design, spread: Spread, level: float = LEVEL, wanted: flo
     return high
 
 
-def seeds(
-    effect: float, patients: int, spread: Spread, level: float = LEVEL, wanted: float = POWER
-) -> int | None:
+def seeds(effect: float, patients: int, spread: Spread, level: float = LEVEL, wanted: float = POWER) -> int | None:
     """The smallest number of seeds an arm that finds `effect` on so many patients; None if none does."""
     return _smallest(SEEDS_NEEDED, MOST_SEEDS, lambda n: power(effect, Design(n, patients), spread, level) >= wanted)
 
 
-def patients(
-    effect: float, seeds: int, spread: Spread, level: float = LEVEL, wanted: float = POWER
-) -> int | None:
+def patients(effect: float, seeds: int, spread: Spread, level: float = LEVEL, wanted: float = POWER) -> int | None:
     """The smallest number of patients on which so many seeds find `effect`; None if none does."""
-    return _smallest(
-        PATIENTS_NEEDED, MOST_PATIENTS, lambda n: power(effect, Design(seeds, n), spread, level) >= wanted
-    )
+    return _smallest(PATIENTS_NEEDED, MOST_PATIENTS, lambda n: power(effect, Design(seeds, n), spread, level) >= wanted)
 
 
 def alone(effect: float, spread: Spread, level: float = LEVEL, wanted: float = POWER) -> tuple[int | None, int | None]:
@@ -96,7 +90,7 @@ def alone(effect: float, spread: Spread, level: float = LEVEL, wanted: float = P
 
     def found(error: float, freedom: int) -> bool:
         limit = special.stdtrit(freedom, 1 - level / 2)
-        return error == 0 or stats.nct.sf(limit, freedom, effect / error) >= wanted
+        return error == 0 or float(stats.nct.sf(limit, freedom, effect / error)) >= wanted
 
     return (
         _smallest(SEEDS_NEEDED, MOST_SEEDS, lambda n: found(spread.seed * math.sqrt(2 / n), 2 * n - 2)),

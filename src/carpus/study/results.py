@@ -104,7 +104,9 @@ class Arm:
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
         """(S,) the mean over patients and classes of every seed."""
-        return np.array([np.nanmean(table.to_numpy(np.float64)) for table in self.scores(splits, metric).values()])
+        return np.array(
+            [np.nanmean(table.to_numpy(float)) for table in self.scores(splits, metric).values()], np.float64
+        )
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -145,9 +147,7 @@ def paired(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> tuple
     beyond = len(set.union(*every)) - len(patients)
     if beyond:
         warn(f"{a.name}, {b.name}: {beyond} patients were not scored by every seed of both and are left out")
-    found = [
-        np.stack([_columns(table.loc[patients], a.classes) for table in of_arm.values()]) for of_arm in tables
-    ]
+    found = [np.stack([_columns(table.loc[patients], a.classes) for table in of_arm.values()]) for of_arm in tables]
     return found[0], found[1], tuple(map(str, patients))
 
 

@@ -101,9 +101,7 @@ class Contrast:
         return found if np.isfinite([found.patient, found.seed]).all() else None
 
 
-def contrast(
-    a: Values, b: Values, *, margin: float = MARGIN, resamples: int = RESAMPLES, random: int = 0
-) -> Contrast:
+def contrast(a: Values, b: Values, *, margin: float = MARGIN, resamples: int = RESAMPLES, random: int = 0) -> Contrast:
     """Compare two arms on the same patients.
 
     Args:
@@ -230,7 +228,7 @@ def _studentised(deviations: Values, resamples: int, random: int) -> NDArray[np.
     unit = np.divide(deviations, scale, out=np.zeros_like(deviations), where=scale > 0).astype(np.float32)
     mean, square = weights @ unit, weights @ unit**2
     error = np.sqrt(np.maximum(square - mean**2, 1e-6) / (patients - 1))
-    return np.sort(mean / error, axis=0)
+    return np.sort((mean / error).astype(np.float32), axis=0)
 
 
 def holm(p: Sequence[float]) -> list[float]:
