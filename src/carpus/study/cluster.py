@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster: CPUs and GPUs as resources, and a run that goes on elsewhere when its process or node is lost.
+"""Tasks on a Ray cluster: CPUs and GPUs as resources; a run goes on elsewhere when its process or node is lost.
 
 All nodes must see the data and the folder of the study under the same paths, and have Carpus installed. What a task has
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
