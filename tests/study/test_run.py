@@ -127,11 +127,13 @@ def test_more_seeds_later_keep_the_first_ones(ran: tuple[Path, object], tiny_stu
     assert len(conduct.open_(out).rows) == 2 * len(before)
 
 
-def test_a_folder_holds_one_study_of_one_data_set(ran: tuple[Path, object], tiny_study: Path, tmp_path: Path) -> None:
+def test_a_folder_holds_one_study_of_one_data_set(
+    ran: tuple[Path, object], tiny_study: Path, dataset: Path, tmp_path: Path
+) -> None:
     out, _ = ran
     rows = conduct.open_(out).rows
     with pytest.raises(DataError, match="holds a study with data"):
-        conduct.begin(out, tiny_study, "quick", tmp_path, rows)
+        conduct.begin(out, tiny_study, "quick", dataset, rows)
     other = tmp_path / "other.yaml"
     other.write_text(study(ARMS))
     with pytest.raises(DataError, match="holds another study"):

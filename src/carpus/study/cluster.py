@@ -81,10 +81,9 @@ class Cluster:
 
 
 def _resources(task: Task, cluster: dict[str, float]) -> dict[str, float]:
-    """A GPU for each device of the run where the cluster has any, and a CPU for each thread that prepares batches."""
-    options = task.settings.train
-    if options.device != "cpu" and cluster.get("GPU"):
-        return {"num_gpus": options.devices, "num_cpus": task.settings.data.workers}
+    """A GPU where the cluster has any, and a CPU for each thread that prepares batches; else one CPU."""
+    if task.settings.train.device != "cpu" and cluster.get("GPU"):
+        return {"num_gpus": 1, "num_cpus": task.settings.data.workers}
     return {"num_cpus": 1}
 
 

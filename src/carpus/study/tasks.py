@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carpus import config
+from carpus.errors import ConfigError
 from carpus.formats import files
 from carpus.study import spec
 
@@ -108,6 +109,10 @@ def _task(
 
     chosen, content = study.arms[arm], dict[str, Any]()
     settings = spec.settings(study, arm, scale, path, seed=seed, fold=fold)
+    if settings.train.devices * settings.train.nodes > 1:
+        raise ConfigError(
+            f"{path}: arms.{arm}: train.devices and train.nodes: are 1 in a study, whose runs go side by side instead"
+        )
     if chosen.start:
         content["start"] = of(chosen.start, fold).key
     if chosen.pseudo:
@@ -137,7 +142,12 @@ def is_done(out: Path, key: str) -> bool:
 def finish(out: Path, task: Task) -> None:
     """Mark a task as done; every other file of its folder is there already."""
     files.write_json(folder(out, task.key) / DONE, {"key": task.key, **task.content}, indent=2)
-    (out / FAILED / f"{task.key}.txt").unlink(missing_ok=True)
+    forget(out, task.key)
+
+
+def forget(out: Path, key: str) -> None:
+    """Take back that a task failed: it is tried again."""
+    (out / FAILED / f"{key}.txt").unlink(missing_ok=True)
 
 
 def fail(out: Path, key: str, error: BaseException | str) -> str:
