@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from small_study import ARMS, BROKEN, study
 
 from carpus import evaluate, run
 from carpus.errors import BusyError, DataError
 from carpus.study import conduct, spec, tasks
 from carpus.study.local import Local, suited
-from study.conftest import ARMS, study
 
 
 def work_of(path: Path, *, seeds: int = 1, arms: list[str] | None = None) -> tasks.Work:
@@ -37,6 +37,13 @@ def stamps(out: Path) -> dict[str, int]:
     """When the weights of the tasks that are done were written."""
     done = [path.parent for path in out.glob(f"{tasks.RUNS}/*/{tasks.DONE}")]
     return {folder.name: (folder / run.WEIGHTS).stat().st_mtime_ns for folder in done}
+
+
+@pytest.fixture(scope="module")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("studies") / "tiny.yaml"
+    path.write_text(study({**ARMS, **BROKEN}))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +127,13 @@ def test_more_seeds_later_keep_the_first_ones(ran: tuple[Path, object], tiny_stu
     assert len(conduct.open_(out).rows) == 2 * len(before)
 
 
-def test_a_folder_holds_one_study_of_one_data_set(ran: tuple[Path, object], tiny_study: Path, tmp_path: Path) -> None:
+def test_a_folder_holds_one_study_of_one_data_set(
+    ran: tuple[Path, object], tiny_study: Path, dataset: Path, tmp_path: Path
+) -> None:
     out, _ = ran
     rows = conduct.open_(out).rows
     with pytest.raises(DataError, match="holds a study with data"):
-        conduct.begin(out, tiny_study, "quick", tmp_path, rows)
+        conduct.begin(out, tiny_study, "quick", dataset, rows)
     other = tmp_path / "other.yaml"
     other.write_text(study(ARMS))
     with pytest.raises(DataError, match="holds another study"):

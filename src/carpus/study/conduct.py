@@ -106,6 +106,7 @@ def _submit(waiting: Sequence[Task], executor: Executor, now: Standing, out: Pat
         if lost:
             now.failed[task.key] = tasks.fail(out, task.key, f"needs the run {lost[0]}, which failed")
         elif all(key in now.done for key in task.needs) and len(now.running) < executor.capacity:
+            tasks.forget(out, task.key)
             executor.submit(task)
             now.running.add(task.key)
         else:
@@ -157,10 +158,16 @@ def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Seque
     Raises:
         DataError: the folder holds another study, scale or data.
     """
-    content: dict[str, Any] = {"scale": scale, "data": str(root.resolve())}
+    from carpus import data
+
+    dataset = data.read(root)
+    fingerprint = data.fingerprint([*dataset.train, *dataset.test])._asdict()
+    content: dict[str, Any] = {"scale": scale, "data": str(root.resolve()), "fingerprint": fingerprint}
     if (out / tasks.INDEX).is_file():
         there = files.read_json(out / tasks.INDEX)
         for name, value in content.items():
+            if there.get(name) != value and name == "fingerprint":
+                raise DataError(f"{root}: its images or annotations have changed since {out} was begun")
             if there.get(name) != value:
                 raise DataError(f"{out}: holds a study with {name} {there.get(name)}, now {value}; name another --out")
         if (out / tasks.COPY).read_bytes() != study.read_bytes():

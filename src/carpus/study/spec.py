@@ -58,7 +58,6 @@ class Pseudo(_Section):
     folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
         default=None, description="the teacher's folds, an ensemble; null: the fold of the run itself"
     )
-    settings: dict[str, Any] = Field(default={}, description="of `carpus pseudo`")
 
 
 class Arm(_Section):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carpus import config
+from carpus.errors import ConfigError
 from carpus.formats import files
 from carpus.study import spec
 
@@ -23,26 +24,30 @@ State = Literal["waiting", "begun", "failed", "done"]
 
 @dataclass(frozen=True)
 class Task:
-    """One run, or one run looked at otherwise.
+    """One run, one run looked at otherwise, or labels made by runs.
 
     Args:
         key: hash of `content`; the name of its folder.
         content: all that decides the result but the data, as JSON.
         settings: of the training.
         start: the task whose weights are the first ones.
+        labels: the task whose pseudo-labels are learnt from besides.
         calibrates: the task whose run is predicted with fitted thresholds, in place of a training.
+        teachers: the tasks whose runs make pseudo-labels, in place of a training.
     """
 
     key: str
     content: dict[str, Any]
     settings: config.Config
     start: str | None = None
+    labels: str | None = None
     calibrates: str | None = None
+    teachers: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the tasks that come before."""
-        return tuple(key for key in (self.start, self.calibrates) if key is not None)
+        return tuple(key for key in (self.start, self.labels, self.calibrates, *self.teachers) if key is not None)
 
 
 @dataclass(frozen=True)
@@ -99,23 +104,29 @@ def work(
 def _task(
     tasks: dict[str, Task], study: spec.Study, path: Path, scale: spec.ScaleName, arm: str, seed: int, fold: int
 ) -> Task:
-    chosen = study.arms[arm]
-    start = _task(tasks, study, path, scale, chosen.start, seed, fold).key if chosen.start else None
+    def of(other: str, at: int) -> Task:
+        return _task(tasks, study, path, scale, other, seed, at)
+
+    chosen, content = study.arms[arm], dict[str, Any]()
     settings = spec.settings(study, arm, scale, path, seed=seed, fold=fold)
-    content: dict[str, Any] = {"settings": config.decisive(settings)} | ({"start": start} if start else {})
-    task = _add(tasks, Task(_key(content), content, settings, start))
+    if settings.train.devices * settings.train.nodes > 1:
+        raise ConfigError(
+            f"{path}: arms.{arm}: train.devices and train.nodes: are 1 in a study, whose runs go side by side instead"
+        )
+    if chosen.start:
+        content["start"] = of(chosen.start, fold).key
+    if chosen.pseudo:
+        teachers = tuple(of(chosen.pseudo.teacher, at).key for at in chosen.pseudo.folds or (fold,))
+        content["labels"] = _add(tasks, {"teachers": list(teachers)}, settings, teachers=teachers).key
+    task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
     if chosen.calibrated:
-        content = {"calibrated": task.key}
-        task = _add(tasks, Task(_key(content), content, settings, calibrates=task.key))
+        task = _add(tasks, {"calibrated": task.key}, settings, calibrates=task.key)
     return task
 
 
-def _add(tasks: dict[str, Task], task: Task) -> Task:
-    return tasks.setdefault(task.key, task)
-
-
-def _key(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def _add(tasks: dict[str, Task], content: dict[str, Any], settings: config.Config, **needs: Any) -> Task:
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return tasks.setdefault(key, Task(key, content, settings, **needs))
 
 
 def folder(out: Path, key: str) -> Path:
@@ -131,7 +142,12 @@ def is_done(out: Path, key: str) -> bool:
 def finish(out: Path, task: Task) -> None:
     """Mark a task as done; every other file of its folder is there already."""
     files.write_json(folder(out, task.key) / DONE, {"key": task.key, **task.content}, indent=2)
-    (out / FAILED / f"{task.key}.txt").unlink(missing_ok=True)
+    forget(out, task.key)
+
+
+def forget(out: Path, key: str) -> None:
+    """Take back that a task failed: it is tried again."""
+    (out / FAILED / f"{key}.txt").unlink(missing_ok=True)
 
 
 def fail(out: Path, key: str, error: BaseException | str) -> str:

@@ -1,11 +1,6 @@
 """A study of tiny runs: two that differ, one that is the same as another, one that needs another, one that fails."""
 
-from pathlib import Path
-
-import pytest
 import yaml
-
-from conftest import TINY
 
 ARMS = {
     "BCE": {"base": "tiny", "set": {"train": {"loss": {"bce": 1}}}},
@@ -20,14 +15,15 @@ BROKEN = {
 }
 
 
-def study(arms: dict[str, object], **base: dict[str, object]) -> str:
-    settings: dict[str, dict[str, object]] = {}
-    for override in TINY:
-        name, value = override.split("=")
-        section, key = name.split(".")
-        settings.setdefault(section, {})[key] = yaml.safe_load(value)
-    for section, values in base.items():
-        settings[section] |= values
+def study(arms: dict[str, dict[str, object]], **base: dict[str, object]) -> str:
+    """The text of a study file whose runs take seconds; `base` changes sections of its settings."""
+    model = {"encoder": "tu-tf_mobilenetv3_small_minimal_100", "decoder_channels": [16, 16, 16, 8, 8]}
+    settings = {
+        "model": model,
+        "data": {"image_size": 64, "label_size": 96, "folds": 2},
+        "train": {"steps": 3, "batch_size": 2, "validate_every": 2},
+    }
+    merged = {section: {**values, **base.get(section, {})} for section, values in settings.items()}
     content = {
         "name": "Tiny",
         "question": "Does it run?",
@@ -37,16 +33,9 @@ def study(arms: dict[str, object], **base: dict[str, object]) -> str:
         "scales": {
             "quick": {
                 "seeds": 1,
-                "bases": {"tiny": {"recipe": "demo", "set": settings}},
+                "bases": {"tiny": {"recipe": "demo", "set": merged}},
                 "phantom": {"patients": 4, "test_patients": 2, "size": 96, "seed": 1},
             }
         },
     }
     return yaml.safe_dump(content, sort_keys=False)
-
-
-@pytest.fixture(scope="session")
-def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("studies") / "tiny.yaml"
-    path.write_text(study({**ARMS, **BROKEN}))
-    return path
