@@ -62,15 +62,21 @@ def tile(name: str | Markup, value: float | str, *notes: str | None) -> Markup:
     return element("div", element("dt", name), element("dd", shown), *under)
 
 
-def listed(place: int, listing: Listing) -> Markup:
-    """A table as a section with a heading of its own."""
+def listed(place: int, listing: Listing, *, words: bool = False) -> Markup:
+    """A table as a section with a heading of its own; one of `words` breaks its lines."""
     head = [element("th", name, scope="col") for name in listing.columns]
     rows = [
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
         for row in listing.rows
     ]
     caption = element("figcaption", element("b", f"Table {place}. {listing.title}."), " ", listing.told)
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), aria_label=listing.title)
+    table = element(
+        "table",
+        element("thead", element("tr", *head)),
+        element("tbody", *rows),
+        aria_label=listing.title,
+        class_="words" if words else None,
+    )
     scrolled = element("div", table, class_="scroll", role="region", aria_label=f"Table {place}", tabindex=0)
     return element("section", element("h2", listing.title), element("figure", caption, scrolled))
 

@@ -114,10 +114,10 @@ def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: 
     if not pictures:
         return None
     keys = [
-        _key(TRUTH, "", "annotation"),
-        _key(PREDICTION, "", "prediction"),
-        _key(TRUTH, " block", "missed"),
-        _key(PREDICTION, " block", "predicted without being there"),
+        key(TRUTH, "", "annotation"),
+        key(PREDICTION, "", "prediction"),
+        key(TRUTH, " block", "missed"),
+        key(PREDICTION, " block", "predicted without being there"),
     ]
     return element(
         "section",
@@ -127,7 +127,8 @@ def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: 
     )
 
 
-def _key(colour: tuple[int, int, int], kind: str, name: str) -> Markup:
+def key(colour: tuple[int, int, int], kind: str, name: str) -> Markup:
+    """A sample of a colour and what it stands for; `kind` " block" is for an area."""
     # Bright outlines for dark radiographs: on a light page the sample needs no more contrast than a swatch.
     sample = element("span", style=f"background: rgb{colour}", class_=f"key{kind}")
     return element("span", sample, name, class_="named")
