@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats as scipy_stats
 
+from carpus.report import Listing
 from carpus.study.spec import Contrast, Published, Study
 from carpus.study.stats import LEVEL
 
@@ -110,3 +111,52 @@ def _differences(study: Study, pair: Contrast) -> tuple[float, float, float]:
         return math.nan if first is None or second is None else first - second
 
     return less(a.val, b.val), less(a.public, b.public), less(a.private, b.private)
+
+
+def listings(studies: Sequence[Study], found: Sequence[Found], apart: float) -> list[Listing]:
+    """What was found as tables: every claim, then every contrast."""
+    by_pair = {(each.study, each.pair): each for each in found}
+    claims = []
+    for study in studies:
+        for claim in study.claims:
+            words = [each.word for pair in claim.contrasts if (each := by_pair.get((study.name, pair)))]
+            named = [f"{pair.arm} against {pair.against}" for pair in claim.contrasts]
+            claims.append([study.name, claim.text, "; ".join(named), _overall(words)])
+    rows = [
+        [
+            each.study,
+            f"{each.pair.arm} against {each.pair.against}",
+            *map(_signed, (*each.differences, each.test)),
+            f"{each.holds_to:.4f}" if math.isfinite(each.holds_to) else "–",
+            each.word,
+            each.why,
+        ]
+        for each in found
+    ]
+    low, usual, high = SEED_SD
+    told = (
+        f"Differences of one run each. Public and private disagree by {apart:.4f} (RMS). Holds to: the scatter over "
+        f"seeds up to which the test difference is beyond chance, Holm-corrected; measured scatter is {low:g} to "
+        f"{high:g}, usually {usual:g}. Carried: holds above {high:g}; likely: above {usual:g}. None of it replaces a "
+        "second seed."
+    )
+    claim_told = "A claim is carried if all contrasts that have to bear it are."
+    return [
+        Listing("The report's claims", claim_told, ["Study", "Claim", "Contrasts", "By its own numbers"], claims),
+        Listing(
+            "The report's contrasts",
+            told,
+            ["Study", "Contrast", "Val", "Public", "Private", "Test", "Holds to", "By its own numbers", "Why"],
+            rows,
+        ),
+    ]
+
+
+def _overall(words: Sequence[Carried]) -> str:
+    """The weakest of what a claim stands on."""
+    order: tuple[Carried, ...] = ("confounded", "not carried", "no numbers", "likely", "carried")
+    return min(words, key=order.index) if words else "no numbers"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−") if math.isfinite(value) else "–"

@@ -62,11 +62,11 @@ def verdicts(judgement: Judgement) -> Listing:
         )
     rows += [[pair_name(pair), "no runs", *["–"] * (8 if _OTHERS else 6), ""] for pair in judgement.absent]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
+    count = len(judgement.judged) + len(judgement.absent)
     about = (
         f"On the {where} patients. Interval: 95 %, over patients and seeds. p: of no difference; equivalent: p of a "
-        f"difference of {judgement.margin:g} or more; both Holm-corrected over {len(judgement.judged) + len(judgement.absent)}"
-        " contrasts. P(A > B): the share of pairs of runs in which the first arm is ahead. MDE: the smallest true "
-        "difference that this many seeds and patients show with power 0.8."
+        f"difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the share of pairs of runs in which the first arm is ahead. MDE: the smallest "
+        "true difference that this many seeds and patients show with power 0.8."
     )
     columns = ["Contrast", "Verdict", "Dice", "95 %", "p", "p equivalent", "P(A > B)", "MDE", *_OTHERS.values()]
     return Listing("Verdicts", about, [*columns, "It would take"], rows)

@@ -84,7 +84,7 @@ def collect(
             pixels[name],
             data.read_labels(cases[name], classes),
             predictions[name],
-            {arm: float(value) for arm, value in table.loc[name].items()},
+            {arm: float(table[arm][name]) for arm in first},
         )
         for name, why in chosen.items()
     ]
