@@ -13,7 +13,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
-from carpus import cli_study
+from carpus import cli_compare, cli_study
 from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
 from carpus.progress import bar, stderr, training_bar
 
@@ -76,6 +76,7 @@ app = typer.Typer(
 
 
 app.add_typer(cli_study.app, name="study")
+cli_compare.register(app, cli_study.app)
 
 
 def _version(show: bool) -> None:

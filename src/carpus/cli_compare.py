@@ -1,16 +1,24 @@
 """`carpus compare`, `carpus study report` and `carpus study plan`: what runs say, and how many are needed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carpus.errors import ConfigError
 from carpus.progress import bar, stderr
 
-FoundListing = None
+if TYPE_CHECKING:
+    from rich.console import Console
 
-OutOption = Annotated[Path | None, typer.Option("--report", help="HTML page to write, with tables/ and figures/ beside.")]
+    from carpus.report import Listing
+    from carpus.study.conduct import Opened
+    from carpus.study.judge import Judgement
+    from carpus.study.stats import Spread
+
+OutOption = Annotated[
+    Path | None, typer.Option("--report", help="HTML page to write, with tables/ and figures/ beside.")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda; for the pictures of the worst cases.")]
 
 
@@ -24,7 +32,6 @@ def compare(
     ] = None,
     margin: Annotated[float, typer.Option(min=1e-6, max=1, help="Differences below this are as good as none.")] = 0.001,
     report: OutOption = None,
-    size: Annotated[str | None, typer.Option(help="HxW of the images, where the truth is a CSV.")] = None,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")
     ] = None,
@@ -35,16 +42,13 @@ def compare(
     Runs that differ in seed and fold alone are one arm in several seeds; with one seed an arm the verdict is always
     "cannot tell". `carpus compare BCE=a0,a1,a2 Dice=b0,b1,b2 --report page.html`.
     """
-    from carpus.cli import sides
     from carpus.labels import class_list
     from carpus.study import gather, judge
     from carpus.study.report import page, worst
     from carpus.study.spec import Contrast
 
     with bar("compare") as progress:
-        found = gather.of_paths(
-            arms, truth=truth, classes=class_list(classes), size=sides(size), progress=progress
-        )
+        found = gather.of_paths(arms, truth=truth, classes=class_list(classes), progress=progress)
     control, *others = found
     if not others:
         raise ConfigError(f"compare: all that was given is one arm, {control}; name them, as in A=RUN,RUN B=RUN,RUN")
@@ -63,12 +67,16 @@ def compare(
 def study_report(
     out: Annotated[
         list[str] | None,
-        typer.Argument(metavar="OUT", help="A folder of `carpus study run`; with --published, study files (all, if none)."),
+        typer.Argument(
+            metavar="OUT", help="A folder of `carpus study run`; with --published, study files (all, if none)."
+        ),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Judge the report's claims by the numbers it published, alone.")
     ] = False,
-    page: Annotated[Path | None, typer.Option("--page", help="The page to write; OUT/report.html if not given.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="The page to write; OUT/report.html if not given.")
+    ] = None,
     pictures: Annotated[bool, typer.Option(help="Predict the worst cases and show them.")] = True,
     device: DeviceOption = "auto",
 ) -> None:
@@ -229,3 +237,10 @@ def _command(opened: "Opened") -> str:
     made = opened.root == (opened.out / "data").resolve()
     data = "" if made else f" --data {opened.root}"
     return f"carpus study run {opened.path} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
+
+
+def register(main: typer.Typer, study: typer.Typer) -> None:
+    """Add the commands to `carpus` and to `carpus study`."""
+    main.command()(compare)
+    study.command("report")(study_report)
+    study.command("plan")(study_plan)

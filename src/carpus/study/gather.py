@@ -53,7 +53,6 @@ def of_paths(
     *,
     truth: Path | None = None,
     classes: Classes,
-    size: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Arm]:
     """Arms from a command line.
@@ -63,7 +62,6 @@ def of_paths(
             name, a folder of runs is an arm, and runs that differ in seed and fold alone are one.
         truth: a data folder or a submission; needed for submissions.
         classes: of the submissions.
-        size: of the submissions' images where the truth does not tell.
         progress: called with (paths read, paths in all).
 
     Returns:
@@ -81,7 +79,7 @@ def of_paths(
     for name, paths in named:
         found = []
         for path in paths:
-            found += _outcomes(path, truth, classes, size)
+            found += _outcomes(path, truth, classes)
             done += 1
             if progress:
                 progress(done, total)
@@ -102,7 +100,7 @@ def _named(text: str) -> tuple[str | None, list[Path]]:
     return None, [Path(text)]
 
 
-def _outcomes(path: Path, truth: Path | None, classes: Classes, size: tuple[int, int] | None) -> list[Outcome]:
+def _outcomes(path: Path, truth: Path | None, classes: Classes) -> list[Outcome]:
     if (path / run.MANIFEST).is_file():
         return [read_run(path)]
     if path.is_dir():
@@ -113,12 +111,12 @@ def _outcomes(path: Path, truth: Path | None, classes: Classes, size: tuple[int,
     if path.is_file():
         if truth is None:
             raise ConfigError(f"{path}: a submission needs --truth, a data folder or another submission")
-        return [_submission(path, truth, classes, size)]
+        return [_submission(path, truth, classes)]
     raise DataError(f"{path}: not there; expected a run folder, a folder of them, or a submission")
 
 
-def _submission(path: Path, truth: Path, classes: Classes, size: tuple[int, int] | None) -> Outcome:
-    scored = competition.score(path, truth, classes=classes, size=size)
+def _submission(path: Path, truth: Path, classes: Classes) -> Outcome:
+    scored = competition.score(path, truth, classes=classes)
     table = scored.table()
     patient: dict[str, str] = {}
     if truth.is_dir():

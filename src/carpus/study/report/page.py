@@ -1,10 +1,12 @@
 """The page of a study, and beside it the same tables and figures as files."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from carpus import run
 from carpus.formats import files
 from carpus.pictures import PREDICTION, TRUTH
 from carpus.report import Listing
@@ -64,6 +66,39 @@ def write(
     for name, drawing in drawn.items():
         figure_file(page.parent / "figures" / f"{name}.svg", drawing)
     document(page, title, *body)
+
+
+def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict[str, object]:
+    """How to repeat what was judged: the command, and hashes of what decided the result.
+
+    Args:
+        judgement: what was judged.
+        command: the one command.
+        study: the study file.
+    """
+    runs = {outcome.path: outcome for arm in judgement.arms.values() for outcome in arm.runs}
+    found: dict[str, object] = {"Command": command}
+    if study is not None:
+        found["Study file, SHA-256"] = files.sha256(study)
+    data = [outcome.manifest.get("data", {}) for outcome in runs.values()]
+    for part in ("all", "val"):
+        known = {str(of[part].get("images")): of[part] for of in data if isinstance(of.get(part), Mapping)}
+        if len(known) == 1:
+            found[f"Data, {part}"] = ", ".join(f"{name} {value}" for name, value in next(iter(known.values())).items())
+        elif known:
+            found[f"Data, {part}"] = f"{len(known)} different sets, one a fold"
+    weights = sorted(outcome.manifest["files"][run.WEIGHTS] for outcome in runs.values() if "files" in outcome.manifest)
+    if weights:
+        told = hashlib.sha256("".join(weights).encode()).hexdigest()
+        found["Weights"] = f"{plural(len(weights), 'run')}; SHA-256 of their hashes, sorted: {told}"
+    commits = {
+        git["commit"] + (", changed" if git.get("changed") else "")
+        for outcome in runs.values()
+        if (git := outcome.manifest.get("environment", {}).get("git"))
+    }
+    if commits:
+        found["Code"] = ", ".join(sorted(commits))
+    return found | run.versions()
 
 
 def findings(judgement: Judgement) -> list[tuple[str, str]]:
