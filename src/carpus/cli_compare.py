@@ -212,10 +212,9 @@ def _show(judgement: "Judgement") -> None:
     from carpus.study.report import tables
 
     console = Console()
-    found = tables.every(judgement)
-    for name in ("scores", "verdicts", "flags"):
-        if name in found:
-            _table(found[name], console)
+    for listing in (tables.scores(judgement), tables.short(judgement), tables.warnings(judgement)):
+        if listing.rows:
+            _table(listing, console)
 
 
 def _table(listing: "Listing", console: "Console") -> None:

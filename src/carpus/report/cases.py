@@ -107,7 +107,10 @@ def _picture(each: Pictured, classes: Classes, box: pictures.Box, longest: int, 
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:
-    """A picture for the page, (H, W, 3) RGB: a JPEG whose colour is as fine as its grey: halved, thin coloured outlines would bleed."""
+    """A picture (H, W, 3) RGB for the page, a JPEG.
+
+    Its colour is as fine as its grey: halved, thin coloured outlines would bleed.
+    """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         _QUALITY,

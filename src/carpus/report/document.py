@@ -62,8 +62,8 @@ def tile(name: str | Markup, value: float | str, *notes: str | None) -> Markup:
     return element("div", element("dt", name), element("dd", shown), *under)
 
 
-def listed(place: int, listing: Listing, *, words: bool = False) -> Markup:
-    """A table as a section with a heading of its own; one of `words` breaks its lines."""
+def listed(place: int, listing: Listing, *, words: bool = False, dense: bool = False) -> Markup:
+    """A table as a section with a heading of its own; one of `words` breaks its lines, a `dense` one is small."""
     head = [element("th", name, scope="col") for name in listing.columns]
     rows = [
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
@@ -75,7 +75,7 @@ def listed(place: int, listing: Listing, *, words: bool = False) -> Markup:
         element("thead", element("tr", *head)),
         element("tbody", *rows),
         aria_label=listing.title,
-        class_="words" if words else None,
+        class_="words" if words else "dense" if dense else None,
     )
     scrolled = element("div", table, class_="scroll", role="region", aria_label=f"Table {place}", tabindex=0)
     return element("section", element("h2", listing.title), element("figure", caption, scrolled))

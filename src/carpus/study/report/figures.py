@@ -21,7 +21,8 @@ def forest(judgement: Judgement) -> Markup:
     rows = judgement.judged
     ends = [value for each in rows for value in (each.interval or (each.difference, each.difference))]
     reach = max([abs(value) for value in ends] + [judgement.margin * 1.5]) * 1.06
-    step, top = 26.0, 28.0
+    flagged = any(each.flags for each in rows)
+    step, top = 26.0, 44.0 if flagged else 28.0
     frame = Frame(left=_LABELS, top=top, bottom=top + step * len(rows) + 6, x=(-reach, reach))
     margin = judgement.margin
     band = element(
@@ -32,7 +33,7 @@ def forest(judgement: Judgement) -> Markup:
         height=frame.bottom - top,
         class_="margin",
     )
-    parts = [_shapes(), band, line(frame.x(0), top, frame.x(0), frame.bottom, "limit")]
+    parts = [_shapes(flagged), band, line(frame.x(0), top, frame.x(0), frame.bottom, "limit")]
     for place, each in enumerate(rows):
         y = top + 3 + step * (place + 0.5)
         told = f"{pair_name(each.pair)}: {each.difference:+.4f}, {verdict(each)}"
@@ -51,13 +52,13 @@ def forest(judgement: Judgement) -> Markup:
 
 
 def classes(judgement: Judgement) -> Markup:
-    """A column a contrast and a row a class: the difference in thousandths of Dice, ringed where it is beyond chance."""
+    """A column a contrast and a row a class: the difference in thousandths of Dice, framed where beyond chance."""
     rows = judgement.judged
     model = next(iter(judgement.arms.values())).classes
     hard_first = sorted(model.groups, key=lambda group: group != "carpals")
     names = [name for group in hard_first for name in (group, *model.groups[group])]
     names = ["all", *names, *(name for name in model if name not in names)]
-    width, height, left, top = min(64.0, (WIDTH - 96) / len(rows)), 17.0, 92.0, 118.0
+    width, height, left, top = min(64.0, (WIDTH - 96) / len(rows)), 17.0, 92.0, 132.0
     every = np.array([each.dice.difference for each in rows])
     scale = max(float(np.quantile(np.abs(every), 0.95)), judgement.margin)
     parts: list[Markup] = []
@@ -66,11 +67,11 @@ def classes(judgement: Judgement) -> Markup:
         parts.append(
             element(
                 "text",
-                shorten(_pair(judgement, each), 22),
-                x=x,
-                y=top - 8,
+                shorten(_pair(judgement, each), 24),
+                x=x + (3 if width < 40 else 0),
+                y=top - 6,
                 class_="small ink",
-                transform=f"rotate(-45 {x:.1f} {top - 8:.1f})",
+                transform=f"rotate({-90 if width < 40 else -30} {x:.1f} {top - 6:.1f})",
             )
         )
         # Beyond chance among the classes: the mean and the groups are of the same values.
@@ -131,17 +132,20 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
     if not curves:
         return None
     steps = [x for points in curves.values() for x, _ in points]
-    dice = [y for points in curves.values() for _, y in points]
+    # The second half is where arms differ; the steep beginning would flatten it.
+    dice = [y for points in curves.values() for x, y in points if x >= max(steps) / 2]
+    lowest = below(min(dice))
     keys, height = _keys(list(curves))
     frame = Frame(
         top=height + 26,
         bottom=height + 226,
         x=(0.0, float(max(steps))),
-        y=(below(min(dice)), min(1.0, max(dice) + 0.02)),
+        y=(lowest, min(1.0, max(dice) + (max(dice) - lowest) * 0.1)),
     )
     parts = [keys, frame.y_axis("Validation Dice"), frame.x_axis("Step")]
     for place, (name, points) in enumerate(curves.items()):
-        drawn = frame.path([x for x, _ in points], [y for _, y in points], f"curve{_dashed(place)}")
+        inside = [(x, y if y >= lowest else math.nan) for x, y in points]
+        drawn = frame.path([x for x, _ in inside], [y for _, y in inside], f"curve{_dashed(place)}")
         parts.append(element("g", element("title", name), drawn, class_=_series(place)))
     return svg("Learning", "Mean validation Dice over training steps by arm.", frame.bottom + 40, *parts)
 
@@ -253,11 +257,12 @@ def _shape(word: str, x: float, y: float) -> Markup:
     return element("circle", cx=x, cy=y, r=4.5, class_="mark" if word == "better" else "hollow")
 
 
-def _shapes() -> Markup:
+def _shapes(flagged: bool) -> Markup:
     parts, x = [], 6.0
     for word, colour in _COLOURS.items():
         parts.append(element("g", _shape(word, x, 9.0), class_=colour))
         parts.append(element("text", word, x=x + 10, y=13.0))
         x += 40 + 6.4 * len(word)
-    parts.append(element("text", "* may have another cause", x=WIDTH - 2, y=13.0, class_="end"))
+    if flagged:
+        parts.append(element("text", "* confounded: may have another cause", x=0.0, y=31.0))
     return join(*parts)

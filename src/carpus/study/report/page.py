@@ -53,7 +53,7 @@ def write(
         _header(judgement, title, lead, notes),
         _figures(judgement, drawn),
         *(
-            listed(place, listing, words=name in ("flags", "claims", "regrets"))
+            listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
             for place, (name, listing) in enumerate(_shown(listings).items(), start=1)
         ),
         _worst(cases, worst.gallery(list(cases), classes)),
@@ -114,7 +114,7 @@ def _sentence(each: Judged) -> str:
     if min(each.dice.seeds) < 2:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
-        told += f"; it would take {tables.needed(each)}"
+        told += f"; {tables.needed(each)}"
     kinds = [kind if kind != "budget" else "another budget" for kind in each.flags]
     return f"{told}. Confounded: {', '.join(kinds)}." if kinds else f"{told}."
 
@@ -126,10 +126,10 @@ def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -
     patients = sorted({each.dice.patients for each in judgement.judged})
     smallest = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
-    tiles.append(tile("Seeds an arm", _range(seeds), f"{plural(len(judgement.arms), 'arm')}"))
-    tiles.append(tile("Patients", _range(patients), where))
+    sizes = f"{_range(seeds)} × {_range(patients)}"
+    tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
     if smallest:
-        tiles.append(tile("Detectable", f"{min(smallest):.4f}", "smallest true difference shown with power 0.8"))
+        tiles.append(tile("Detectable", f"{min(smallest):.4f}", "smallest true difference, power 0.8"))
     lines = [
         element("li", element("b", word, class_=word.replace(" ", "-")), sentence)
         for word, sentence in findings(judgement)

@@ -44,7 +44,8 @@ def verdicts(judgement: Judgement) -> Listing:
     for each in judgement.judged:
         dice = each.dice
         others = [
-            _signed(float(each.others[name].difference[0]), 3) if name in each.others else "–" for name in _OTHERS
+            _signed(float(each.others[name].difference[0]), _OTHERS[name][1]) if name in each.others else "–"
+            for name in _OTHERS
         ]
         rows.append(
             [
@@ -57,22 +58,34 @@ def verdicts(judgement: Judgement) -> Listing:
                 f"{dice.superiority[0]:.2f}",
                 _four(each.detectable),
                 *others,
-                needed(each),
+                _design(each),
             ]
         )
-    rows += [[pair_name(pair), "no runs", *["–"] * (8 if _OTHERS else 6), ""] for pair in judgement.absent]
+    rows += [[pair_name(pair), "no runs", *["–"] * (6 + len(_OTHERS)), ""] for pair in judgement.absent]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
     count = len(judgement.judged) + len(judgement.absent)
     about = (
-        f"On the {where} patients. Interval: 95 %, over patients and seeds. p: of no difference; equivalent: p of a "
-        f"difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the share of pairs of runs in which the first arm is ahead. MDE: the smallest "
-        "true difference that this many seeds and patients show with power 0.8."
+        f"On the {where} patients. Interval: 95 %, over patients and seeds. p: of no difference; p equivalent: of a "
+        f"difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the share "
+        "of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many seeds and "
+        "patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
+        "difference as large as the one seen, but no smaller than the margin."
     )
-    columns = ["Contrast", "Verdict", "Dice", "95 %", "p", "p equivalent", "P(A > B)", "MDE", *_OTHERS.values()]
-    return Listing("Verdicts", about, [*columns, "It would take"], rows)
+    columns = [
+        "Contrast",
+        "Verdict",
+        "Dice",
+        "95 %",
+        "p",
+        "p equivalent",
+        "P(A > B)",
+        "MDE",
+        *(name for name, _ in _OTHERS.values()),
+    ]
+    return Listing("Verdicts", about, [*columns, "Would take"], rows)
 
 
-_OTHERS = {"nsd_2px": "NSD 2 px", "hd95_px": "HD95, px"}
+_OTHERS = {"nsd_2px": ("NSD 2 px", 4), "hd95_px": ("HD95, px", 2)}
 
 
 def borders(judgement: Judgement) -> Listing:
@@ -90,9 +103,15 @@ def borders(judgement: Judgement) -> Listing:
             _four(float(np.mean([by_class[arm.classes.index(member)] for member in arm.classes.groups[group]])))
             for group in groups
         ]
-        other = [_over_seeds(arm.mean(splits, metric), 3) for metric in _OTHERS]
+        other = [_over_seeds(arm.mean(splits, metric), digits) for metric, (_, digits) in _OTHERS.items()]
         rows.append([name, *other, *of_groups, arm.classes.names[worst], _four(float(by_class[worst]))])
-    columns = ["Arm", *_OTHERS.values(), *(group.capitalize() for group in groups), "Worst class", "its Dice"]
+    columns = [
+        "Arm",
+        *(name for name, _ in _OTHERS.values()),
+        *(group.capitalize() for group in groups),
+        "Worst class",
+        "its Dice",
+    ]
     about = "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances."
     return Listing("Borders, groups and the worst class", about, columns, rows)
 
@@ -177,6 +196,15 @@ def warnings(judgement: Judgement) -> Listing:
     return Listing("Confounded and transductive", about, ["Contrast", "What", "Why"], rows)
 
 
+def short(judgement: Judgement) -> Listing:
+    """The verdicts for a terminal: the five columns that fit, and what it would take."""
+    whole = verdicts(judgement)
+    kept = [whole.columns.index(name) for name in ("Contrast", "Verdict", "Dice", "95 %", "p", "Would take")]
+    rows = [[row[place] for place in kept] for row in whole.rows]
+    told = "Interval over patients and seeds; p is Holm-corrected. Would take: seeds × patients that decide it."
+    return Listing(whole.title, told, [whole.columns[place] for place in kept], rows)
+
+
 def every(judgement: Judgement, study: Study | None = None) -> dict[str, Listing]:
     """All tables by file name, in the order of the page; those without rows are absent."""
     found = {"verdicts": verdicts(judgement), "scores": scores(judgement, study), "flags": warnings(judgement)}
@@ -198,12 +226,20 @@ def verdict(each: Judged) -> str:
 
 
 def needed(each: Judged) -> str:
-    """What would decide an undecided contrast; empty for a decided one."""
+    """What would decide an undecided contrast, as a sentence; empty for a decided one."""
     if each.word != "cannot tell":
         return ""
     design = each.needed
-    told = "more than is in reach" if design is None else f"{design.seeds} seeds, {number(design.patients)} patients"
-    return f"{told} for {each.effect:.4f}" + (f", with {each.assumed}" if each.assumed else "")
+    basis = f", going by {each.assumed}" if each.assumed else ""
+    if design is None:
+        return f"no design within reach would show {each.effect:.4f}{basis}"
+    return f"{design.seeds} seeds and {number(design.patients)} patients would show {each.effect:.4f}{basis}"
+
+
+def _design(each: Judged) -> str:
+    if each.word != "cannot tell":
+        return ""
+    return f"{each.needed.seeds} × {number(each.needed.patients)}" if each.needed else "out of reach"
 
 
 def p_value(p: float) -> str:
