@@ -75,7 +75,8 @@ def study_report(
         bool, typer.Option("--published", help="Judge the report's claims by the numbers it published, alone.")
     ] = False,
     page: Annotated[
-        Path | None, typer.Option("--page", help="The page to write; OUT/report.html if not given.")
+        Path | None,
+        typer.Option("--page", help="The page to write; OUT/report.html if not given. With --published, Markdown."),
     ] = None,
     pictures: Annotated[bool, typer.Option(help="Predict the worst cases and show them.")] = True,
     device: DeviceOption = "auto",
@@ -86,7 +87,7 @@ def study_report(
     which of its conclusions can the competition report's own table carry?
     """
     if published:
-        _published(out or [])
+        _published(out or [], page)
         return
     if not out or len(out) != 1:
         raise ConfigError("study report: expected one folder of `carpus study run`, or --published")
@@ -126,6 +127,7 @@ def study_plan(
     ] = None,
     effect: Annotated[float, typer.Option(min=1e-6, max=1, help="The true difference of Dice to find.")] = 0.001,
     contrasts: Annotated[int, typer.Option(min=1, help="How many contrasts the study will have.")] = 1,
+    patients: Annotated[int, typer.Option(min=5, help="How many there are.")] = 144,
     power: Annotated[float, typer.Option(min=0.05, max=0.999, help="The chance to find it.")] = 0.8,
     patient_sd: Annotated[
         float | None, typer.Option(min=0, help="SD of the paired difference over patients; without a pilot.")
@@ -154,19 +156,19 @@ def study_plan(
         f"{source if None in given else 'as given'}.",
         highlight=False,
     )
-    seeds, patients = planning.alone(effect, spread, level, power)
+    seeds, alone = planning.alone(effect, spread, level, power)
     many = f"one of {contrasts} contrasts" if contrasts > 1 else "one contrast"
     console.print(
-        f"To find {effect:g} in {many} with power {power:g}: more than {seeds or 'thousands of'} seeds an arm, however "
-        f"many patients, and more than {patients or 'any number of'} patients, however many seeds. Together:",
+        f"To find {effect:g} in {many} with power {power:g}: at least {seeds or 'thousands of'} seeds an arm, however "
+        f"many patients, and at least {alone or 'countless'} patients, however many seeds. Together:",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ("seeds an arm", "patients", "smallest difference found on 144 patients"):
+    for name in ("seeds an arm", f"patients for {effect:g}", f"smallest difference found on {patients}"):
         table.add_column(name, justify="right")
     for number in (2, 3, 5, 8, 10, 12, 16, 20, 30, 50):
         needed = planning.patients(effect, number, spread, level, power)
-        smallest = planning.detectable(planning.Design(number, 144), spread, level, power)
+        smallest = planning.detectable(planning.Design(number, patients), spread, level, power)
         table.add_row(str(number), f"{needed:,}" if needed else "–", f"{smallest:.4f}")
     console.print(table)
 
@@ -194,16 +196,27 @@ def _spread(pilot: list[str]) -> "tuple[Spread, str]":
     return spread, f"measured, over the contrasts of {pilot[0]}"
 
 
-def _published(names: list[str]) -> None:
+def _published(names: list[str], page: Path | None) -> None:
     from rich.console import Console
 
+    from carpus.formats import files
     from carpus.study import published, spec
+    from carpus.study.report import writers
 
-    paths = [spec.find(name) for name in names] or sorted(spec.STUDIES.glob("*.yaml"))
-    found, apart = published.judge([spec.load(path) for path in paths])
-    console = Console()
-    for listing in published.listings([spec.load(path) for path in paths], found, apart):
-        _table(listing, console)
+    # The scatter is estimated over all of the report, whatever is asked for.
+    own = sorted(spec.STUDIES.glob("*.yaml"))
+    chosen = [spec.find(name) for name in names] or own
+    studies = [spec.load(path) for path in dict.fromkeys((*own, *chosen))]
+    shown = [spec.load(path).name for path in chosen]
+    found, apart = published.judge(studies)
+    listings = published.listings(
+        [study for study in studies if study.name in shown], [each for each in found if each.study in shown], apart
+    )
+    for listing in listings:
+        _table(listing, Console())
+    if page is not None:
+        made = f"<!-- carpus study report --published {' '.join([*names, '--page', str(page)])} -->"
+        files.write_text(page, f"{made}\n" + "\n".join(map(writers.markdown, listings)))
 
 
 def _show(judgement: "Judgement") -> None:

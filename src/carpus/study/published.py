@@ -119,7 +119,7 @@ def listings(studies: Sequence[Study], found: Sequence[Found], apart: float) -> 
     claims = []
     for study in studies:
         for claim in study.claims:
-            words = [each.word for pair in claim.contrasts if (each := by_pair.get((study.name, pair)))]
+            words: list[Carried] = [each.word for pair in claim.contrasts if (each := by_pair.get((study.name, pair)))]
             named = [f"{pair.arm} against {pair.against}" for pair in claim.contrasts]
             claims.append([study.name, claim.text, "; ".join(named), _overall(words)])
     rows = [
