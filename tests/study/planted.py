@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from carpus import config, evaluate, run
 from carpus.formats import files
 from carpus.labels import BONES, Classes
-from carpus.study import conduct, spec, tasks
+from carpus.study import spec, tasks
 from carpus.study.stats import Spread
 
 LIKE_OURS = Spread(patient=0.006, seed=0.0007, residual=0.003)
@@ -173,6 +173,3 @@ def write_study(
         )
         tasks.finish(out, work.tasks[row.key])
     return out
-
-
-__all__ = ["LIKE_OURS", "conduct", "scores", "table", "write_run", "write_study"]

@@ -22,13 +22,15 @@ def test_seeds_alone_as_of_a_two_sample_t_test(sd: float, seeds: int) -> None:
 def test_together_both_are_needed_and_more() -> None:
     spread = Spread(0.006, 0.0007, 0.003)
     seeds, patients = planning.alone(0.001, spread)
-    assert planning.patients(0.001, seeds or 0, spread) is None or (planning.patients(0.001, seeds or 0, spread) or 0) > (
-        patients or 0
-    )
+    assert planning.patients(0.001, seeds or 0, spread) is None or (
+        planning.patients(0.001, seeds or 0, spread) or 0
+    ) > (patients or 0)
     assert planning.seeds(0.001, patients or 0, spread) is None
     needed = planning.patients(0.001, 20, spread)
     assert needed is not None
-    assert planning.power(0.001, Design(20, needed), spread) >= 0.8 > planning.power(0.001, Design(20, needed - 1), spread)
+    assert (
+        planning.power(0.001, Design(20, needed), spread) >= 0.8 > planning.power(0.001, Design(20, needed - 1), spread)
+    )
 
 
 def test_the_detectable_effect_is_found_with_the_power_asked_for() -> None:

@@ -90,6 +90,16 @@ class Arm:
 
         A seed whose folds are not all there is left out: it would compare other patients, or other means.
         """
+        known = (tuple(splits), metric)
+        if known not in self._scores:
+            self._scores[known] = self._by_seed(splits, metric)
+        return self._scores[known]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[tuple[str, ...], str], dict[int, pandas.DataFrame]]:
+        return {}
+
+    def _by_seed(self, splits: Sequence[str], metric: str) -> dict[int, pandas.DataFrame]:
         of_seed: dict[int, list[pandas.DataFrame]] = {}
         for outcome in self.runs:
             found = outcome.by_patient(splits, metric)

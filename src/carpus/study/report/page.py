@@ -87,7 +87,8 @@ def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict
             found[f"Data, {part}"] = ", ".join(f"{name} {value}" for name, value in next(iter(known.values())).items())
         elif known:
             found[f"Data, {part}"] = f"{len(known)} different sets, one a fold"
-    weights = sorted(outcome.manifest["files"][run.WEIGHTS] for outcome in runs.values() if "files" in outcome.manifest)
+    hashes = [outcome.manifest.get("files", {}).get(run.WEIGHTS) for outcome in runs.values()]
+    weights = sorted(filter(None, hashes))
     if weights:
         told = hashlib.sha256("".join(weights).encode()).hexdigest()
         found["Weights"] = f"{plural(len(weights), 'run')}; SHA-256 of their hashes, sorted: {told}"
