@@ -87,7 +87,7 @@ def conduct(
                 waiting = _submit(waiting, executor, now, out)
                 if watch:
                     watch(now)
-                for key, error in executor.wait(1.0):
+                for key, error in executor.wait(1.0) if now.running else ():
                     now.running.remove(key)
                     if error is None:
                         now.done.add(key)
