@@ -17,6 +17,9 @@ from carpus.errors import BusyError, DataError
 from carpus.study import conduct, spec, tasks
 from carpus.study.local import Local, suited
 
+pytestmark = pytest.mark.timeout(900)
+"""Processes of torch that start while others work can take minutes."""
+
 
 def work_of(path: Path, *, seeds: int = 1, arms: list[str] | None = None) -> tasks.Work:
     return tasks.work(spec.load(path), path, "quick", seeds=seeds, folds=[0], arms=arms)
@@ -27,7 +30,7 @@ def command(path: Path, out: Path, *more: str) -> list[str]:
 
 
 def until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 200
+    end = time.monotonic() + 500
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -49,7 +52,7 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ran(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
     out = tmp_path_factory.mktemp("study") / "out"
-    done = subprocess.run(command(tiny_study, out, "--workers", "2"), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command(tiny_study, out, "--workers", "2"), capture_output=True, text=True, timeout=580)
     return out, done
 
 
@@ -106,7 +109,7 @@ def test_the_same_command_repeats_nothing_and_tries_again_what_failed(
 ) -> None:
     out, _ = ran
     before = stamps(out)
-    again = subprocess.run(command(tiny_study, out), capture_output=True, text=True, timeout=280)
+    again = subprocess.run(command(tiny_study, out), capture_output=True, text=True, timeout=580)
     assert again.returncode == 1
     assert stamps(out) == before
     status = subprocess.run(
@@ -158,7 +161,7 @@ def test_a_killed_driver_loses_nothing_and_the_same_command_goes_on(dataset: Pat
     assert len(before) == 1
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = subprocess.run(wanted, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(wanted, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     assert before.items() <= stamps(out).items()
     assert len(stamps(out)) == 3
