@@ -62,10 +62,12 @@ class Crop:
     Args:
         side: of the window, in pixels of the image; side * L / S must be whole.
         foreground: share of the windows that hold a drawn pixel of a drawn class, every class of the case alike.
+        classes: how many bits of the label map are classes.
     """
 
     side: int
     foreground: float
+    classes: int = label_map.MAX_CLASSES
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,9 @@ def _draw_corner(crop: Crop, labels: LabelMap, matrix: Floats, random: Random, s
     at_bone, *where = random.random(3)
     free = side - crop.side
     corner = np.array(where) * (free + 1)
-    present = int(np.bitwise_or.reduce(labels, axis=None))
+    present = int(np.bitwise_or.reduce(labels, axis=None)) & (1 << crop.classes) - 1
     if at_bone < crop.foreground and present:
-        bits = [k for k in range(label_map.MAX_CLASSES) if present >> k & 1]
+        bits = [k for k in range(crop.classes) if present >> k & 1]
         found = np.flatnonzero(label_map.has(labels, bits[random.integers(len(bits))]))
         row, column = divmod(int(found[random.integers(len(found))]), labels.shape[1])
         source = (np.array([column, row]) + 0.5) / labels.shape[0] - 0.5

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from carpus.errors import DataError
 from carpus.formats import files
@@ -63,7 +63,7 @@ def read(root: Path | str) -> Decisions:
             raise DataError(f"{path}: line {line}: {'bone' if image else 'image'}: is empty")
         if (image, bone) in found:
             raise DataError(f"{path}: line {line}: a second decision on {bone} of {image}")
-        found[image, bone] = Decision(verdict, by, at)
+        found[image, bone] = Decision(cast(Verdict, verdict), by, at)
     return found
 
 
