@@ -6,7 +6,8 @@ The label map is warped once, not 29 times, and only in the window that is kept.
 every change.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import cv2
@@ -53,6 +54,19 @@ class Settings:
     elastic: float = 0.0
     clahe: float = 0.0
     collimation: float = 0.0
+
+    def stronger(self, factor: float) -> "Settings":
+        """Every limit times a factor, as far as it can go; mirroring stays as it is."""
+        most = {
+            "rotation_deg": 180.0,
+            "shift": 1.0,
+            "brightness": 1.0,
+            "noise": 1.0,
+            "elastic": 1.0,
+            "collimation": 1.0,
+        }
+        limits = {name: limit for name, limit in vars(self).items() if name != "flip"}
+        return replace(self, **{name: min(limit * factor, most.get(name, math.inf)) for name, limit in limits.items()})
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Dimension key: K classes, M measures, H W image resolution, h w logit resolution. Deviations are in standard deviations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -76,34 +76,33 @@ def measure(found: Prediction, classes: Classes) -> Floats:
     return np.stack(list(columns.values()), axis=1)
 
 
-def doubtful(found: Prediction, kept: NDArray[np.bool_]) -> Runs:
-    """The pixels in which the members disagree, or the probability is unsure, about any bone that is kept.
+def unsure(found: Prediction) -> list[Runs]:
+    """The pixels of every class in which the members disagree, or of one member the probability is unsure: K runs."""
+    if len(found.members) > 1:
+        votes, count = list(zip(*found.members, strict=True)), len(found.members)
+        some, every = (
+            kernels.decode([ensemble.vote(masks, [1.0] * count, share) for masks in votes], found.size)
+            for share in (0.0, 1 - 0.5 / count)
+        )
+        return kernels.encode(label_map.differing(some, every), len(found.runs))
+    if found.probabilities is None:
+        return [np.empty((0, 2), np.int64)] * len(found.runs)
+    side = max(found.size)
+    small = label_map.pack((found.probabilities > UNSURE[0]) & (found.probabilities < UNSURE[1]))
+    pixels = cv2.resize(label_map.channels(small), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+    labels = label_map.from_channels(pixels.astype(np.uint8, copy=False))
+    return kernels.encode(np.ascontiguousarray(labels[: found.size[0], : found.size[1]]), len(found.runs))
+
+
+def doubtful(of_class: Sequence[Runs], kept: NDArray[np.bool_]) -> Runs:
+    """The pixels that are unsure for any bone that counts; what is said of the others matters to nobody.
 
     Args:
-        found: what the members say.
-        kept: (K,) the bones that count; what is said of the others matters to nobody.
-
-    Returns:
-        Runs; none where there is one member and no probability.
+        of_class: see `unsure`.
+        kept: (K,) the bones that count.
     """
-    chosen = np.flatnonzero(kept).tolist()
-    if len(found.members) > 1:
-        some, all_ = (
-            kernels.decode(
-                [ensemble.vote([of[k] for of in found.members], [1.0] * len(found.members), share) for k in chosen],
-                found.size,
-            )
-            for share in (0.0, 1 - 0.5 / len(found.members))
-        )
-        unsure = some != all_
-    elif found.probabilities is not None and chosen:
-        side = max(found.size)
-        unsure_small = ((found.probabilities > UNSURE[0]) & (found.probabilities < UNSURE[1]))[chosen].any(axis=0)
-        resized = cv2.resize(unsure_small.astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
-        unsure = resized[: found.size[0], : found.size[1]] > 0
-    else:
-        return np.empty((0, 2), np.int64)
-    return kernels.encode(unsure.astype(np.int32), 1)[0]
+    chosen = [of_class[k] for k in np.flatnonzero(kept)]
+    return ensemble.vote(chosen, [1.0] * len(chosen), 0.0) if chosen else np.empty((0, 2), np.int64)
 
 
 def _agreement(found: Prediction) -> Floats:
