@@ -61,7 +61,7 @@ def test_arms_with_the_same_settings_share_a_run_and_seeds_do_not(tiny_study: Pa
     keys = {(row.arm, row.seed): row.key for row in work.rows}
     assert keys["BCE", 0] == keys["BCE again", 0] != keys["Dice", 0]
     assert keys["BCE", 0] != keys["BCE", 1]
-    assert len(work.tasks) == 2 * (len(ARMS) - 1 + 2)
+    assert len(work.tasks) == 2 * (len(ARMS) - 1 + len(BROKEN) + 1)  # and one that labels
     assert work.tasks[keys["refined", 1]].start == keys["BCE", 1]
 
 
@@ -83,7 +83,7 @@ def test_a_run_that_fails_stops_only_those_that_need_it_and_is_reported(
     states = {row.arm: tasks.state(out, row.key) for row in rows}
     assert states == dict.fromkeys(ARMS, "done") | {"broken": "failed", "after it": "failed"}
     assert "failed broken, seed 0, fold 0: ConfigError: train.batch_size: 3 images" in done.stdout
-    assert "failed after it, seed 0, fold 0: needs the run" in done.stdout
+    assert "failed after it, seed 0, fold 0: needs the task" in done.stdout
 
 
 def test_every_run_is_scored_on_val_public_and_private(ran: tuple[Path, object]) -> None:
@@ -102,6 +102,16 @@ def test_a_run_starts_from_the_run_it_names(ran: tuple[Path, object]) -> None:
     keys = {row.arm: row.key for row in conduct.open_(out).rows}
     weights = run.read(tasks.folder(out, keys["refined"])).settings.model.weights
     assert weights == str((tasks.folder(out, keys["BCE"]) / run.WEIGHTS).resolve())
+
+
+def test_labels_are_made_by_the_runs_it_names(ran: tuple[Path, object]) -> None:
+    out, _ = ran
+    keys = {row.arm: row.key for row in conduct.open_(out).rows}
+    trained = run.read(tasks.folder(out, keys["pseudo"]))
+    teachers = [run.read(tasks.folder(out, keys[arm])) for arm in ("BCE", "Dice")]
+    told = {source["sha256"] for source in trained.manifest["pseudo"]["sources"]}
+    assert told == {teacher.manifest["files"][run.WEIGHTS] for teacher in teachers}
+    assert len(trained.manifest["pseudo"]["images"]) == 4
 
 
 def test_the_same_command_repeats_nothing_and_tries_again_what_failed(
