@@ -109,7 +109,7 @@ def test_labels_are_made_by_the_runs_it_names(ran: tuple[Path, object]) -> None:
     keys = {row.arm: row.key for row in conduct.open_(out).rows}
     trained = run.read(tasks.folder(out, keys["pseudo"]))
     teachers = [run.read(tasks.folder(out, keys[arm])) for arm in ("BCE", "Dice")]
-    told = {source["sha256"] for source in trained.manifest["pseudo"]["sources"]}
+    told = {source["sha256"][run.WEIGHTS] for source in trained.manifest["pseudo"]["sources"]}
     assert told == {teacher.manifest["files"][run.WEIGHTS] for teacher in teachers}
     assert len(trained.manifest["pseudo"]["images"]) == 4
 

@@ -4,6 +4,7 @@ All nodes must see the data and the folder of the study under the same paths, an
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class Cluster:
         self._joined = not ray.is_initialized()
         if self._joined:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
                     f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
