@@ -16,7 +16,7 @@ from carpus.study.cluster import Cluster
 
 def finished(out: Path) -> dict[str, int]:
     done = [path.parent for path in out.glob(f"{tasks.RUNS}/*/{tasks.DONE}")]
-    return {folder.name: (folder / run.WEIGHTS).stat().st_mtime_ns for folder in done}
+    return {folder.name: (folder / tasks.DONE).stat().st_mtime_ns for folder in done}
 
 
 def at_work(out: Path, work: tasks.Work) -> list[str]:
