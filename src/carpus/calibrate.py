@@ -130,7 +130,7 @@ def calibrate(
                     progress(done, total)
 
     table, patients = _measure(predictions(), classes)
-    rounds = _rounds(patients)
+    rounds = rounds_of(patients)
     steps, kept = fit(table, patients, classes)
     fitted = [Calibration(fit(table[rounds != n], patients[rounds != n], classes)[0], classes) for n in range(ROUNDS)]
     gains = np.array(
@@ -164,7 +164,7 @@ def fit(table: Floats, patients: NDArray[np.str_], classes: Classes) -> tuple[di
     Returns:
         The steps by class name, and what each is kept for.
     """
-    rounds = _rounds(patients)
+    rounds = rounds_of(patients)
     level = LEVEL / (len(classes) * len(FAMILIES))
     steps: dict[str, Step] = {}
     kept: list[Kept] = []
@@ -238,8 +238,8 @@ def _dice(logits: torch.Tensor, truth: LabelMap, calibration: Calibration) -> Fl
     return metrics.dice(kernels.overlap(found, truth, len(calibration.classes)))
 
 
-def _rounds(patients: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Which fifth (N,) an image is in; all images of a patient are in one."""
+def rounds_of(patients: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Which fifth (N,), counted from 0, an image is in; all images of a patient (N,) are in one."""
     names, which = np.unique(patients, return_inverse=True)
     dealt = np.random.default_rng(0).permutation(len(names)) % ROUNDS
     return dealt[which]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from carpus import cli_compare, cli_study
+from carpus.cli_pseudo import pseudo
 from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
 from carpus.progress import bar, stderr, training_bar
 
@@ -649,6 +650,9 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ConfigError(f"--size {text}: expected HxW in pixels, as in 2048x2048")
     return int(height), int(width)
+
+
+app.command()(pseudo)
 
 
 def main() -> None:

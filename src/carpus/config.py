@@ -139,6 +139,31 @@ class Model(_Section):
     )
 
 
+class Pseudo(_Section):
+    """Images to learn from besides, whose labels are predictions: what `carpus pseudo` wrote."""
+
+    root: str | None = Field(
+        default=None,
+        description="folder of `carpus pseudo`; null: none. A path in a recipe is relative to the recipe",
+    )
+    share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.5, description="of the images drawn, so many are pseudo-labelled"
+    )
+    weight: Positive = Field(default=1.0, description="what one of them counts in the loss, an annotated image being 1")
+    until: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.8, description="share of the schedule with them; what follows learns from annotated images alone"
+    )
+    noise: Amount = Field(default=1.5, description="the limits of their augmentation, those of `augment` being 1")
+    selection: bool = Field(
+        default=True,
+        description="honour what `carpus pseudo` left out; false: every label and pixel counts, the naive way",
+    )
+    unverified: bool = Field(
+        default=False,
+        description="train although nobody knows which patients made the labels; validation may then be optimistic",
+    )
+
+
 class Data(_Section):
     """What the network sees and what it is measured by."""
 
@@ -166,6 +191,7 @@ class Data(_Section):
     hard_weight: Positive = Field(
         default=3.0, description="how often the worst quarter of the cases in `hard` is drawn, any other being 1"
     )
+    pseudo: Pseudo = Field(default=Pseudo(), description="pseudo-labelled images to learn from besides")
 
 
 class Augment(_Section):
@@ -400,7 +426,11 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
         layer = layer | {"classes": str((folder / layer["classes"]).resolve())}
     section = layer.get("data")
     if isinstance(section, dict) and isinstance(section.get("hard"), str):
-        layer = layer | {"data": section | {"hard": str((folder / section["hard"]).resolve())}}
+        section = section | {"hard": str((folder / section["hard"]).resolve())}
+        layer = layer | {"data": section}
+    pseudo = section.get("pseudo") if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(pseudo, dict) and isinstance(pseudo.get("root"), str):
+        layer = layer | {"data": section | {"pseudo": pseudo | {"root": str((folder / pseudo["root"]).resolve())}}}
     section = layer.get("model")
     if isinstance(section, dict) and isinstance(section.get("weights"), str):
         path = weights_path(section["weights"], folder)

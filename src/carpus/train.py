@@ -56,6 +56,8 @@ def train(
     with capacity.explained(settings):
         with phases("prepare"):
             job = prepare(settings, root, launcher)
+            if job.pseudo and leads and tell:
+                tell(job.pseudo.advice)
             passed = _gates(job, launcher, tell if leads else None)
         identity = job.identity() | {"processes": launcher.world_size}
         identity |= {"continued": _origin(longer_than)} if longer_than else {}
@@ -93,6 +95,8 @@ def lengthen(
     """
     earlier = run.read(run_path)
     fading = any(aux.final_weight is not None for aux in earlier.settings.model.aux)
+    pseudo = earlier.settings.data.pseudo
+    fading |= pseudo.root is not None and pseudo.until < 1
     longer, _ = schedule.lengthened(earlier.settings.train, earlier.manifest["steps"], steps, fading=fading)
     out = out or run_path.with_name(f"{run_path.name}-{steps}")
     root = root or Path(earlier.manifest["data"]["path"])

@@ -16,7 +16,12 @@ from carpus.study.cluster import Cluster
 
 def finished(out: Path) -> dict[str, int]:
     done = [path.parent for path in out.glob(f"{tasks.RUNS}/*/{tasks.DONE}")]
-    return {folder.name: (folder / run.WEIGHTS).stat().st_mtime_ns for folder in done}
+    return {folder.name: (folder / tasks.DONE).stat().st_mtime_ns for folder in done}
+
+
+def at_work(out: Path, work: tasks.Work) -> list[str]:
+    folders = {key: tasks.folder(out, key) for key in work.tasks if not tasks.is_done(out, key)}
+    return [key for key, of in folders.items() if list((of / run.STATE).glob("[0-9]*.safetensors"))]
 
 
 def main(path: Path, root: Path, out: Path) -> None:
@@ -25,15 +30,13 @@ def main(path: Path, root: Path, out: Path) -> None:
     workers = [nodes.add_node(num_cpus=1, **small) for _ in range(2)]
     nodes.wait_for_nodes()
     work = tasks.work(spec.load(path), path, "quick", seeds=1, folds=[0])
-    seen: dict[str, dict[str, int]] = {}
+    seen: dict[str, object] = {}
 
     def kill_a_node() -> None:
-        # When one run is finished and another has saved something that may be lost.
-        while not finished(out) or not any(
-            not tasks.is_done(out, key) and list((tasks.folder(out, key) / run.STATE).glob("[0-9]*.safetensors"))
-            for key in work.tasks
-        ):
+        # When one run is finished and both nodes have saved something of another that may be lost.
+        while not finished(out) or len(at_work(out, work)) < len(workers):
             time.sleep(0.02)
+        seen["at work"] = at_work(out, work)
         seen["before"] = finished(out)
         nodes.remove_node(workers[0], allow_graceful=False)
 

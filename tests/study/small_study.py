@@ -1,4 +1,4 @@
-"""A study of tiny runs: two that differ, one that is the same as another, one that needs another, one that fails."""
+"""A study of tiny runs: two that differ, one that is the same as another, two that need others, one that fails."""
 
 import yaml
 
@@ -7,6 +7,11 @@ ARMS = {
     "Dice": {"base": "tiny", "set": {"train": {"loss": {"dice": 1}}}},
     "BCE again": {"base": "tiny", "set": {"train": {"loss": {"bce": 1}}}},
     "refined": {"base": "tiny", "set": {"model": {"refine": {"kind": "local"}}}, "start": "BCE"},
+    "pseudo": {
+        "base": "tiny",
+        "set": {"data": {"pseudo": {"selection": False, "until": 1.0}}},
+        "pseudo": {"teachers": ["BCE", "Dice"]},
+    },
 }
 
 BROKEN = {

@@ -4,6 +4,8 @@ All nodes must see the data and the folder of the study under the same paths, an
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
 """
 
+import logging
+import socket
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,8 +38,9 @@ class Cluster:
         self._joined = not ray.is_initialized()
         if self._joined:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, ValueError, RuntimeError) as error:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (OSError, ValueError, RuntimeError) as error:
                 raise ConfigError(
                     f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
                 ) from error
@@ -78,6 +81,13 @@ class Cluster:
             self._ray.cancel(reference, force=False)
         if self._joined:
             self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _resources(task: Task, cluster: dict[str, float]) -> dict[str, float]:

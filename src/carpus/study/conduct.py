@@ -87,7 +87,7 @@ def conduct(
                 waiting = _submit(waiting, executor, now, out)
                 if watch:
                     watch(now)
-                for key, error in executor.wait(1.0):
+                for key, error in executor.wait(1.0) if now.running else ():
                     now.running.remove(key)
                     if error is None:
                         now.done.add(key)
@@ -104,7 +104,8 @@ def _submit(waiting: Sequence[Task], executor: Executor, now: Standing, out: Pat
     for task in waiting:
         lost = [key for key in task.needs if key in now.failed]
         if lost:
-            now.failed[task.key] = tasks.fail(out, task.key, f"needs the run {lost[0]}, which failed")
+            why = f"needs the task {lost[0]}, which failed: {now.failed[lost[0]]}"
+            now.failed[task.key] = tasks.fail(out, task.key, why)
         elif all(key in now.done for key in task.needs) and len(now.running) < executor.capacity:
             tasks.forget(out, task.key)
             executor.submit(task)

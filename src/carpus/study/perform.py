@@ -3,8 +3,10 @@
 It may be called again after any interruption, by any process that sees the folder. Whatever executes tasks calls this.
 """
 
+import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -12,6 +14,7 @@ import pandas
 from carpus import calibrate, competition, config, data, evaluate, run, train
 from carpus.errors import BusyError
 from carpus.formats import trees
+from carpus.pseudo import make
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
@@ -35,6 +38,10 @@ def perform(task: Task, root: Path, out: Path) -> None:
     if tasks.is_done(out, task.key):
         return
     folder = tasks.folder(out, task.key)
+    if task.teachers:
+        _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings.train.device)
+        tasks.finish(out, task)
+        return
     if task.calibrates:
         _calibrate(folder, tasks.folder(out, task.calibrates), root)
     elif not (folder / run.MANIFEST).is_file():
@@ -44,11 +51,15 @@ def perform(task: Task, root: Path, out: Path) -> None:
 
 
 def _settings(task: Task, out: Path) -> config.Config:
-    if not task.start:
-        return task.settings
-    weights = (tasks.folder(out, task.start) / run.WEIGHTS).resolve()
-    model = task.settings.model.model_copy(update={"weights": str(weights)})
-    return task.settings.model_copy(update={"model": model})
+    """The settings of a training, with what the tasks before it left."""
+    settings = task.settings
+    if task.start:
+        weights = (tasks.folder(out, task.start) / run.WEIGHTS).resolve()
+        settings = config.changed(settings, f"model.weights={json.dumps(str(weights))}")
+    if task.labels:
+        labels = tasks.folder(out, task.labels).resolve()
+        settings = config.changed(settings, f"data.pseudo.root={json.dumps(str(labels))}")
+    return settings
 
 
 def _train(settings: config.Config, root: Path, folder: Path) -> None:
@@ -74,6 +85,13 @@ def _calibrate(folder: Path, trained: Path, root: Path) -> None:
             shutil.copy2(trained / name, work / name)
         opened = run.read(work)
         calibrate.calibrate([opened], root, work / CALIBRATION, device=opened.settings.train.device)
+
+
+def _label(folder: Path, teachers: Sequence[Path], root: Path, device: str) -> None:
+    """Pseudo-labels of the test images as `carpus pseudo` makes them, measured beside the first teacher."""
+    if not folder.is_dir():
+        choices = make.Choices(device=device, student=teachers[0], truth=root)
+        make.make(teachers, root / data.LAYOUT["test"][0], folder, choices=choices)
 
 
 def _score(folder: Path, root: Path) -> None:

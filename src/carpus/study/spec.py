@@ -52,11 +52,10 @@ class Published(_Section):
 
 
 class Pseudo(_Section):
-    """Pseudo-labels of the test images, made by runs of another arm, that an arm also learns from."""
+    """Pseudo-labels of the test images, made by runs of other arms, that an arm also learns from."""
 
-    teacher: str = Field(description="the arm whose runs of the same seed make the labels")
-    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
-        default=None, description="the teacher's folds, an ensemble; null: the fold of the run itself"
+    teachers: tuple[str, ...] = Field(
+        min_length=1, description="the arms whose runs of the same seed and fold make the labels; several vote"
     )
 
 
@@ -76,7 +75,9 @@ class Arm(_Section):
         description="the run of the same settings, with thresholds and repairs that `carpus calibrate` fits on the "
         "patients it held out; so it has no Val",
     )
-    pseudo: Pseudo | None = Field(default=None, description="pseudo-labels to learn from besides; null: none")
+    pseudo: Pseudo | None = Field(
+        default=None, description="pseudo-labels to learn from besides, as `data.pseudo` says; null: none"
+    )
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")
     published: Published | None = Field(default=None, description="the report's numbers; null: not in the report")
     note: str = Field(default="", description="what a reader must know of it")
@@ -160,7 +161,7 @@ class Study(_Section):
     def needs(self, arm: str) -> tuple[str, ...]:
         """The arms whose runs come before those of `arm`."""
         start, pseudo = self.arms[arm].start, self.arms[arm].pseudo
-        return tuple(name for name in (start, pseudo.teacher if pseudo else None) if name is not None)
+        return (*((start,) if start else ()), *(pseudo.teachers if pseudo else ()))
 
 
 def load(study: Path | str) -> Study:
@@ -241,7 +242,7 @@ def _wrong_names(study: Study) -> Iterator[tuple[str, str]]:
     for name, arm in study.arms.items():
         yield from unknown(f"arms.{name}.control", arm.control)
         yield from unknown(f"arms.{name}.start", arm.start)
-        yield from unknown(f"arms.{name}.pseudo.teacher", arm.pseudo.teacher if arm.pseudo else None)
+        yield from unknown(f"arms.{name}.pseudo.teachers", *(arm.pseudo.teachers if arm.pseudo else ()))
         for scale, what in study.scales.items():
             if arm.base not in what.bases:
                 yield (

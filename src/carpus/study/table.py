@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -66,22 +66,24 @@ def live(title: str, out: Path, rows: Sequence[Row]) -> Iterator[Callable[[Stand
             for key in first:
                 if key not in told and (key in now.done or key in now.failed):
                     told.add(key)
-                    stderr.print(_ended(out, first[key], now, len(first)), highlight=False, soft_wrap=True)
+                    stderr.print(_ended(out, first[key], now, first), highlight=False, soft_wrap=True)
             if screen:
-                made, left = len(now.done) - before, len(first) - len(told)
+                done = sum(key in now.done for key in first)
+                made, left = done - before, len(first) - len(told)
                 ahead = f", about {(time.monotonic() - begun) / made * left / 60:.0f} min left" if made else ""
-                foot = f"{len(now.done)} of {len(first)} runs done, {len(now.running)} at work{ahead}"
+                foot = f"{done} of {len(first)} runs done, {len(now.running)} at work{ahead}"
                 screen.update(Group(render(title, out, rows, now), Text(foot)))
 
         yield watch
 
 
-def _ended(out: Path, row: Row, now: Standing, count: int) -> Text:
+def _ended(out: Path, row: Row, now: Standing, first: Mapping[str, Row]) -> Text:
     which = f"{row.arm}, seed {row.seed}, fold {row.fold}"
     if row.key in now.failed:
         return Text(f"failed {which}: {now.failed[row.key]}", style="red")
     dice = _dice(out, row.key)
-    return Text(f"{len(now.done)} of {count}  {which}" + (f": Val {dice:.4f}" if dice is not None else ""))
+    done = sum(key in now.done for key in first)
+    return Text(f"{done} of {len(first)}  {which}" + (f": Val {dice:.4f}" if dice is not None else ""))
 
 
 @cache

@@ -104,8 +104,8 @@ def work(
 def _task(
     tasks: dict[str, Task], study: spec.Study, path: Path, scale: spec.ScaleName, arm: str, seed: int, fold: int
 ) -> Task:
-    def of(other: str, at: int) -> Task:
-        return _task(tasks, study, path, scale, other, seed, at)
+    def of(other: str) -> str:
+        return _task(tasks, study, path, scale, other, seed, fold).key
 
     chosen, content = study.arms[arm], dict[str, Any]()
     settings = spec.settings(study, arm, scale, path, seed=seed, fold=fold)
@@ -114,9 +114,9 @@ def _task(
             f"{path}: arms.{arm}: train.devices and train.nodes: are 1 in a study, whose runs go side by side instead"
         )
     if chosen.start:
-        content["start"] = of(chosen.start, fold).key
+        content["start"] = of(chosen.start)
     if chosen.pseudo:
-        teachers = tuple(of(chosen.pseudo.teacher, at).key for at in chosen.pseudo.folds or (fold,))
+        teachers = tuple(of(name) for name in chosen.pseudo.teachers)
         content["labels"] = _add(tasks, {"teachers": list(teachers)}, settings, teachers=teachers).key
     task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
     if chosen.calibrated:
