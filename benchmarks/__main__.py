@@ -18,7 +18,9 @@ from benchmarks.measure import Row, compare
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="sums, threshold, overlap, runs, shapes, surface, data, predict, score, train"
+        "names",
+        nargs="*",
+        help="sums, threshold, overlap, runs, shapes, surface, data, predict, score, statistics, train",
     )
     parser.add_argument("--json", type=Path, help="write the table to this file too")
     parser.add_argument("--quick", action="store_true", help="at most a minute: one image, smaller losses, few turns")

@@ -6,7 +6,8 @@ The label map is warped once, not 29 times, and only in the window that is kept.
 every change.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import cv2
@@ -54,6 +55,19 @@ class Settings:
     clahe: float = 0.0
     collimation: float = 0.0
 
+    def stronger(self, factor: float) -> "Settings":
+        """Every limit times a factor, as far as it can go; mirroring stays as it is."""
+        most = {
+            "rotation_deg": 180.0,
+            "shift": 1.0,
+            "brightness": 1.0,
+            "noise": 1.0,
+            "elastic": 1.0,
+            "collimation": 1.0,
+        }
+        limits = {name: limit for name, limit in vars(self).items() if name != "flip"}
+        return replace(self, **{name: min(limit * factor, most.get(name, math.inf)) for name, limit in limits.items()})
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -62,10 +76,12 @@ class Crop:
     Args:
         side: of the window, in pixels of the image; side * L / S must be whole.
         foreground: share of the windows that hold a drawn pixel of a drawn class, every class of the case alike.
+        classes: how many bits of the label map are classes.
     """
 
     side: int
     foreground: float
+    classes: int = label_map.MAX_CLASSES
 
 
 @dataclass(frozen=True)
@@ -188,9 +204,9 @@ def _draw_corner(crop: Crop, labels: LabelMap, matrix: Floats, random: Random, s
     at_bone, *where = random.random(3)
     free = side - crop.side
     corner = np.array(where) * (free + 1)
-    present = int(np.bitwise_or.reduce(labels, axis=None))
+    present = int(np.bitwise_or.reduce(labels, axis=None)) & (1 << crop.classes) - 1
     if at_bone < crop.foreground and present:
-        bits = [k for k in range(label_map.MAX_CLASSES) if present >> k & 1]
+        bits = [k for k in range(crop.classes) if present >> k & 1]
         found = np.flatnonzero(label_map.has(labels, bits[random.integers(len(bits))]))
         row, column = divmod(int(found[random.integers(len(found))]), labels.shape[1])
         source = (np.array([column, row]) + 0.5) / labels.shape[0] - 0.5

@@ -1,5 +1,6 @@
 """The batch of a step as a pure function of (seed, step), for every process its share."""
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
@@ -23,6 +24,25 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Others:
+    """Other cases that take a part of every batch, such as pseudo-labelled ones.
+
+    Args:
+        cases: to learn from besides.
+        settings: limits of their augmentation.
+        share: of all images drawn, above 0 and below 1, as evenly as whole images allow.
+        worth: what one of them counts in the loss, any other being 1.
+        steps: in which they take part, from the first on; after these there are none.
+    """
+
+    cases: Sequence[Case]
+    settings: augment.Settings
+    share: float
+    worth: float
+    steps: int
+
+
+@dataclass(frozen=True)
 class Batches:
     """Training batches, each a pure function of (seed, step): any step can be asked for, in any order.
 
@@ -39,6 +59,7 @@ class Batches:
         weights: how often each case is drawn, relative to the others; None for once an epoch each.
         crop: the window to learn from; None for the whole image.
         share: the part of every batch to draw.
+        others: cases beside `cases`, drawn in an order of their own: those of `cases` come in the same order with them.
 
     Raises:
         DataError: no case.
@@ -54,9 +75,10 @@ class Batches:
     weights: Sequence[float] | None = None
     crop: augment.Crop | None = None
     share: Share = Share()
+    others: Others | None = None
 
     def __post_init__(self) -> None:
-        if not self.cases:
+        if not self.cases or (self.others and not self.others.cases):
             raise DataError("no annotated training case is left; check the folds and the annotations")
         if self.batch_size % self.share.world:
             raise ConfigError(
@@ -70,7 +92,15 @@ class Batches:
         drawn = [self._sample(first + n) for n in range(size)]
         pictures = torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None])
         maps = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
-        return Batch(pictures, maps, tuple(case for _, _, case in drawn))
+        cases = tuple(case for _, _, case in drawn)
+        counted = np.stack([self._counted(first + n, case) for n, case in enumerate(cases)])
+        return Batch(
+            pictures,
+            maps,
+            cases,
+            None if (counted == 1).all() else torch.from_numpy(counted),
+            len(self.cache.classes) if any(case.doubt and len(case.doubt.pixels) for case in cases) else None,
+        )
 
     def cases_of(self, step: int) -> tuple[Case, ...]:
         """The cases of the whole batch of `step`, without making it."""
@@ -96,13 +126,36 @@ class Batches:
         try:
             image, labels = self.cache(case)
             random = np.random.default_rng([self.seed, 1, number])
-            return *augment.apply(image, labels, self.settings, random, self.crop), case
+            settings = self.others.settings if self.others and self._is_other(number) else self.settings
+            return *augment.apply(image, labels, settings, random, self.crop), case
         except Exception as error:
             error.add_note(f"while preparing {case.image}")
             raise
 
+    def _counted(self, number: int, case: Case) -> NDArray[np.float32]:
+        """What every class (K,) of a sample counts in the loss."""
+        worth = self.others.worth if self.others and self._is_other(number) else 1.0
+        counted = np.full(len(self.cache.classes), worth, np.float32)
+        if case.doubt:
+            counted[list(case.doubt.ignored)] = 0
+        return counted
+
+    def _others_before(self, number: int) -> int:
+        """How many of the samples before `number` are others."""
+        if self.others is None:
+            return 0
+        return math.floor(min(number, self.others.steps * self.batch_size) * self.others.share)
+
+    def _is_other(self, number: int) -> bool:
+        return self._others_before(number + 1) > self._others_before(number)
+
     def _case(self, number: int) -> Case:
-        epoch, place = divmod(number, len(self.cases))
+        before = self._others_before(number)
+        if self.others and self._is_other(number):
+            epoch, place = divmod(before, len(self.others.cases))
+            random = np.random.default_rng([self.seed, 3, epoch])
+            return self.others.cases[random.permutation(len(self.others.cases))[place]]
+        epoch, place = divmod(number - before, len(self.cases))
         return self.cases[self._order(epoch)[place]]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:

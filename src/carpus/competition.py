@@ -6,7 +6,7 @@ folder. A submission must cover the truth exactly: a missing mask is an error, n
 Dimension key: N images, K classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +167,7 @@ def score(
     split = _cover(predicted, known, prediction)
     public_ids = known.public_ids if public_ids is None else Path(public_ids)
     if public_ids is not None and "" in split.values():
-        public = _read_public(public_ids, known)
+        public = read_public(public_ids, known.split, known.patient, known.source)
         split = {name: part or ("public" if name in public else "private") for name, part in split.items()}
     counts = np.zeros((len(split), len(classes), 3), np.int64)
     for n, name in enumerate(split):
@@ -251,17 +251,38 @@ def _are(names: Sequence[str]) -> str:
     return "1 image is" if len(names) == 1 else f"{len(names)} images are"
 
 
-def _read_public(path: Path, known: _Truth) -> set[str]:
-    """The images named in `path`, by themselves or by their patient."""
+def read_public(path: Path, names: Iterable[str], patient: Mapping[str, str], source: Path) -> set[str]:
+    """The images that a file names, by themselves or by their patient.
+
+    Args:
+        path: a text file, one image or patient a line.
+        names: of all images, as in a submission.
+        patient: by image name.
+        source: where the images are from, for the error.
+
+    Raises:
+        DataError: not a text file, or a line that is neither image nor patient.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable text file ({error})") from error
-    public: set[str] = set()
+    names, public = tuple(names), set[str]()
     for number, line in enumerate(lines, 1):
         word = line.strip()
-        found = {name for name in known.split if word in (name, name.removesuffix(".png"), known.patient.get(name))}
+        found = {name for name in names if word in (name, name.removesuffix(".png"), patient.get(name))}
         if word and not found:
-            raise DataError(f"{path}: line {number}: {word!r:.80} is no image or patient of {known.source}")
+            raise DataError(f"{path}: line {number}: {word!r:.80} is no image or patient of {source}")
         public |= found
     return public
+
+
+def parts(dataset: data.Dataset) -> dict[str, str]:
+    """The part of every test image by the name of its case: public or private; test where nothing tells."""
+    path = files.inside(dataset.root / "test_labels", "public.txt", str(dataset.root))
+    if not path.is_file():
+        return {case.name: "test" for case in dataset.test}
+    image = {case.name: f"{case.name.rsplit('/', 1)[-1]}.png" for case in dataset.test}
+    patient = {image[case.name]: case.patient for case in dataset.test}
+    public = read_public(path, image.values(), patient, dataset.root)
+    return {name: "public" if image[name] in public else "private" for name in image}

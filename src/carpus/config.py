@@ -8,9 +8,9 @@ A recipe is a YAML file that names only what differs from the defaults; later fi
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -139,6 +139,31 @@ class Model(_Section):
     )
 
 
+class Pseudo(_Section):
+    """Images to learn from besides, whose labels are predictions: what `carpus pseudo` wrote."""
+
+    root: str | None = Field(
+        default=None,
+        description="folder of `carpus pseudo`; null: none. A path in a recipe is relative to the recipe",
+    )
+    share: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.5, description="of the images drawn, so many are pseudo-labelled"
+    )
+    weight: Positive = Field(default=1.0, description="what one of them counts in the loss, an annotated image being 1")
+    until: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.8, description="share of the schedule with them; what follows learns from annotated images alone"
+    )
+    noise: Amount = Field(default=1.5, description="the limits of their augmentation, those of `augment` being 1")
+    selection: bool = Field(
+        default=True,
+        description="honour what `carpus pseudo` left out; false: every label and pixel counts, the naive way",
+    )
+    unverified: bool = Field(
+        default=False,
+        description="train although nobody knows which patients made the labels; validation may then be optimistic",
+    )
+
+
 class Data(_Section):
     """What the network sees and what it is measured by."""
 
@@ -166,6 +191,7 @@ class Data(_Section):
     hard_weight: Positive = Field(
         default=3.0, description="how often the worst quarter of the cases in `hard` is drawn, any other being 1"
     )
+    pseudo: Pseudo = Field(default=Pseudo(), description="pseudo-labelled images to learn from besides")
 
 
 class Augment(_Section):
@@ -289,22 +315,47 @@ def load(recipes: Sequence[Path | str] = (), overrides: Sequence[str] = ()) -> C
     Raises:
         ConfigError: one line that names the file or the override, the field, what came and what was expected.
     """
+    paths = [_find(recipe) for recipe in recipes]
+    layers = [Layer(read_yaml(path), str(path), path.parent) for path in paths]
+    layers += [Layer(_parse(override), f"--set {override}") for override in overrides]
+    return stacked(layers, " + ".join(map(str, recipes)) or "config")
+
+
+class Layer(NamedTuple):
+    """Some settings, where they come from, and the folder that their relative paths start from."""
+
+    content: Mapping[str, Any]
+    source: str
+    folder: Path = Path()
+
+
+def stacked(layers: Sequence[Layer], source: str) -> Config:
+    """Make a config from layers, later ones first in rank.
+
+    Raises:
+        ConfigError: one line that names the source of a layer, or `source` for what they come to together, the field,
+            what came and what was expected.
+    """
     content: dict[str, Any] = {}
-    for recipe in recipes:
-        path = _find(recipe)
-        layer = _resolved(_read(path), path.parent)
-        _validate(layer, str(path))
-        content = _merge(content, layer)
-    for override in overrides:
-        layer = _resolved(_parse(override), Path())
-        _validate(layer, f"--set {override}")
-        content = _merge(content, layer)
-    return _validate(content, " + ".join(map(str, recipes)) or "config")
+    for layer in layers:
+        resolved = _resolved(dict(layer.content), layer.folder)
+        _validate(resolved, layer.source)
+        content = _merge(content, resolved)
+    return _validate(content, source)
 
 
 def changed(config: Config, override: str) -> Config:
     """The same config but for one ``a.b=c``, read as by `load`."""
     return _validate(_merge(config.model_dump(mode="json"), _parse(override)), f"--set {override}")
+
+
+def decisive(config: Config) -> dict[str, Any]:
+    """The settings that decide the weights, as JSON: without those of where and how fast, and of who is told."""
+    settings = config.model_dump(mode="json")
+    for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
+        del settings[section][name]
+    del settings["track"]
+    return settings
 
 
 def dump(config: Config) -> str:
@@ -375,7 +426,11 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
         layer = layer | {"classes": str((folder / layer["classes"]).resolve())}
     section = layer.get("data")
     if isinstance(section, dict) and isinstance(section.get("hard"), str):
-        layer = layer | {"data": section | {"hard": str((folder / section["hard"]).resolve())}}
+        section = section | {"hard": str((folder / section["hard"]).resolve())}
+        layer = layer | {"data": section}
+    pseudo = section.get("pseudo") if isinstance(section, dict) else None
+    if isinstance(section, dict) and isinstance(pseudo, dict) and isinstance(pseudo.get("root"), str):
+        layer = layer | {"data": section | {"pseudo": pseudo | {"root": str((folder / pseudo["root"]).resolve())}}}
     section = layer.get("model")
     if isinstance(section, dict) and isinstance(section.get("weights"), str):
         path = weights_path(section["weights"], folder)
@@ -412,7 +467,12 @@ _StrictLoader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read strictly: no tag, no key twice, 1e-3 is a number.
+
+    Raises:
+        ConfigError: naming file and line.
+    """
     try:
         return _mapping(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

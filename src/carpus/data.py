@@ -13,9 +13,9 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,6 +33,30 @@ LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "te
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """What of an annotation does not count in a loss; see `pseudo.trust`.
+
+    Args:
+        ignored: classes of which nobody knows where they are, by index.
+        erased: those among them whose mask is taken out.
+        pixels: runs of pixels that count for no class; they get the bit after the last class.
+    """
+
+    ignored: frozenset[int] = frozenset()
+    erased: frozenset[int] = frozenset()
+    pixels: kernels.Runs = field(default_factory=lambda: np.empty((0, 2), np.int64), compare=False)
+
+    def marked(self, labels: LabelMap, classes: int) -> LabelMap:
+        """`labels` (H, W) of so many classes without the masks that are erased, and with the bit of the pixels."""
+        marked = labels.copy()
+        for k in self.erased:
+            label_map.erase(marked, k)
+        if len(self.pixels):
+            marked |= kernels.decode([*[self.pixels[:0]] * classes, self.pixels], (labels.shape[0], labels.shape[1]))
+        return marked
+
+
+@dataclass(frozen=True)
 class Case:
     """One radiograph: ``name`` is its path below DCM without suffix, ``ID001/image1661130828152_R``."""
 
@@ -40,6 +64,7 @@ class Case:
     patient: str
     image: Path
     annotation: Path | None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)
@@ -264,13 +289,13 @@ class Cache:
     """
 
     def __init__(self, classes: Classes, image_size: int, label_size: int, limit_bytes: int) -> None:
-        self._classes, self._image_size, self._label_size = classes, image_size, label_size
+        self.classes, self._image_size, self._label_size = classes, image_size, label_size
         self._limit, self._held = limit_bytes, 0
         self._kept: OrderedDict[Path, tuple[NDArray[np.uint8], list[kernels.Runs]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, case: Case) -> tuple[NDArray[np.uint8], LabelMap]:
-        """Image (S, S) uint8 and label map (L, L) int32 of a case; do not write to them."""
+        """Image (S, S) uint8 and label map (L, L) int32 of a case, its doubt marked; do not write to them."""
         with self._lock:
             kept = self._kept.get(case.image)
             if kept:
@@ -278,8 +303,11 @@ class Cache:
         if kept:
             return kept[0], kernels.decode(kept[1], (self._label_size, self._label_size))
         image = square(read_image(case.image), self._image_size)
-        labels = square_labels(read_labels(case, self._classes), self._label_size)
-        runs = kernels.encode(labels, len(self._classes))
+        labels, bits = read_labels(case, self.classes), len(self.classes)
+        if case.doubt:
+            labels, bits = case.doubt.marked(labels, bits), bits + bool(len(case.doubt.pixels))
+        labels = square_labels(labels, self._label_size)
+        runs = kernels.encode(labels, bits)
         with self._lock:
             if case.image not in self._kept:
                 self._kept[case.image] = image, runs
@@ -296,14 +324,38 @@ def _bytes(image: NDArray[np.uint8], runs: Sequence[kernels.Runs]) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from: images (B, 1, S, S) float32 in 0..1, labels (B, L, L) int32, cases in order."""
+    """What one step learns from.
+
+    Args:
+        images: (B, 1, S, S) float32 in 0..1.
+        labels: (B, L, L) int32.
+        cases: in order.
+        counted: (B, K) float32, what every image and class counts in the loss; None where each counts 1.
+        ignore: the bit of `labels` whose pixels count nothing; None for none.
+    """
 
     images: Tensor
     labels: Tensor
     cases: tuple[Case, ...]
+    counted: Tensor | None = None
+    ignore: int | None = None
+
+    @property
+    def counting(self) -> dict[str, Any]:
+        """`counted` and `ignore` as options of `losses.Loss`."""
+        return {"counted": self.counted, "ignore": self.ignore}
 
     def parts(self, count: int) -> list["Batch"]:
         """The same images in `count` batches of equal size, in order."""
         size = len(self.cases) // count
         cuts = [slice(start, start + size) for start in range(0, size * count, size)]
-        return [Batch(self.images[cut], self.labels[cut], self.cases[cut]) for cut in cuts]
+        return [
+            replace(
+                self,
+                images=self.images[cut],
+                labels=self.labels[cut],
+                cases=self.cases[cut],
+                counted=None if self.counted is None else self.counted[cut],
+            )
+            for cut in cuts
+        ]

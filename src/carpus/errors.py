@@ -14,6 +14,10 @@ class DataError(ValueError):
     """The input (an image, a label file, a folder, a checkpoint) is not what it should be."""
 
 
+class BusyError(DataError):
+    """Another process is at work on the same folder; it would do later."""
+
+
 class ConfigError(ValueError):
     """A setting is misspelt, of the wrong type, out of range or contradicts another."""
 

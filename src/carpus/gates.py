@@ -167,7 +167,8 @@ def _loss(
 ) -> Tensor:
     with launcher.autocast():
         logits, aux = network(network_input(batch.images, launcher))
-    return loss_of.of_outputs((logits, *aux), launcher.to_device(batch.labels), network.loss_weights(progress))
+    labels, counting = launcher.to_device((batch.labels, batch.counting))
+    return loss_of.of_outputs((logits, *aux), labels, network.loss_weights(progress), **counting)
 
 
 @torch.no_grad()

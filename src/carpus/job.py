@@ -12,11 +12,12 @@ import torch
 from lightning_fabric import Fabric
 
 from carpus import augment, config, data, devices, losses, models, sampling, schedule
-from carpus.batches import Batches, Share
+from carpus.batches import Batches, Others, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, class_list
 from carpus.predict import Predictor
+from carpus.pseudo import decisions, provenance, trust
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Job:
         predictor: of the network.
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
+        pseudo: where the pseudo-labels come from; None without any.
     """
 
     settings: config.Config
@@ -42,16 +44,14 @@ class Job:
     predictor: Predictor
     loss: losses.Loss
     batches: Batches
+    pseudo: provenance.Provenance | None = None
 
     def identity(self) -> dict[str, Any]:
         """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
-        settings = self.settings.model_dump(mode="json")
-        # These change how fast or where it is computed and who is told, not what.
-        for section, name in (("data", "workers"), ("data", "cache_gib"), ("train", "save_every")):
-            del settings[section][name]
-        del settings["track"]
+        settings = config.decisive(self.settings)
         if settings["data"]["hard"]:
             settings["data"]["hard"] = files.sha256(settings["data"]["hard"])
+        del settings["data"]["pseudo"]["root"]  # what is there is among the fingerprints
         return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
 
 
@@ -65,11 +65,22 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     options = settings.train
     classes = class_list(settings.classes)
     dataset = data.read(root)
+    if (root / provenance.FILE).is_file():
+        raise ConfigError(
+            f"--data {root}: its labels are predictions, no truth to validate on; give annotated data, and "
+            f"--set data.pseudo.root={root}"
+        )
     learn, held_out = split(dataset, settings.data)
     fingerprints = {
         "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
         "val": data.fingerprint(held_out)._asdict(),
     }
+    if (root / decisions.FILE).is_file():
+        fingerprints["trust"] = trust.fingerprint(root, learn)
+    learn = trust.trusted(learn, root, classes)
+    others, labelled = _pseudo(settings, dataset, held_out, classes)
+    if others:
+        fingerprints["pseudo"] = trust.fingerprint(Path(str(settings.data.pseudo.root)), others.cases)
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
     # Of as many processes as will train, though a plan or a gate is but one.
     _check(settings, label_size, math.prod(devices.launched(options.devices, options.nodes)))
@@ -84,8 +95,9 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         batch_size=options.batch_size,
         seed=options.seed,
         weights=sampling.weights(learn, settings.data, classes),
-        crop=augment.Crop(crop, settings.data.crop_foreground) if crop else None,
+        crop=augment.Crop(crop, settings.data.crop_foreground, len(classes)) if crop else None,
         share=Share(launcher.global_rank, launcher.world_size),
+        others=others,
     )
     return Job(
         settings=settings,
@@ -99,7 +111,34 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
         ),
         batches=batches,
+        pseudo=labelled,
     )
+
+
+def _pseudo(
+    settings: config.Config, dataset: data.Dataset, held_out: list[data.Case], classes: Classes
+) -> tuple[Others | None, provenance.Provenance | None]:
+    """The pseudo-labelled cases that take part in batches, and where their labels come from; None without any."""
+    options = settings.data.pseudo
+    if options.root is None:
+        return None, None
+    root = Path(options.root)
+    labelled = provenance.read(root)
+    if labelled.content["classes"] != list(classes.names):
+        raise ConfigError(f"data.pseudo.root: {root} has other classes than this training")
+    cases = [case for case in data.read(root).train if case.annotation]
+    test = [case for case in dataset.test if case.annotation]
+    provenance.refuse_judges(labelled, cases, held_out, test, unverified=options.unverified)
+    train = settings.train
+    end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)
+    others = Others(
+        trust.trusted(cases, root, classes, selection=options.selection),
+        augment.Settings(**settings.augment.model_dump()).stronger(options.noise),
+        options.share,
+        options.weight,
+        round(end),
+    )
+    return others, labelled
 
 
 def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case], list[data.Case]]:

@@ -193,6 +193,11 @@ def union(first: LabelMap, *others: LabelMap) -> LabelMap:
     return result
 
 
+def differing(a: LabelMap, b: LabelMap) -> LabelMap:
+    """Every class where only one of two maps of one size has it."""
+    return a ^ b
+
+
 def remap(labels: LabelMap, target: Sequence[int | None]) -> LabelMap:
     """Move class k to class ``target[k]``; None drops it, and two classes with one target are united."""
     result = np.zeros_like(labels)

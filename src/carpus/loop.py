@@ -96,7 +96,8 @@ def fit(
                 with devices.sync(launcher, model, at_last=number == options.accumulate):
                     logits, aux = model(network_input(part.images, launcher))  # (B, K, h, w) each
                     labels = launcher.to_device(part.labels)
-                    loss = job.loss.of_outputs((logits, *aux), labels, shares) / options.accumulate
+                    loss = job.loss.of_outputs((logits, *aux), labels, shares, **launcher.to_device(part.counting))
+                    loss = loss / options.accumulate
                     launcher.backward(loss)
                 losses.append(loss.detach())
             norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)

@@ -42,7 +42,7 @@ FADE = 1e-6
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums of `kernels.sums` by name, each (B, K) float64, and `pixels` (B, 1), their number or weight."""
+    """The sums of `kernels.sums` by name, each (B, K) float64, and `pixels` (B, 1 or K), their number or weight."""
 
     pt: Tensor
     p: Tensor
@@ -50,6 +50,11 @@ class Sums:
     bce: Tensor
     pixels: Tensor
     focal: Tensor | None = None
+
+    def times(self, factor: Tensor) -> "Sums":
+        """Every sum times a factor (B, K)."""
+        weighed = {name: value * factor for name, value in vars(self).items() if value is not None}
+        return replace(self, **weighed | {"pixels": weighed["pixels"].clamp_min(1e-12)})
 
     def over_batch(self) -> "Sums":
         """The batch as one large image: B = 1."""
@@ -130,15 +135,21 @@ class Loss:
     batch: bool = False
 
     def __call__(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
-        """The mean over images and classes: a float32 scalar. Options are `weight`, `ignore` and `soft` of `sums`."""
+        """The mean over images and classes: a float32 scalar.
+
+        Options are `weight`, `ignore` and `soft` of `sums`, and `counted` (B, K), what every image and class counts
+        besides. What counts less than 1 lessens the mean: the loss of a batch stays the mean of those of its parts.
+        """
         return self.per_class(logits, labels, **options).mean().float()
 
-    def per_class(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+    def per_class(self, logits: Tensor, labels: Tensor, *, counted: Tensor | None = None, **options: Any) -> Tensor:
         """The loss of every image and class: (B, K) float64, (1, K) when `batch`. Options as in a call."""
         sums = _measure(logits, labels, self.gamma, **options)
         if self.batch:
-            sums = sums.over_batch()
-        return torch.stack([share * formula(sums) for share, formula in self.terms]).sum(0)
+            # The batch is one image, of which so much of every image is a part.
+            sums = (sums if counted is None else sums.times(counted)).over_batch()
+        found = torch.stack([share * formula(sums) for share, formula in self.terms]).sum(0)
+        return found if counted is None or self.batch else found * counted
 
     def of_outputs(self, outputs: Sequence[Tensor], labels: Tensor, weights: Sequence[float], **options: Any) -> Tensor:
         """Several outputs against the same labels: the main logits first, then auxiliary ones of any size.

@@ -36,6 +36,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "data": {"path": str(root.resolve()), **job.fingerprints},
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
+        "pseudo": _pseudo(job),
         "parameters": models.parameters(job.network),
         "steps": state.step,
         "stopped_early": state.step < options.steps,
@@ -52,6 +53,21 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         old.unlink()
     write_report(out, job, facts)
     run.finish(out, classes=job.classes, **facts)
+
+
+def _pseudo(job: Job) -> dict[str, Any] | None:
+    """The images whose labels were predictions, and the patients that these labels tell about."""
+    if job.pseudo is None:
+        return None
+    seen = job.pseudo.seen
+    content = job.pseudo.content
+    return {
+        "root": str(job.pseudo.root.resolve()),
+        "sources": [{name: source[name] for name in ("kind", "sha256")} for source in content["sources"]],
+        "seen": None if seen is None else sorted(seen),
+        "quality": content["quality"],
+        "images": job.pseudo.images,
+    }
 
 
 def kept(state: State, options: config.Train) -> dict[str, Any]:

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from carpus import config, data, models
-from carpus.errors import CapacityError, ConfigError, DataError, DivergedError
+from carpus.errors import BusyError, CapacityError, ConfigError, DataError, DivergedError
 from carpus.formats import files, trees
 from carpus.formats.trees import EARLIER
 from carpus.labels import Classes
@@ -215,7 +215,7 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
         except OSError:
             held = False
         if not held:
-            raise DataError(f"{path}: another process is training into this folder")
+            raise BusyError(f"{path}: another process is training into this folder")
         try:
             resumed = _prepare(path, identity, overwrite, resume)
             try:

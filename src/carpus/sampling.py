@@ -7,12 +7,10 @@ that followed the loss would have to remember it, and two devices would disagree
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas
 
 from carpus import config, data, evaluate, pose
-from carpus import labels as label_map
 from carpus.data import Case
 from carpus.errors import ConfigError, DataError
 from carpus.labels import BONES, Classes, LabelMap
@@ -45,18 +43,8 @@ def weights(cases: Sequence[Case], options: config.Data, classes: Classes) -> li
 
 def bent(labels: LabelMap) -> bool:
     """Whether a label map (H, W) of the 29 bones shows a bent wrist; one with too few bones to tell does not."""
-    count = len(BONES)
-    places, areas, lengths = np.full((count, 2), np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    for k, box in enumerate(label_map.boxes(labels, count)):
-        if box:
-            moments = cv2.moments(label_map.has(labels[box], k).astype(np.uint8), binaryImage=True)
-            middle = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-            places[k] = box[1].start + middle[0], box[0].start + middle[1]
-            ends = [0, *labels.shape]
-            cut = box[0].start == 0 or box[1].start == 0 or box[0].stop == ends[1] or box[1].stop == ends[2]
-            if not cut:
-                areas[k], lengths[k] = moments["m00"], pose.elongation(moments)
-    fit = pose.fit(places, areas, lengths)
+    seen = pose.outlines(labels, BONES)
+    fit = pose.fit(seen.centroids, seen.areas, seen.elongations)
     return fit is not None and fit.wrist == "bent"
 
 

@@ -59,6 +59,8 @@ def train(
         job = prepare(settings, root, launcher)
         if longer_than:
             _require_same_data(job, root, longer_than)
+        if job.pseudo and leads and tell:
+            tell(job.pseudo.advice)
         passed = _gates(job, launcher, tell if leads else None)
     identity = job.identity() | {"processes": launcher.world_size}
     identity |= {"continued": _origin(longer_than)} if longer_than else {}
@@ -96,6 +98,8 @@ def lengthen(
     """
     earlier = run.read(run_path)
     fading = any(aux.final_weight is not None for aux in earlier.settings.model.aux)
+    pseudo = earlier.settings.data.pseudo
+    fading |= pseudo.root is not None and pseudo.until < 1
     longer, _ = schedule.lengthened(earlier.settings.train, earlier.manifest["steps"], steps, fading=fading)
     out = out or run_path.with_name(f"{run_path.name}-{steps}")
     root = root or Path(earlier.manifest["data"]["path"])

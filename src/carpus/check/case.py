@@ -85,7 +85,7 @@ def examine(case: Case, split: str, classes: Classes) -> tuple[Seen, list[Findin
     findings += found
     if labels is None:
         return Seen(case, split, digest, side_px), findings
-    bones, found = _measure(case, labels, classes)
+    bones, found = pose.outlines(labels, classes), _topology(case, labels, classes)
     thumb_left, turned = _direction(case, bones.centroids)
     contrast, beside = _against_image(case, image, labels)
     findings += [*found, *turned, *beside]
@@ -114,22 +114,9 @@ def _read(read: Callable[[], T], case: Case, kind: Kind) -> tuple[T | None, list
     return value, findings
 
 
-@dataclass(frozen=True)
-class _Bones:
-    """The bones of the anatomy in an image: (N, 2) centroids in pixels, (N,) areas and elongations; NaN if not known.
-
-    A bone that the image's border cuts has a centroid alone.
-    """
-
-    centroids: Floats
-    areas: Floats
-    elongations: Floats
-
-
-def _measure(case: Case, labels: LabelMap, classes: Classes) -> tuple[_Bones, list[Finding]]:
-    """Place, area and shape of every bone; missing classes, parts and holes."""
+def _topology(case: Case, labels: LabelMap, classes: Classes) -> list[Finding]:
+    """Missing classes, parts and holes."""
     findings: list[Finding] = []
-    bones = _Bones(*(np.full((len(BONES), *columns), np.nan) for columns in ((2,), (), ())))
     for k, (name, box) in enumerate(zip(classes, label_map.boxes(labels, len(classes)), strict=True)):
         if box is None:
             findings.append(Finding(case.name, "missing", "warning", "not labelled", name))
@@ -142,15 +129,7 @@ def _measure(case: Case, labels: LabelMap, classes: Classes) -> tuple[_Bones, li
         if holes:
             message = f"with {holes} hole{'s' if holes > 1 else ''}"
             findings.append(Finding(case.name, "holes", "note", message, name, holes))
-        if name not in BONES:
-            continue
-        n, moments = BONES.index(name), cv2.moments(mask, binaryImage=True)
-        top, left = box[0].start, box[1].start
-        bones.centroids[n] = left + moments["m10"] / moments["m00"], top + moments["m01"] / moments["m00"]
-        cut = top == 0 or left == 0 or box[0].stop == labels.shape[0] or box[1].stop == labels.shape[1]
-        if not cut:
-            bones.areas[n], bones.elongations[n] = moments["m00"], pose.elongation(moments)
-    return bones, findings
+    return findings
 
 
 def _beneath(labels: LabelMap, k: int, classes: Classes) -> str | None:

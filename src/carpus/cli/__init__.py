@@ -9,6 +9,9 @@ from carpus.cli.shell import app
 # isort: off
 from carpus.cli import training as training
 from carpus.cli import prediction as prediction
+from carpus.cli import pseudo as pseudo
+from carpus.cli import study as study
+from carpus.cli import compare as compare
 from carpus.cli import datasets as datasets
 # isort: on
 

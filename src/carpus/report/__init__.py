@@ -5,6 +5,7 @@ reader's light or dark setting, and prints. `write` makes it; `choose` says whic
 """
 
 from carpus.report.cases import Pictured, choose
-from carpus.report.page import Listing, write
+from carpus.report.document import Listing
+from carpus.report.page import write
 
 __all__ = ["Listing", "Pictured", "choose", "write"]

@@ -103,11 +103,14 @@ def _picture(each: Pictured, classes: Classes, box: pictures.Box, longest: int, 
         each.image, each.prediction, reference=each.truth, classes=classes, box=box, longest=longest
     )
     height, width = drawn.shape[:2]
-    return element("img", src=_data_uri(drawn), alt=told, width=width, height=height)
+    return element("img", src=data_uri(drawn), alt=told, width=width, height=height)
 
 
-def _data_uri(pixels: NDArray[np.uint8]) -> str:
-    """A JPEG whose colour is as fine as its grey: halved, thin coloured outlines would bleed."""
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) RGB for the page, a JPEG.
+
+    Its colour is as fine as its grey: halved, thin coloured outlines would bleed.
+    """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         _QUALITY,

@@ -56,14 +56,14 @@ class Frame:
             for tick in ticks(*self.across)
         ]
         name = element("text", label, x=(self.left + self.right) / 2, y=self.bottom + 33, class_="middle")
-        return join(_line(self.left, self.bottom, self.right, self.bottom, "axis"), *marks, name)
+        return join(line(self.left, self.bottom, self.right, self.bottom, "axis"), *marks, name)
 
     def y_axis(self, label: str, suffix: str = "", most: int = 4) -> Markup:
         """Grid lines with their values on the left, the label above them."""
         parts = []
         for tick in ticks(*self.up, most):
             y = self.y(tick)
-            parts.append(_line(self.left, y, self.right, y, "grid"))
+            parts.append(line(self.left, y, self.right, y, "grid"))
             parts.append(element("text", f"{number(tick)}{suffix}", x=self.left - 7, y=y + 4, class_="end"))
         return join(*parts, element("text", label, x=0.0, y=self.top - 11, class_="ink"))
 
@@ -87,9 +87,9 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
     lowest = min((low for low, _ in spreads.values()), default=0.0)
     step, top = 24.0, 28.0
     height = sum(len(names) * step + 25 for names in groups.values())
-    frame = Frame(left=92, top=top, bottom=top + height, x=(min(0.95, _below(lowest)), 1.0))
+    frame = Frame(left=92, top=top, bottom=top + height, x=(min(0.95, below(lowest)), 1.0))
     parts = [_legend(list(scores), frame.left), frame.x_axis("Dice: mean, and 10th to 90th percentile of the cases")]
-    parts += [_line(frame.x(tick), top, frame.x(tick), frame.bottom, "grid") for tick in ticks(*frame.across)]
+    parts += [line(frame.x(tick), top, frame.x(tick), frame.bottom, "grid") for tick in ticks(*frame.across)]
     offsets = dict(zip(scores, (-4.0, 4.0) if len(scores) > 1 else (0.0,), strict=True))
     y = top
     for group, names in groups.items():
@@ -97,7 +97,7 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
         y += 25
         for name in names:
             middle = y + step / 2
-            parts.append(_line(frame.left, middle, frame.right, middle, "row"))
+            parts.append(line(frame.left, middle, frame.right, middle, "row"))
             parts.append(element("text", shorten(name, 14), x=frame.left - 8, y=middle + 4, class_="end"))
             if not any((split, name) in spreads for split in scores):
                 parts.append(element("text", "no value", x=frame.left + 6, y=middle + 4))
@@ -106,13 +106,13 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
                     continue
                 average, (low, high), at = values[split, name].mean(), spreads[split, name], middle + offsets[split]
                 tip = f"{name}, {SPLITS[split].lower()}: {average:.4f} ({low:.3f} to {high:.3f})"
-                spread = _line(frame.x(low), at, frame.x(high), at, "spread")
+                spread = line(frame.x(low), at, frame.x(high), at, "spread")
                 mark = _mark(split, frame.x(average), at)
                 parts.append(element("g", element("title", tip), spread, mark, class_=split))
             y += step
     means = {split: of_split.mean() for split, of_split in scores.items()}
     description = "; ".join(f"{SPLITS[split]}: mean {value:.4f}" for split, value in means.items() if value == value)
-    return _svg("Dice by class", description, frame.bottom + 40, *parts)
+    return svg("Dice by class", description, frame.bottom + 40, *parts)
 
 
 def learning(curves: Curves) -> Markup:
@@ -133,7 +133,7 @@ def learning(curves: Curves) -> Markup:
     if validated.any():
         xs, ys = curves.step[validated].tolist(), curves.val_dice[validated].tolist()
         top = frame.bottom + (38 if parts else 24)
-        frame = Frame(top=top, bottom=top + 115, x=x, y=(_below(min(ys)), min(1.0, max(ys) + 0.05)))
+        frame = Frame(top=top, bottom=top + 115, x=x, y=(below(min(ys)), min(1.0, max(ys) + 0.05)))
         points = [
             element("g", element("title", f"step {number(x)}: {y:.4f}"), _mark("val", frame.x(x), frame.y(y)))
             for x, y in zip(xs, ys, strict=True)
@@ -142,7 +142,7 @@ def learning(curves: Curves) -> Markup:
         shown = points if len(points) <= 60 else points[-1:]
         parts += [frame.y_axis("Validation Dice"), element("g", curve, *shown, class_="val")]
     description = "Loss and validation Dice over training steps."
-    return _svg("Learning curves", description, frame.bottom + 40, *parts, frame.x_axis("Step"))
+    return svg("Learning curves", description, frame.bottom + 40, *parts, frame.x_axis("Step"))
 
 
 def dice_by_pose(poses: Poses, scores: Mapping[str, Scores]) -> Markup:
@@ -153,7 +153,7 @@ def dice_by_pose(poses: Poses, scores: Mapping[str, Scores]) -> Markup:
     points = pose_points(poses, scores)
     every = np.concatenate([pairs for pairs in points.values() if len(pairs)])
     furthest = max(float(every[:, 0].max()) * 1.05, BENT_DEG * 2)
-    frame = Frame(top=50, bottom=235, x=(0.0, furthest), y=(_below(float(every[:, 1].min())), 1.0))
+    frame = Frame(top=50, bottom=235, x=(0.0, furthest), y=(below(float(every[:, 1].min())), 1.0))
     shown = [split for split, pairs in points.items() if len(pairs)]
     parts = [_legend(shown, 0.0, "mean, straight and bent"), frame.y_axis("Dice of the case")]
     parts += [frame.x_axis("Hand axis, degrees from the vertical", "°"), _limit(frame)]
@@ -171,9 +171,9 @@ def dice_by_pose(poses: Poses, scores: Mapping[str, Scores]) -> Markup:
         for chosen, start, stop in ((~bent, 0.0, BENT_DEG), (bent, BENT_DEG, furthest)):
             if chosen.any():
                 level = frame.y(float(points[split][chosen, 1].mean()))
-                marks.append(_line(frame.x(start) + 1, level, frame.x(stop) - 1, level, "level"))
+                marks.append(line(frame.x(start) + 1, level, frame.x(stop) - 1, level, "level"))
         parts.append(element("g", *marks, class_=split))
-    return _svg("Dice by pose", "Mean Dice of every case over the angle of its hand.", frame.bottom + 40, *parts)
+    return svg("Dice by pose", "Mean Dice of every case over the angle of its hand.", frame.bottom + 40, *parts)
 
 
 def pose_points(poses: Poses, scores: Mapping[str, Scores]) -> dict[str, NDArray[np.float64]]:
@@ -202,7 +202,7 @@ def pose_histogram(poses: Poses) -> Markup:
         drawn = _bars(frame, edges, share) if place == 0 else _steps(frame, edges, share)
         parts.append(element("g", element("title", f"{SPLITS[split]}: {', '.join(told)}"), drawn, class_=split))
     parts += [frame.x_axis("Hand axis, degrees from the vertical", "°"), _limit(frame)]
-    return _svg("Hand axis", "Histogram of the angle of the hand by split.", frame.bottom + 40, *parts)
+    return svg("Hand axis", "Histogram of the angle of the hand by split.", frame.bottom + 40, *parts)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -229,7 +229,7 @@ def _posed(poses: Poses, split: str) -> dict[str, float]:
     return {case: degrees for case, of, degrees in every if of == split}
 
 
-def _below(lowest: float) -> float:
+def below(lowest: float) -> float:
     """Where an axis of Dice begins that has to show `lowest`."""
     return max(0.0, math.floor((lowest - 0.005) * 20) / 20)
 
@@ -258,14 +258,16 @@ def _steps(frame: Frame, edges: NDArray[np.float64], share: NDArray[np.float64])
     return frame.path(np.repeat(edges, 2).tolist(), [0.0, *np.repeat(share, 2).tolist(), 0.0], "steps")
 
 
-def _svg(title: str, description: str, height: float, *parts: Markup) -> Markup:
+def svg(title: str, description: str, height: float, *parts: Markup, width: float = WIDTH) -> Markup:
+    """The drawing around the parts, with a title and a description for those who cannot see it."""
     key = title.lower().replace(" ", "-")
     head = element("title", title, id=f"{key}-title"), element("desc", description, id=f"{key}-text")
-    box = f"0 0 {WIDTH:.0f} {height:.0f}"
+    box = f"0 0 {width:.0f} {height:.0f}"
     return element("svg", *head, *parts, viewBox=box, role="img", aria_labelledby=f"{key}-title {key}-text")
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
@@ -275,19 +277,19 @@ def _mark(split: str, x: float, y: float) -> Markup:
     return element("circle", cx=x, cy=y, r=4.0, class_="mark")
 
 
-def _legend(splits: Sequence[str], left: float, line: str | None = None) -> Markup:
+def _legend(splits: Sequence[str], left: float, level: str | None = None) -> Markup:
     parts = []
     for split in splits:
         parts.append(element("g", _mark(split, left + 5, 11.0), class_=split))
         parts.append(element("text", SPLITS[split], x=left + 15, y=15.0))
         left += 32 + 6.6 * len(SPLITS[split])
-    if line:
-        parts.append(element("g", _line(left, 11.0, left + 16, 11.0, "level"), class_="train"))
-        parts.append(element("text", line, x=left + 22, y=15.0))
+    if level:
+        parts.append(element("g", line(left, 11.0, left + 16, 11.0, "level"), class_="train"))
+        parts.append(element("text", level, x=left + 22, y=15.0))
     return join(*parts)
 
 
 def _limit(frame: Frame) -> Markup:
     x = frame.x(BENT_DEG)
     note = element("text", f"bent: over {BENT_DEG:.0f}°", x=frame.right, y=frame.top - 11, class_="end")
-    return join(_line(x, frame.top - 4, x, frame.bottom, "limit"), note)
+    return join(line(x, frame.top - 4, x, frame.bottom, "limit"), note)

@@ -2,39 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from carpus.formats import files
 from carpus.labels import BONES, Classes
 from carpus.pictures import PREDICTION, TRUTH
 from carpus.report import charts, findings
 from carpus.report.cases import Pictured, gallery
+from carpus.report.document import Listing, document, listed, next_commands, repeat, tile
 from carpus.report.markup import Markup, element, join
 from carpus.report.numbers import SPLITS, Curves, Poses, Scores, grouped, read_curves, read_poses, read_scores
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A table of a report.
-
-    Args:
-        title: the heading.
-        told: what the numbers are.
-        columns: the head of every column; the first column names the rows.
-        rows: the cells of every row, all as text.
-    """
-
-    title: str
-    told: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write(
@@ -83,20 +62,11 @@ def write(
         _cases(pictures, by_split, classes),
         _figures(by_split, groups, metrics, axes),
         _classes(by_split, groups),
-        *(_listed(place, listing) for place, listing in enumerate(tables, start=2)),
-        _repeat(facts or {}),
-        _commands(commands),
+        *(listed(place, listing) for place, listing in enumerate(tables, start=2)),
+        repeat(facts or {}),
+        next_commands(commands),
     ]
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", Markup(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))),
-    )
-    page = element("html", head, element("body", element("main", *body)), lang="en")
-    files.write_text(path, f"<!doctype html>\n{page}\n")
+    document(path, title, *body)
 
 
 def _header(
@@ -111,13 +81,13 @@ def _header(
         name = element("span", SPLITS[split], class_=split)
         images, patients = len(of_split.cases), len(set(of_split.patients))
         told = f"{findings.plural(images, 'image')}, {findings.plural(patients, 'patient')}"
-        tiles.append(_tile(name, of_split.mean(), _interval(of_split.interval()), told))
+        tiles.append(tile(name, of_split.mean(), _interval(of_split.interval()), told))
     for split, of_split in scores.items():
         if "carpals" in groups:
             name = join("Carpals, ", element("span", SPLITS[split].lower(), class_=split))
             told = _interval(of_split.interval(groups["carpals"]))
-            tiles.append(_tile(name, of_split.mean(groups["carpals"]), told))
-    tiles += [_tile(name, value) for name, value in summary.items()]
+            tiles.append(tile(name, of_split.mean(groups["carpals"]), told))
+    tiles += [tile(name, value) for name, value in summary.items()]
     missing = sum(of_split.missing for of_split in scores.values())
     method = "Dice at the annotation's resolution, mean over images, then over classes; a class empty in both counts 1."
     if any(of_split.interval() for of_split in scores.values()):
@@ -136,12 +106,6 @@ def _header(
     )
 
 
-def _tile(name: str | Markup, value: float | str, *notes: str | None) -> Markup:
-    shown = value if isinstance(value, str) else _dice(value)
-    under = [element("dd", note, class_="note") for note in notes if note]
-    return element("div", element("dt", name), element("dd", shown), *under)
-
-
 def _interval(interval: tuple[float, float] | None) -> str | None:
     return f"95 %: {interval[0]:.4f}–{interval[1]:.4f}" if interval else None
 
@@ -150,10 +114,10 @@ def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: 
     if not pictures:
         return None
     keys = [
-        _key(TRUTH, "", "annotation"),
-        _key(PREDICTION, "", "prediction"),
-        _key(TRUTH, " block", "missed"),
-        _key(PREDICTION, " block", "predicted without being there"),
+        key(TRUTH, "", "annotation"),
+        key(PREDICTION, "", "prediction"),
+        key(TRUTH, " block", "missed"),
+        key(PREDICTION, " block", "predicted without being there"),
     ]
     return element(
         "section",
@@ -163,7 +127,8 @@ def _cases(pictures: Sequence[Pictured], scores: Mapping[str, Scores], classes: 
     )
 
 
-def _key(colour: tuple[int, int, int], kind: str, name: str) -> Markup:
+def key(colour: tuple[int, int, int], kind: str, name: str) -> Markup:
+    """A sample of a colour and what it stands for; `kind` " block" is for an area."""
     # Bright outlines for dark radiographs: on a light page the sample needs no more contrast than a swatch.
     sample = element("span", style=f"background: rgb{colour}", class_=f"key{kind}")
     return element("span", sample, name, class_="named")
@@ -238,43 +203,6 @@ def _cells(scores: Mapping[str, Scores], names: Sequence[str]) -> list[Markup]:
     lowest = list(list(scores.values())[-1].by_case(names).items())[-1:]
     case, value = lowest[0] if lowest else ("", math.nan)
     return [*cells, element("td", _dice(value)), element("td", element("bdi", case), title=case, class_="name")]
-
-
-def _listed(place: int, listing: Listing) -> Markup:
-    head = [element("th", name, scope="col") for name in listing.columns]
-    rows = [
-        element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]))
-        for row in listing.rows
-    ]
-    caption = element("figcaption", element("b", f"Table {place}. {listing.title}."), " ", listing.told)
-    table = element("table", element("thead", element("tr", *head)), element("tbody", *rows), aria_label=listing.title)
-    scrolled = element("div", table, class_="scroll", role="region", aria_label=f"Table {place}", tabindex=0)
-    return element("section", element("h2", listing.title), element("figure", caption, scrolled))
-
-
-def _repeat(facts: Mapping[str, object]) -> Markup | None:
-    if not facts:
-        return None
-    rows = [
-        element("tr", element("th", name, scope="row"), element("td", _fact(name, str(value))))
-        for name, value in facts.items()
-    ]
-    table = element("table", element("tbody", *rows), class_="facts")
-    return element("section", element("h2", "How to repeat it"), table)
-
-
-def _fact(name: str, value: str) -> Markup:
-    return element("code", value) if name.casefold() == "command" else join(value)
-
-
-def _commands(commands: Sequence[str]) -> Markup | None:
-    if not commands:
-        return None
-    lines = []
-    for command in commands:
-        run, mark, comment = command.partition(" # ")
-        lines.append(join(run, element("span", f"{mark}{comment}", class_="comment") if mark else None))
-    return element("section", element("h2", "What next"), element("pre", element("code", join(*lines, between="\n"))))
 
 
 def _dice(value: float) -> str:

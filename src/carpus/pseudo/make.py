@@ -1,0 +1,298 @@
+"""`carpus pseudo`: predictions to a training folder in the competition's layout, and what is to be believed of it.
+
+::
+
+    OUT/train/DCM/ID040/image9.png              the image, linked or copied
+    OUT/train/outputs_json/ID040/image9.json    the whole prediction, pixel for pixel
+    OUT/train/pseudo/ID040/image9.json          which bones and pixels count, why not, and all measures (see `trust`)
+    OUT/provenance.json                         sources, rules, quality out of fold (see `provenance`)
+
+The annotation holds every bone, kept or not: a selection is an opinion about labels, and any other tool, or a person in
+the viewer, may have another. Dimension key: N images, K classes.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carpus import data, kernels, run
+from carpus.data import LAYOUT
+from carpus.errors import DataError
+from carpus.formats import annotations, files, images, once, safe_name, stem, submission, trees
+from carpus.formats.sizes import Sizes
+from carpus.kernels import Runs
+from carpus.labels import BONES, Classes
+from carpus.predict import Options, in_turn
+from carpus.pseudo import provenance, quality, selection, trust
+from carpus.pseudo.measures import MEASURES, Floats, doubtful, measure, unsure
+from carpus.pseudo.quality import Quality
+from carpus.pseudo.selection import Rules, Selected
+from carpus.pseudo.sources import Prediction, Sources
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was made.
+
+    Args:
+        images: how many.
+        bones: labels in all, and how many of them are kept.
+        kept: see `bones`.
+        reasons: how often each spoke against a label.
+        by_class: class name -> share that is kept.
+        doubtful: share of all pixels that are in doubt.
+        quality: out of fold; None where it could not be measured.
+        provenance: of the folder.
+    """
+
+    images: int
+    bones: int
+    kept: int
+    reasons: Counter[str]
+    by_class: dict[str, float]
+    doubtful: float
+    quality: Quality | None
+    provenance: provenance.Provenance
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How pseudo-labels are made.
+
+    Args:
+        band: whether pixels in doubt are left out.
+        device, options, calibration: as in `predict`, for runs.
+        seen: the patients that made the submissions; None where nobody knows.
+        student: a run that learnt from annotations alone, which the labels are compared with.
+        truth: the data folder of the runs; None for where they were trained.
+    """
+
+    band: bool = True
+    device: str = "auto"
+    options: Options | None = None
+    calibration: Path | None = None
+    seen: Sequence[str] | None = None
+    student: Path | None = None
+    truth: Path | None = None
+
+
+def make(
+    predictions: Sequence[Path],
+    folder: Path,
+    out: Path,
+    *,
+    classes: Classes = BONES,
+    choices: Choices | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
+) -> Summary:
+    """Make a folder of pseudo-labelled images, whole or not at all.
+
+    Args:
+        predictions: submission CSVs and run folders.
+        folder: the images; where there are submissions, those that they have.
+        out: the folder to make; new or empty.
+        classes: the class list, where there is no run.
+        choices: see `Choices`.
+        progress: called with (what is done, images done, images in all).
+
+    Raises:
+        DataError: a source or image that cannot be read, images that the sources do not have, an `out` in use.
+        ConfigError: sources that do not fit together.
+    """
+    chosen = choices or Choices()
+    told = progress or (lambda *_: None)
+    sizes = Sizes(folder)
+    sources = Sources(
+        predictions,
+        classes,
+        lambda name: sizes.find(name, str(folder))[1],
+        device=chosen.device,
+        options=chosen.options,
+        calibration=chosen.calibration,
+        seen=chosen.seen,
+    )
+    paths = _images(folder, sources)
+    with trees.replacing(out) as temporary:
+        rules, measured = selection.fixed(len(sources.classes)), None
+        if sources.runs:
+            student = run.read(chosen.student) if chosen.student else None
+            root = chosen.truth or Path(sources.runs[0].manifest["data"]["path"])
+            known = quality.out_of_fold(
+                sources,
+                root,
+                student=student,
+                device=chosen.device,
+                options=chosen.options,
+                progress=lambda done, total: told("out of fold", done, total),
+            )
+            rules = quality.rules(known)
+            measured = quality.judge(known, f"the run {chosen.student.name}" if chosen.student else "the first run")
+        predicted = list(_predict(sources, paths, lambda done, total: told("predict", done, total)))
+        selected = selection.select(np.stack([each.measures for each in predicted]), rules)
+        pixels = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
+        content = _content(sources, paths, rules, measured, selected, chosen)
+        files.write_json(temporary / provenance.FILE, content, indent=1)
+    return _summary(out, sources.classes, selected, predicted, pixels, measured)
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A prediction without its probabilities, its measures (K, M), and what is unsure of every class."""
+
+    size: tuple[int, int]
+    runs: list[Runs]
+    measures: Floats
+    unsure: list[Runs] = field(repr=False)
+
+
+def _images(folder: Path, sources: Sources) -> dict[str, Path]:
+    """The images to label, by name below DCM; of two by one name a `DataError`."""
+    found = images.find(folder)
+    root = folder if folder.is_dir() else folder.parent
+    paths = {path.relative_to(root).as_posix(): path for path in found}
+    known = sources.names()
+    if known:
+        paths = {name: path for name, path in paths.items() if submission.image_name(name) in known}
+        sources.complete([submission.image_name(name) for name in paths])
+        bases = list(once(list(paths), str(folder), str, submission.image_name))
+        left = sorted(known - {submission.image_name(name) for name in bases})
+        if left:
+            raise DataError(f"{folder}: {left[0]}: there is no such image ({len(left)} such in the submissions)")
+    if not paths:
+        raise DataError(f"{folder}: holds no image to label")
+    for name in once(list(paths), str(folder), str):
+        safe_name(name, str(folder))
+    return paths
+
+
+def _predict(sources: Sources, paths: dict[str, Path], told: Callable[[int, int], object]) -> Iterator[_Predicted]:
+    def judged(found: Prediction) -> _Predicted:
+        return _Predicted(found.size, found.runs, measure(found, sources.classes), unsure(found))
+
+    if sources.runs:
+        items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
+        for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
+            size = image.shape[0], image.shape[1]
+            yield judged(sources.predict(submission.image_name(name), image, size))
+            told(done, len(paths))
+        return
+    with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
+        jobs = pool.map(
+            lambda item: judged(sources.predict(submission.image_name(item[0]), None, images.size(item[1]))),
+            paths.items(),
+        )
+        for done, each in enumerate(jobs, start=1):
+            yield each
+            told(done, len(paths))
+
+
+def _write(
+    root: Path,
+    paths: dict[str, Path],
+    predicted: Sequence[_Predicted],
+    selected: Selected,
+    classes: Classes,
+    band: bool,
+    told: Callable[[str, int, int], object],
+) -> int:
+    """Write every image's three files; returns how many pixels are in doubt."""
+    pictures, annotated = (root / part for part in LAYOUT["train"])
+
+    def write(item: tuple[int, tuple[str, Path]]) -> int:
+        n, (name, path) = item
+        each, case = predicted[n], stem(name)
+        _link(path, pictures / name)
+        parent = case.rpartition("/")[0]
+        annotations.write(
+            annotated / f"{case}.json",
+            kernels.decode(each.runs, each.size),
+            classes,
+            name.rsplit("/", 1)[-1],
+            f"/{parent}" if parent else "",
+        )
+        pixels = doubtful(each.unsure, selected.kept[n]) if band else np.empty((0, 2), np.int64)
+        bones = {
+            bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
+            for k, bone in enumerate(classes)
+        }
+        trust.write(root, case, trust.Found(files.sha256(path), bones, pixels))
+        return int(pixels[:, 1].sum())
+
+    total = 0
+    with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
+        for done, count in enumerate(pool.map(write, enumerate(paths.items())), start=1):
+            total += count
+            told("write", done, len(paths))
+    return total
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, which readers that refuse links out of a folder take for the file it is; else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {
+        name: round(float(value), 5) if np.isfinite(value) else None
+        for name, value in zip(MEASURES, values, strict=True)
+    }
+
+
+def _content(
+    sources: Sources,
+    paths: dict[str, Path],
+    rules: Rules,
+    measured: Quality | None,
+    selected: Selected,
+    chosen: Choices,
+) -> dict[str, Any]:
+    return {
+        "carpus": metadata.version("carpus"),
+        "classes": list(sources.classes.names),
+        "sources": sources.describe(),
+        "settings": {
+            "band": chosen.band,
+            "calibration": files.sha256(chosen.calibration) if chosen.calibration else None,
+            "views": len(chosen.options.views) if chosen.options else 1,
+        },
+        "rules": rules.as_json(sources.classes),
+        "tuned": int(rules.tuned.sum()),
+        "quality": measured.as_json() if measured else None,
+        "kept": round(float(selected.kept.mean()), 5),
+        "images": {stem(name): files.sha256(path) for name, path in paths.items()},
+    }
+
+
+def _summary(
+    out: Path,
+    classes: Classes,
+    selected: Selected,
+    predicted: Sequence[_Predicted],
+    pixels: int,
+    measured: Quality | None,
+) -> Summary:
+    left_out = np.argwhere(~selected.kept).tolist()
+    reasons = Counter(reason for n, k in left_out for reason in selected.reasons(n, k))
+    return Summary(
+        len(predicted),
+        selected.kept.size,
+        int(selected.kept.sum()),
+        reasons,
+        dict(zip(classes, selected.kept.mean(axis=0).tolist(), strict=True)),
+        pixels / sum(each.size[0] * each.size[1] for each in predicted),
+        measured,
+        provenance.read(out),
+    )

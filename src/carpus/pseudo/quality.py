@@ -1,0 +1,157 @@
+"""How good pseudo-labels are where the truth is known: on patients that their makers never saw.
+
+Dimension key: N images, K classes, M measures.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carpus import crossfit, data, kernels, metrics
+from carpus.errors import DataError
+from carpus.kernels import Runs
+from carpus.predict import Ensemble, Options
+from carpus.pseudo.measures import Floats, measure
+from carpus.pseudo.selection import Rules, select, tune
+from carpus.pseudo.sources import Sources, seen_by
+from carpus.run import Run
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Labels whose truth is known.
+
+    Args:
+        patients: N names.
+        measures: (N, K, M), see `measures.measure`.
+        dice: (N, K) of the label.
+        student: (N, K) of what the student says itself; NaN where it saw the patient.
+    """
+
+    patients: Sequence[str]
+    measures: Floats
+    dice: Floats
+    student: Floats
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What came of it.
+
+    Args:
+        images, patients: how many.
+        dice: mean over images, then classes.
+        kept_dice: the same of the labels that are kept.
+        kept: their share.
+        gain, low, high: by how much the kept labels are better than what the student says of the same bones: mean over
+            patients, and its 95 % interval. The rules were tuned on other patients.
+        student: who the student is, in words.
+    """
+
+    images: int
+    patients: int
+    dice: float
+    kept_dice: float
+    kept: float
+    gain: float
+    low: float
+    high: float
+    student: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in provenance.json; an interval without end is null."""
+        return {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def out_of_fold(
+    sources: Sources,
+    root: Path,
+    *,
+    student: Run | None = None,
+    device: str = "auto",
+    options: Options | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> OutOfFold:
+    """Predict every patient that the runs of `sources` held out, with those among them that never saw the patient.
+
+    So an ensemble of folds is measured by one member at a time, which is no more than it can do together.
+
+    Args:
+        sources: with runs.
+        root: the data folder of the runs.
+        student: a run that has learnt from annotations alone; None for the first member.
+        device, options: for the student.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DataError: not the data that the runs held out, or not one image that a run never saw.
+    """
+    members = sources.held_out(data.read(root))
+    if not members:
+        raise DataError(f"{root}: no annotated image that any of the runs never saw")
+    learnt = set(seen_by(student) or ()) if student else set()
+    own = Ensemble.of([student], device, options) if student else None
+    classes = sources.classes
+    rows, dice, beside = [], [], []
+    for done, (case, asked) in enumerate(members.items(), start=1):
+        image = data.read_image(case.image)
+        size = image.shape[0], image.shape[1]
+        truth = kernels.encode(data.read_labels(case, classes), len(classes))
+        found = sources.predict("", image, size, asked)
+        rows.append(measure(found, classes))
+        dice.append(_dice(found.runs, truth))
+        if own is None:
+            beside.append(_dice(found.members[0], truth))
+        elif case.patient in learnt:
+            beside.append(np.full(len(classes), np.nan))
+        else:
+            beside.append(_dice(own.runs(own.look(image), size), truth))
+        if progress:
+            progress(done, len(members))
+    return OutOfFold([case.patient for case in members], np.array(rows), np.array(dice), np.array(beside))
+
+
+def judge(found: OutOfFold, student: str) -> Quality:
+    """The quality of the labels that rules tuned on other patients keep.
+
+    Args:
+        found: labels whose truth is known.
+        student: who the student is, in words.
+    """
+    patients = np.array(found.patients)
+    rounds = crossfit.rounds_of(patients)
+    kept = np.zeros(found.dice.shape, bool)
+    for n in np.unique(rounds):
+        out = rounds == n
+        kept[out] = select(found.measures[out], tune(found.measures[~out], found.dice[~out])).kept
+    compared = kept & np.isfinite(found.student)
+    with_any = compared.any(axis=1)
+    gains = np.where(compared, found.dice - found.student, 0).sum(axis=1)[with_any] / compared[with_any].sum(axis=1)
+    gain, low, high = crossfit.interval(gains, patients[with_any], 0.05) if with_any.any() else (0.0, -np.inf, np.inf)
+    of_kept = [found.dice[kept[:, k], k].mean() for k in range(kept.shape[1]) if kept[:, k].any()]
+    return Quality(
+        len(patients),
+        len(set(found.patients)),
+        float(found.dice.mean()),
+        float(np.mean(of_kept)) if of_kept else 0.0,
+        float(kept.mean()),
+        gain,
+        low,
+        high,
+        student,
+    )
+
+
+def rules(found: OutOfFold) -> Rules:
+    """Rules tuned on all of it; where that is little, most limits stay as they are."""
+    return tune(found.measures, found.dice)
+
+
+def _dice(label: Sequence[Runs], truth: Sequence[Runs]) -> Floats:
+    return metrics.dice(np.array([kernels.overlap_runs(ours, own) for ours, own in zip(label, truth, strict=True)]))

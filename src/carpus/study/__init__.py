@@ -1,0 +1,10 @@
+"""Studies: arms x seeds x folds to runs, runs to statistics, statistics to a report.
+
+::
+
+    OUT/study.yaml    the study file, as it was run
+    OUT/study.json    scale, data, and every run: arm, seed, fold, folder, state
+    OUT/runs/KEY/     run folders; KEY is the hash of the settings, so arms with the same settings share them.
+                      scores.csv has the splits val, public and private
+    OUT/data/         made-up data, where none was given
+"""

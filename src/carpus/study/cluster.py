@@ -1,0 +1,114 @@
+"""Tasks on a Ray cluster: CPUs and GPUs as resources; a run goes on elsewhere when its process or node is lost.
+
+All nodes must see the data and the folder of the study under the same paths, and have Carpus installed. What a task has
+come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
+"""
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any, Self
+
+from carpus.errors import BusyError, ConfigError, StoppedError
+from carpus.study import tasks
+from carpus.study.tasks import Task
+
+RETRIES = 5
+"""Lost processes and nodes before a task has failed."""
+
+
+class Cluster:
+    """See the module; an executor as `local.Local` is one.
+
+    Args:
+        address: of the cluster, or auto for the one that this machine belongs to.
+        root: the data folder, absolute.
+        out: the folder of the study, absolute.
+
+    Raises:
+        ConfigError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, address: str, root: Path, out: Path) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError("--ray: Ray is not installed (pip install 'carpus[cluster]')") from None
+        self._ray, self._root, self._out = ray, root, out
+        self._joined = not ray.is_initialized()
+        if self._joined:
+            try:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ConfigError(
+                    f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
+                ) from error
+        self._names: dict[Any, str] = {}
+
+    @property
+    def capacity(self) -> int:
+        """As many tasks as there are: Ray keeps the queue, and nodes may join later."""
+        return 1 << 30
+
+    def submit(self, task: Task) -> None:
+        """See `conduct.Executor`."""
+        remote = self._ray.remote(_perform).options(
+            **_resources(task, self._ray.cluster_resources()),
+            name=f"carpus {task.key}",
+            max_retries=RETRIES,
+            retry_exceptions=[StoppedError, BusyError],
+        )
+        self._names[remote.remote(task, self._root, self._out)] = task.key
+
+    def wait(self, seconds: float) -> list[tuple[str, str | None]]:
+        """See `conduct.Executor`."""
+        ended, _ = self._ray.wait(list(self._names), timeout=seconds)
+        return [(key := self._names.pop(reference), self._result(reference, key)) for reference in ended]
+
+    def _result(self, reference: Any, key: str) -> str | None:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:  # lost more often than it was tried again
+            return tasks.fail(self._out, key, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what runs, which saves its step, and leave the cluster."""
+        for reference in self._names:
+            self._ray.cancel(reference, force=False)
+        if self._joined:
+            self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _resources(task: Task, cluster: dict[str, float]) -> dict[str, float]:
+    """A GPU where the cluster has any, and a CPU for each thread that prepares batches; else one CPU."""
+    if task.settings.train.device != "cpu" and cluster.get("GPU"):
+        return {"num_gpus": 1, "num_cpus": task.settings.data.workers}
+    return {"num_cpus": 1}
+
+
+def _perform(task: Task, root: Path, out: Path) -> str | None:
+    """On a worker: None, or the reason of a failure. What may go on elsewhere is raised for Ray to try again."""
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    from carpus.study.perform import perform
+
+    try:
+        perform(task, root, out)
+        return None
+    except (StoppedError, BusyError):
+        raise
+    except Exception as error:  # whatever it is, the others go on
+        return tasks.fail(out, task.key, error)

@@ -1,0 +1,197 @@
+"""A whole study: its folder, its data, and its tasks through an executor until nothing is left that can be done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from carpus.errors import BusyError, ConfigError, DataError
+from carpus.formats import files
+from carpus.study import spec, tasks
+from carpus.study.tasks import Row, Task, Work
+
+DATA = "data"
+
+
+class Executor(Protocol):
+    """What carries tasks out: processes of this machine, or a cluster."""
+
+    @property
+    def capacity(self) -> int:
+        """Tasks it takes at a time."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Begin a task that is ready."""
+        ...
+
+    def wait(self, seconds: float) -> list[tuple[str, str | None]]:
+        """Keys of tasks that ended within so many seconds, and why if they failed."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The folder of a study: what it is about and all its runs.
+
+    Args:
+        out: the folder.
+        study: the study file, as it was run.
+        path: its copy in the folder.
+        scale: full or quick.
+        root: the data folder.
+        rows: a run of an arm each, with the key of its task.
+    """
+
+    out: Path
+    study: spec.Study
+    path: Path
+    scale: spec.ScaleName
+    root: Path
+    rows: tuple[Row, ...]
+
+
+@dataclass
+class Standing:
+    """Where a study stands: keys that run, are done, and failed with why."""
+
+    running: set[str]
+    done: set[str]
+    failed: dict[str, str]
+
+
+def conduct(
+    work: Work, out: Path, start: Callable[[], Executor], watch: Callable[[Standing], object] | None = None
+) -> Standing:
+    """Carry out what is left of a study; a task that fails stops only those that need it.
+
+    Args:
+        work: all tasks.
+        out: the folder of the study.
+        start: makes the executor; not called where nothing is left.
+        watch: called about once a second.
+
+    Returns:
+        Where it stands at the end.
+    """
+    now = Standing(set(), {key for key in work.tasks if tasks.is_done(out, key)}, {})
+    waiting = [task for key, task in work.tasks.items() if key not in now.done]
+    if waiting:
+        with start() as executor:
+            while waiting or now.running:
+                waiting = _submit(waiting, executor, now, out)
+                if watch:
+                    watch(now)
+                for key, error in executor.wait(1.0) if now.running else ():
+                    now.running.remove(key)
+                    if error is None:
+                        now.done.add(key)
+                    else:
+                        now.failed[key] = error
+    if watch:
+        watch(now)
+    return now
+
+
+def _submit(waiting: Sequence[Task], executor: Executor, now: Standing, out: Path) -> list[Task]:
+    """Begin what is ready, give up what needs a task that failed, and return the rest."""
+    left = []
+    for task in waiting:
+        lost = [key for key in task.needs if key in now.failed]
+        if lost:
+            why = f"needs the task {lost[0]}, which failed: {now.failed[lost[0]]}"
+            now.failed[task.key] = tasks.fail(out, task.key, why)
+        elif all(key in now.done for key in task.needs) and len(now.running) < executor.capacity:
+            tasks.forget(out, task.key)
+            executor.submit(task)
+            now.running.add(task.key)
+        else:
+            left.append(task)
+    return left
+
+
+@contextmanager
+def claim(out: Path) -> Iterator[None]:
+    """Hold the folder of a study against a second `carpus study run`."""
+    import fcntl
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BusyError(f"{out}: another `carpus study run` is at work in this folder") from None
+        yield
+
+
+def open_(out: Path) -> Opened:
+    """Open the folder of a study.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = out / tasks.INDEX
+    if not path.is_file():
+        raise DataError(f"{out}: no study; expected a folder made by `carpus study run`, with {tasks.INDEX}")
+    content = files.read_json(path)
+    try:
+        rows = tuple(Row(row["arm"], row["seed"], row["fold"], row["key"]) for row in content["runs"])
+        return Opened(out, spec.load(out / tasks.COPY), out / tasks.COPY, content["scale"], Path(content["data"]), rows)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the index of a study ({error!r})") from error
+
+
+def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Sequence[Row]) -> None:
+    """Write what a study is into its folder, or more of the same.
+
+    Args:
+        out: the folder.
+        study: the study file.
+        scale: full or quick.
+        root: the data folder.
+        rows: all its runs; those that an earlier call asked for besides stay.
+
+    Raises:
+        DataError: the folder holds another study, scale or data.
+    """
+    from carpus import data
+
+    dataset = data.read(root)
+    fingerprint = data.fingerprint([*dataset.train, *dataset.test])._asdict()
+    content: dict[str, Any] = {"scale": scale, "data": str(root.resolve()), "fingerprint": fingerprint}
+    if (out / tasks.INDEX).is_file():
+        there = files.read_json(out / tasks.INDEX)
+        for name, value in content.items():
+            if there.get(name) != value and name == "fingerprint":
+                raise DataError(f"{root}: its images or annotations have changed since {out} was begun")
+            if there.get(name) != value:
+                raise DataError(f"{out}: holds a study with {name} {there.get(name)}, now {value}; name another --out")
+        if (out / tasks.COPY).read_bytes() != study.read_bytes():
+            raise DataError(f"{out}: holds another study, or {study} was changed since; name another --out")
+        asked = {(row.arm, row.seed, row.fold) for row in rows}
+        more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
+        rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))
+    else:
+        files.write_text(out / tasks.COPY, study.read_text(encoding="utf-8"))
+    files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
+
+
+def made_up(out: Path, scale: spec.Scale, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The made-up data of a scale in the study's folder; made once.
+
+    Raises:
+        ConfigError: the scale has none.
+    """
+    from carpus import phantom
+
+    if scale.phantom is None:
+        raise ConfigError("--data: is needed, because at this scale the study has no made-up data")
+    root = out / DATA
+    if not root.is_dir():
+        phantom.write(root, **scale.phantom.model_dump(), progress=progress)
+    return root

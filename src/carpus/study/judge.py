@@ -1,0 +1,190 @@
+"""Verdicts: every contrast of a study through `stats`, corrected for there being several, with what it would take."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from carpus.study import planning, stats
+from carpus.study.planning import Design
+from carpus.study.results import TEST, Arm, columns, paired
+from carpus.study.spec import Contrast, Study
+from carpus.study.stats import Word
+
+SAME_PARAMETERS = 0.01
+"""Networks whose numbers of parameters differ by a smaller share count as equally large."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One contrast, judged.
+
+    Args:
+        pair: the arm, and what it is compared with.
+        dice: the contrast of Dice, over `columns` of the class list.
+        others: the contrasts of other metrics (C,), by name.
+        p, p_equivalent: of the mean over all classes, Holm-corrected over the study's contrasts; NaN with one seed.
+        word: the verdict.
+        detectable: the minimal detectable effect of this design with this spread; NaN where the spread is not known.
+        needed: the design that would find `effect`; None if it was found, or if no design within reach does.
+        effect: the difference that `needed` is for: what was seen, but no less than the margin.
+        assumed: why the spread was not that of the contrast itself; empty if it was.
+        flags: why a difference may come from something else: budget, transductive.
+    """
+
+    pair: Contrast
+    dice: stats.Contrast
+    others: Mapping[str, stats.Contrast]
+    columns: tuple[str, ...]
+    p: float
+    p_equivalent: float
+    word: Word
+    detectable: float
+    needed: Design | None
+    effect: float
+    assumed: str
+    flags: Mapping[str, str]
+
+    @property
+    def difference(self) -> float:
+        """Of the mean over all classes."""
+        return float(self.dice.difference[0])
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of that difference, at 95 %; None with one seed or fewer than five patients."""
+        low, high = float(self.dice.low[0]), float(self.dice.high[0])
+        return (low, high) if math.isfinite(low) else None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All arms of a study and what may be said about them.
+
+    Args:
+        arms: in the study's order; those without a run are absent.
+        judged: the contrasts both of whose arms have runs.
+        absent: the others.
+        splits: what the verdicts are about.
+        margin: differences of Dice below this are as good as none.
+    """
+
+    arms: Mapping[str, Arm]
+    judged: tuple[Judged, ...]
+    absent: tuple[Contrast, ...]
+    splits: tuple[str, ...]
+    margin: float
+
+
+def judge(
+    arms: Mapping[str, Arm],
+    contrasts: Sequence[Contrast],
+    *,
+    margin: float = stats.MARGIN,
+    study: Study | None = None,
+) -> Judgement:
+    """Judge contrasts on the test images, or, where no run was scored on any, on the validation patients.
+
+    Args:
+        arms: by name, each with at least one run.
+        contrasts: in the order of the table; all of them count for the correction, those without runs too.
+        margin: of equivalence, in Dice.
+        study: whose flags are to be told.
+
+    Raises:
+        DataError: two arms that have no patient in common.
+    """
+    there = [pair for pair in contrasts if pair.arm in arms and pair.against in arms]
+    of_test = all(set(arms[name].splits()) & set(TEST) for pair in there for name in pair)
+    splits = TEST if of_test else ("val",)
+    found = [_contrast(arms, pair, splits, margin) for pair in there]
+    missing = [math.nan] * (len(contrasts) - len(there))
+    p = stats.holm([*(float(each.p[0]) for each in found), *missing])
+    p_equivalent = stats.holm([*(float(each.p_equivalent[0]) for each in found), *missing])
+    known = planning.pooled([spread for each in found if (spread := each.spread()) is not None])
+    level = stats.LEVEL / max(len(contrasts), 1)
+    judged = []
+    for pair, dice, p_of, p_equivalent_of in zip(there, found, p, p_equivalent, strict=False):
+        word = stats.verdict(float(dice.difference[0]), p_of, p_equivalent_of)
+        spread, assumed = dice.spread(), ""
+        if spread is None and known is not None:
+            spread, assumed = known, "the scatter of the study's other contrasts"
+        elif spread is None:
+            spread = planning.ASSUMED
+            assumed = f"an assumed scatter (patients {spread.patient:g}, seeds {spread.seed:g})"
+        now = Design(min(dice.seeds), dice.patients)
+        effect = max(abs(float(dice.difference[0])), margin)
+        judged.append(
+            Judged(
+                pair,
+                dice,
+                _others(arms, pair, splits),
+                tuple(columns(arms[pair.arm].classes)),
+                p_of,
+                p_equivalent_of,
+                word,
+                math.nan if assumed else planning.detectable(now, spread, level),
+                planning.enough(effect, now, spread, level) if word == "cannot tell" else None,
+                effect,
+                assumed,
+                flags(arms[pair.arm], arms[pair.against], study),
+            )
+        )
+    absent = tuple(pair for pair in contrasts if pair not in there)
+    return Judgement(arms, tuple(judged), absent, splits, margin)
+
+
+def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
+    """Why a difference of two arms may come from something else than what they are named after.
+
+    Args:
+        arm, against: what is compared.
+        study: the study file tells of what the run folders do not: data that were seen, for example.
+
+    Returns:
+        By kind, "budget" or "transductive", what differs.
+    """
+    found: dict[str, str] = {}
+    if study is not None and arm.name in study.arms:
+        told = study.arms[arm.name].flags
+        if "budget" in told and study.control_of(arm.name) == against.name:
+            found["budget"] = told["budget"]
+        if "transductive" in told and "transductive" not in study.arms[against.name].flags:
+            found["transductive"] = told["transductive"]
+    ours, theirs = budget(arm), budget(against)
+    differs = [
+        f"{name} {ours[name]:,.0f} against {theirs[name]:,.0f}"
+        for name in ours
+        if abs(ours[name] - theirs[name]) > (SAME_PARAMETERS * theirs[name] if name == "parameters" else 0.5)
+    ]
+    if differs:
+        found["budget"] = "; ".join(([found["budget"]] if "budget" in found else []) + differs)
+    return found
+
+
+def budget(arm: Arm) -> dict[str, float]:
+    """What an arm was given, means over its runs; NaN where a run does not tell."""
+    runs = arm.runs
+    of_settings = {
+        "images a step": [
+            run.settings.train.batch_size * run.settings.train.accumulate for run in runs if run.settings
+        ],
+        "image size": [run.settings.data.image_size for run in runs if run.settings],
+        "label size": [run.settings.data.label_size for run in runs if run.settings],
+        "training patients": [len(run.manifest["train_patients"]) for run in runs if "train_patients" in run.manifest],
+    }
+    found = {"steps": arm.fact("steps"), "parameters": arm.fact("parameters")}
+    return found | {name: sum(of) / len(of) if of else math.nan for name, of in of_settings.items()}
+
+
+def _contrast(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str], margin: float) -> stats.Contrast:
+    a, b, _ = paired(arms[pair.arm], arms[pair.against], splits)
+    return stats.contrast(a, b, margin=margin)
+
+
+def _others(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str]) -> dict[str, stats.Contrast]:
+    found = {}
+    for metric in ("nsd_2px", "hd95_px"):
+        if all(arms[name].scores(splits, metric) for name in pair):
+            a, b, _ = paired(arms[pair.arm], arms[pair.against], splits, metric)
+            found[metric] = stats.contrast(a[:, :, :1], b[:, :, :1])
+    return found

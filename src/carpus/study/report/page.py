@@ -1,0 +1,222 @@
+"""The page of a study, and beside it the same tables and figures as files."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from carpus import run
+from carpus.formats import files
+from carpus.pictures import PREDICTION, TRUTH
+from carpus.report import Listing
+from carpus.report.charts import number
+from carpus.report.document import document, figure_file, listed, repeat, tile
+from carpus.report.findings import plural
+from carpus.report.markup import Markup, element, join
+from carpus.report.page import key
+from carpus.study.judge import Judged, Judgement
+from carpus.study.report import figures, tables, worst, writers
+from carpus.study.results import TEST
+from carpus.study.spec import Study
+
+_ORDER = ("better", "worse", "equivalent", "cannot tell")
+
+
+def write(
+    page: Path,
+    judgement: Judgement,
+    *,
+    title: str,
+    lead: str = "",
+    study: Study | None = None,
+    cases: Sequence[worst.Shown] = (),
+    facts: Mapping[str, object] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page; beside it the folders tables/ and figures/ with what it shows.
+
+    Args:
+        page: the HTML file; its folder is made.
+        judgement: what was judged; at least one contrast.
+        title: the heading.
+        lead: what was asked.
+        study: the study file, whose claims, regrets and published numbers are shown.
+        cases: pictures, see `worst.collect`.
+        facts: how to repeat it.
+        notes: what a reader must know before the verdicts, such as runs that failed.
+    """
+    listings = tables.every(judgement, study)
+    drawn = _drawings(judgement)
+    classes = next(iter(judgement.arms.values())).classes
+    body = [
+        _header(judgement, title, lead, notes),
+        _figures(judgement, drawn),
+        *(
+            listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
+            for place, (name, listing) in enumerate(_shown(listings).items(), start=1)
+        ),
+        _worst(cases, worst.gallery(list(cases), classes)),
+        _method(judgement),
+        repeat(facts or {}),
+    ]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    _write_tables(page.parent / "tables", listings, title)
+    (page.parent / "figures").mkdir(exist_ok=True)
+    for name, drawing in drawn.items():
+        figure_file(page.parent / "figures" / f"{name}.svg", drawing)
+    document(page, title, *body)
+
+
+def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict[str, object]:
+    """How to repeat what was judged: the command, and hashes of what decided the result.
+
+    Args:
+        judgement: what was judged.
+        command: the one command.
+        study: the study file.
+    """
+    runs = {outcome.path: outcome for arm in judgement.arms.values() for outcome in arm.runs}
+    found: dict[str, object] = {"Command": command}
+    if study is not None:
+        found["Study file, SHA-256"] = files.sha256(study)
+    data = [outcome.manifest.get("data", {}) for outcome in runs.values()]
+    for part in ("all", "val"):
+        known = {str(of[part].get("images")): of[part] for of in data if isinstance(of.get(part), Mapping)}
+        if len(known) == 1:
+            found[f"Data, {part}"] = ", ".join(f"{name} {value}" for name, value in next(iter(known.values())).items())
+        elif known:
+            found[f"Data, {part}"] = f"{len(known)} different sets, one a fold"
+    hashes = [outcome.manifest.get("files", {}).get(run.WEIGHTS) for outcome in runs.values()]
+    weights = sorted(filter(None, hashes))
+    if weights:
+        told = hashlib.sha256("".join(weights).encode()).hexdigest()
+        found["Weights"] = f"{plural(len(weights), 'run')}; SHA-256 of their hashes, sorted: {told}"
+    commits = {
+        git["commit"] + (", changed" if git.get("changed") else "")
+        for outcome in runs.values()
+        if (git := outcome.manifest.get("environment", {}).get("git"))
+    }
+    if commits:
+        found["Code"] = ", ".join(sorted(commits))
+    return found | run.versions()
+
+
+def findings(judgement: Judgement) -> list[tuple[str, str]]:
+    """Verdict and sentence of every contrast, decided ones first, the largest differences first."""
+    judged = sorted(judgement.judged, key=lambda each: (_ORDER.index(each.word), -abs(each.difference)))
+    return [(each.word, _sentence(each)) for each in judged]
+
+
+def _sentence(each: Judged) -> str:
+    told = f"{tables.pair_name(each.pair)}: {_signed(each.difference)}"
+    if each.interval:
+        told += f" ({_signed(each.interval[0])} to {_signed(each.interval[1])})"
+    if min(each.dice.seeds) < 2:
+        told += "; one seed tells nothing of the method"
+    if each.word == "cannot tell":
+        told += f"; {tables.needed(each)}"
+    kinds = [kind if kind != "budget" else "another budget" for kind in each.flags]
+    return f"{told}. Confounded: {', '.join(kinds)}." if kinds else f"{told}."
+
+
+def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
+    count = Counter(each.word for each in judgement.judged)
+    tiles = [tile(word.capitalize(), str(count[word])) for word in _ORDER]
+    seeds = sorted({seeds for each in judgement.judged for seeds in each.dice.seeds})
+    patients = sorted({each.dice.patients for each in judgement.judged})
+    smallest = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
+    where = "test" if set(judgement.splits) & set(TEST) else "validation"
+    sizes = f"{_range(seeds)} × {_range(patients)}"
+    tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
+    if smallest:
+        tiles.append(tile("Detectable", f"{min(smallest):.4f}", "smallest true difference, power 0.8"))
+    lines = [
+        element("li", element("b", word, class_=word.replace(" ", "-")), sentence)
+        for word, sentence in findings(judgement)
+    ]
+    return element(
+        "header",
+        element("h1", title),
+        element("p", lead, class_="lead") if lead else None,
+        *(element("p", note, class_="note") for note in notes),
+        element("dl", *tiles, class_="headline"),
+        element("ul", *lines, class_="verdicts"),
+    )
+
+
+def _drawings(judgement: Judgement) -> dict[str, Markup]:
+    drawn = {
+        "differences": figures.forest(judgement),
+        "seeds": figures.seeds(judgement),
+        "cost": figures.cost(judgement),
+        "classes": figures.classes(judgement),
+        "learning": figures.learning(judgement.arms),
+    }
+    return {name: drawing for name, drawing in drawn.items() if drawing is not None}
+
+
+_CAPTIONS = {
+    "differences": (
+        "Differences.",
+        "Difference of mean Dice with its 95 % interval over patients and seeds. Colour and shape are the verdict, "
+        "which is Holm-corrected: an interval beside zero can still be undecided.",
+    ),
+    "seeds": ("Seeds.", "Every run's mean Dice; the line is the mean of the arm."),
+    "cost": ("Cost.", "What a training took, and what it gave."),
+    "classes": ("Classes.", "Where a difference comes from; carpals first."),
+    "learning": ("Learning curves.", "Validation Dice, the mean over an arm's runs."),
+}
+
+
+def _figures(judgement: Judgement, drawn: Mapping[str, Markup]) -> Markup:
+    sides: list[list[Markup]] = [[], []]
+    for place, (name, drawing) in enumerate(drawn.items(), start=1):
+        title, told = _CAPTIONS[name]
+        caption = element("figcaption", element("b", f"Figure {place}. {title}"), " ", told)
+        sides[name in ("classes", "learning")].append(element("figure", caption, drawing))
+    shown = [element("div", *side) for side in sides if side]
+    return element("section", element("h2", "Figures"), element("div", *shown, class_="figures"))
+
+
+def _shown(listings: Mapping[str, Listing]) -> dict[str, Listing]:
+    """The tables of the page: the differences by class are a figure there."""
+    return {name: listing for name, listing in listings.items() if name != "classes"}
+
+
+def _worst(cases: Sequence[worst.Shown], gallery: Markup | None) -> Markup | None:
+    if gallery is None:
+        return None
+    keys = [key(TRUTH, "", "annotation"), key(PREDICTION, "", "prediction")]
+    told = join("The first seed of every arm on the same image. ", join(*keys, between=" · "), ".")
+    title = "Worst cases" if len(cases) > 1 else "Worst case"
+    return element("section", element("h2", title), element("p", told, class_="note"), gallery)
+
+
+def _method(judgement: Judgement) -> Markup:
+    told = (
+        "The unit is the patient; a claim about a method allows for patients and for training seeds, crossed. Patients "
+        "are resampled and studentised, seeds have Student's t with their own degrees of freedom, pooled over the two "
+        "arms and not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
+        f"(docs/studies.md). A difference proven to be below {judgement.margin:g} is called equivalent. With one seed "
+        "the verdict is cannot tell, whatever the difference. Intervals hold for this data set and its split."
+    )
+    return element("section", element("h2", "Method"), element("p", told))
+
+
+def _write_tables(folder: Path, listings: Mapping[str, Listing], title: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, listing in listings.items():
+        files.write_text(folder / f"{name}.csv", writers.comma_separated(listing))
+    files.write_text(folder / "tables.md", f"# {title}\n\n" + "\n".join(map(writers.markdown, listings.values())))
+    files.write_text(folder / "tables.tex", "\n".join(map(writers.latex, listings.values())))
+
+
+def _range(values: Sequence[int]) -> str:
+    if not values:
+        return "–"
+    return number(values[0]) if len(values) == 1 else f"{number(values[0])}–{number(values[-1])}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")

@@ -1,0 +1,300 @@
+"""The tables of a study, every cell as text: HTML, Markdown, CSV, LaTeX and the terminal show the same."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from carpus.report import Listing
+from carpus.report.charts import number
+from carpus.study.judge import Judged, Judgement, budget
+from carpus.study.results import TEST, Arm
+from carpus.study.spec import Contrast, Published, Study
+
+NAMES = {"val": "Val", "public": "Public", "private": "Private", "test": "Test"}
+
+
+def scores(judgement: Judgement, study: Study | None = None) -> Listing:
+    """Dice of every arm on every split, mean and SD over seeds, next to the report's numbers."""
+    arms = judgement.arms
+    splits = [split for split in NAMES if any(split in arm.splits() for arm in arms.values())]
+    published = {name: study.arms[name].published for name in arms if study and name in study.arms}
+    told = [
+        split for split in ("val", "public", "private") if any(getattr(of, split, None) for of in published.values())
+    ]
+    rows = []
+    for name, arm in arms.items():
+        row = [name, *(_over_seeds(arm.mean([split])) for split in splits)]
+        numbers = published.get(name) or Published()
+        row += [_four(getattr(numbers, split)) for split in told]
+        by_seed = arm.scores(judgement.splits)
+        rows.append([*row, str(len(by_seed)), str(len(next(iter(by_seed.values()))) if by_seed else 0)])
+    columns = ["Arm", *(NAMES[split] for split in splits), *(f"Report: {NAMES[split]}" for split in told)]
+    about = "Mean Dice over classes, images of a patient, and patients; ± is the standard deviation over seeds."
+    if any(arm.fact("weights", "chosen_by_validation") > 0 for arm in arms.values()):
+        about += " Val chose the checkpoint of some arms and is optimistic."
+    if told:
+        about += " The report's numbers are of one run each, and of other images."
+    return Listing("Scores", about, [*columns, "Seeds", "Patients"], rows)
+
+
+def verdicts(judgement: Judgement) -> Listing:
+    """Every contrast with its verdict and what it stands on."""
+    rows = []
+    for each in judgement.judged:
+        dice = each.dice
+        others = [
+            _signed(float(each.others[name].difference[0]), _OTHERS[name][1]) if name in each.others else "–"
+            for name in _OTHERS
+        ]
+        rows.append(
+            [
+                pair_name(each.pair),
+                verdict(each),
+                _signed(each.difference),
+                _interval(each),
+                p_value(each.p),
+                p_value(each.p_equivalent),
+                f"{dice.superiority[0]:.2f}",
+                _four(each.detectable),
+                *others,
+                _design(each),
+            ]
+        )
+    rows += [[pair_name(pair), "no runs", *["–"] * (6 + len(_OTHERS)), ""] for pair in judgement.absent]
+    where = "test" if set(judgement.splits) & set(TEST) else "validation"
+    count = len(judgement.judged) + len(judgement.absent)
+    about = (
+        f"On the {where} patients. Interval: 95 %, over patients and seeds. p: of no difference; p equivalent: of a "
+        f"difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the share "
+        "of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many seeds and "
+        "patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
+        "difference as large as the one seen, but no smaller than the margin."
+    )
+    columns = [
+        "Contrast",
+        "Verdict",
+        "Dice",
+        "95 %",
+        "p",
+        "p equivalent",
+        "P(A > B)",
+        "MDE",
+        *(name for name, _ in _OTHERS.values()),
+    ]
+    return Listing("Verdicts", about, [*columns, "Would take"], rows)
+
+
+_OTHERS = {"nsd_2px": ("NSD 2 px", 4), "hd95_px": ("HD95, px", 2)}
+
+
+def borders(judgement: Judgement) -> Listing:
+    """Every arm by other metrics, its groups of classes and its worst class."""
+    arms, splits = judgement.arms, judgement.splits
+    groups = list(next(iter(arms.values())).classes.groups) if arms else []
+    rows = []
+    for name, arm in arms.items():
+        tables = list(arm.scores(splits).values())
+        if not tables:
+            continue
+        by_class = np.mean([table.to_numpy(np.float64).mean(axis=0) for table in tables], axis=0)
+        worst = int(np.argmin(by_class))
+        of_groups = [
+            _four(float(np.mean([by_class[arm.classes.index(member)] for member in arm.classes.groups[group]])))
+            for group in groups
+        ]
+        other = [_over_seeds(arm.mean(splits, metric), digits) for metric, (_, digits) in _OTHERS.items()]
+        rows.append([name, *other, *of_groups, arm.classes.names[worst], _four(float(by_class[worst]))])
+    columns = [
+        "Arm",
+        *(name for name, _ in _OTHERS.values()),
+        *(group.capitalize() for group in groups),
+        "Worst class",
+        "its Dice",
+    ]
+    about = "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances."
+    return Listing("Borders, groups and the worst class", about, columns, rows)
+
+
+def costs(judgement: Judgement) -> Listing:
+    """What every arm was given and what it took, means over its runs."""
+    rows = []
+    for name, arm in judgement.arms.items():
+        given = budget(arm)
+        peak = [max(of.values()) for outcome in arm.runs if (of := outcome.manifest.get("peak_mib_by_phase"))]
+        rows.append(
+            [
+                name,
+                _count(given["parameters"] / 1e6, " M", 1),
+                _count(given["steps"]),
+                _count(given["images a step"]),
+                _count(given["image size"]),
+                _count(given["training patients"]),
+                duration(arm.fact("seconds")),
+                _count(arm.fact("images_per_second"), "", 1),
+                _count(float(np.mean(peak)) if peak else math.nan, " MiB"),
+                device(arm),
+            ]
+        )
+    columns = ["Arm", "Parameters", "Steps", "Images a step", "Side, px", "Patients", "Time a run", "Images/s", "Peak"]
+    about = "Time is the wall time of a training with its validations on the device named, which may have been shared."
+    return Listing("Cost", about, [*columns, "Device"], rows)
+
+
+def by_class(judgement: Judgement) -> Listing:
+    """The difference of every contrast in every group and class."""
+    if not judgement.judged:
+        return Listing("Differences by class", "", ["Class"], [])
+    names = judgement.judged[0].columns
+    rows = [
+        [name, *(_signed(float(each.dice.difference[place])) for each in judgement.judged)]
+        for place, name in enumerate(names)
+    ]
+    columns = ["Class", *(pair_name(each.pair) for each in judgement.judged)]
+    return Listing("Differences by class", "Dice of the first arm less that of the second.", columns, rows)
+
+
+def claims(judgement: Judgement, study: Study) -> Listing:
+    """What the report concluded, and what the runs of this study say about it."""
+    known = {each.pair: each for each in judgement.judged}
+    rows = []
+    for claim in study.claims:
+        for pair in claim.contrasts:
+            each = known.get(pair)
+            rows.append(
+                [
+                    claim.text,
+                    pair_name(pair),
+                    _reported(study, pair),
+                    _signed(each.difference) if each else "–",
+                    verdict(each) if each else "no runs",
+                ]
+            )
+    about = "The report's difference is the mean of Public and Private, of one run each."
+    return Listing("The report's claims", about, ["Claim", "Contrast", "Report", "Here", "Verdict here"], rows)
+
+
+def regrets(judgement: Judgement, study: Study) -> Listing:
+    """What the report wishes it had tried, and what came of it."""
+    rows = []
+    for regret in study.regrets:
+        for name in regret.arms:
+            found = [each for each in judgement.judged if each.pair.arm == name]
+            told = "; ".join(f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})" for each in found)
+            rows.append([regret.text, name, told or ("no contrast" if name in judgement.arms else "no runs")])
+    return Listing("What the report regretted", "", ["Regret", "Arm", "Found"], rows)
+
+
+def warnings(judgement: Judgement) -> Listing:
+    """Contrasts whose difference may come from something else than what they are named after."""
+    rows = [
+        [pair_name(each.pair), kind if kind != "budget" else "confounded: budget", why]
+        for each in judgement.judged
+        for kind, why in each.flags.items()
+    ]
+    about = "A difference here may be due to this, whatever its verdict; a control arm with the same removes the doubt."
+    return Listing("Confounded and transductive", about, ["Contrast", "What", "Why"], rows)
+
+
+def short(judgement: Judgement) -> Listing:
+    """The verdicts for a terminal: the five columns that fit, and what it would take."""
+    whole = verdicts(judgement)
+    kept = [whole.columns.index(name) for name in ("Contrast", "Verdict", "Dice", "95 %", "p", "Would take")]
+    rows = [[row[place] for place in kept] for row in whole.rows]
+    told = "Interval over patients and seeds; p is Holm-corrected. Would take: seeds × patients that decide it."
+    return Listing(whole.title, told, [whole.columns[place] for place in kept], rows)
+
+
+def every(judgement: Judgement, study: Study | None = None) -> dict[str, Listing]:
+    """All tables by file name, in the order of the page; those without rows are absent."""
+    found = {"verdicts": verdicts(judgement), "scores": scores(judgement, study), "flags": warnings(judgement)}
+    if study is not None:
+        found |= {"claims": claims(judgement, study), "regrets": regrets(judgement, study)}
+    found |= {"borders": borders(judgement), "costs": costs(judgement), "classes": by_class(judgement)}
+    return {name: listing for name, listing in found.items() if listing.rows}
+
+
+def pair_name(pair: Contrast) -> str:
+    """As in "Dice against BCE"."""
+    return f"{pair.arm} against {pair.against}"
+
+
+def verdict(each: Judged) -> str:
+    """The word, and the flags after it."""
+    kinds = ["confounded: budget" if kind == "budget" else kind for kind in each.flags]
+    return ", ".join([each.word, *kinds])
+
+
+def needed(each: Judged) -> str:
+    """What would decide an undecided contrast, as a sentence; empty for a decided one."""
+    if each.word != "cannot tell":
+        return ""
+    design = each.needed
+    basis = f", going by {each.assumed}" if each.assumed else ""
+    if design is None:
+        return f"no design within reach would show {each.effect:.4f}{basis}"
+    return f"{design.seeds} seeds and {number(design.patients)} patients would show {each.effect:.4f}{basis}"
+
+
+def _design(each: Judged) -> str:
+    if each.word != "cannot tell":
+        return ""
+    return f"{each.needed.seeds} × {number(each.needed.patients)}" if each.needed else "out of reach"
+
+
+def p_value(p: float) -> str:
+    """With three digits; "–" where there is none."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """As "42 s", "3.5 min" or "7.2 h"."""
+    if math.isnan(seconds):
+        return "–"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.1f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def device(arm: Arm) -> str:
+    """Where the runs were trained, each device once."""
+    names = []
+    for outcome in arm.runs:
+        machine = outcome.manifest.get("environment", {})
+        used = outcome.manifest.get("device", "")
+        gpus = machine.get("gpu") if "cuda" in str(used) or not used else None
+        names.append(gpus[0] if gpus else f"CPU, {machine.get('threads', '?')} threads" if machine else "–")
+    return ", ".join(dict.fromkeys(names))
+
+
+def _reported(study: Study, pair: Contrast) -> str:
+    a, b = (study.arms[name].published or Published() for name in pair)
+    values = [x - y for x, y in ((a.public, b.public), (a.private, b.private)) if x is not None and y is not None]
+    return _signed(float(np.mean(values))) if values else "–"
+
+
+def _interval(each: Judged) -> str:
+    return f"{_signed(each.interval[0])} to {_signed(each.interval[1])}" if each.interval else "–"
+
+
+def _over_seeds(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
+    if not len(values):
+        return "–"
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def _four(value: float | None) -> str:
+    return f"{value:.4f}" if value is not None and math.isfinite(value) else "–"
+
+
+def _count(value: float, unit: str = "", digits: int = 0) -> str:
+    return f"{value:,.{digits}f}{unit}".replace(",", "\u202f") if math.isfinite(value) else "–"

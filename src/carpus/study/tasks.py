@@ -1,0 +1,172 @@
+"""What a study comes to: arms x seeds x folds as tasks, each in a folder named by the hash of all that decides it.
+
+Arms that come to the same settings share their tasks. A task is done when its folder holds ``task.json``, which is
+written last, and what it says can be hashed again.
+"""
+
+import hashlib
+import json
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from carpus import config
+from carpus.errors import ConfigError
+from carpus.formats import files
+from carpus.study import spec
+
+RUNS, FAILED, DONE, INDEX, COPY = "runs", "failed", "task.json", "study.json", "study.yaml"
+
+State = Literal["waiting", "begun", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, one run looked at otherwise, or labels made by runs.
+
+    Args:
+        key: hash of `content`; the name of its folder.
+        content: all that decides the result but the data, as JSON.
+        settings: of the training.
+        start: the task whose weights are the first ones.
+        labels: the task whose pseudo-labels are learnt from besides.
+        calibrates: the task whose run is predicted with fitted thresholds, in place of a training.
+        teachers: the tasks whose runs make pseudo-labels, in place of a training.
+    """
+
+    key: str
+    content: dict[str, Any]
+    settings: config.Config
+    start: str | None = None
+    labels: str | None = None
+    calibrates: str | None = None
+    teachers: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the tasks that come before."""
+        return tuple(key for key in (self.start, self.labels, self.calibrates, *self.teachers) if key is not None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of an arm, and the task that makes it."""
+
+    arm: str
+    seed: int
+    fold: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """All tasks of a study by key, every one after those it needs, and what they are for."""
+
+    tasks: dict[str, Task]
+    rows: tuple[Row, ...]
+
+
+def work(
+    study: spec.Study,
+    path: Path,
+    scale: spec.ScaleName,
+    *,
+    seeds: int,
+    folds: Sequence[int],
+    arms: Sequence[str] | None = None,
+) -> Work:
+    """The tasks of a study: all arms with the first seed, then all with the second, so that a part is worth a look.
+
+    Args:
+        study: what was read from `path`.
+        path: the study file.
+        scale: full or quick.
+        seeds: how many, counted from 0.
+        folds: which folds validate.
+        arms: only these, and what they need; None for all.
+
+    Raises:
+        ConfigError: naming file and key.
+    """
+    tasks: dict[str, Task] = {}
+    rows = [
+        Row(arm, seed, fold, _task(tasks, study, path, scale, arm, seed, fold).key)
+        for seed in range(seeds)
+        for fold in folds
+        for arm in study.arms
+        if arms is None or arm in arms
+    ]
+    return Work(tasks, tuple(rows))
+
+
+def _task(
+    tasks: dict[str, Task], study: spec.Study, path: Path, scale: spec.ScaleName, arm: str, seed: int, fold: int
+) -> Task:
+    def of(other: str) -> str:
+        return _task(tasks, study, path, scale, other, seed, fold).key
+
+    chosen, content = study.arms[arm], dict[str, Any]()
+    settings = spec.settings(study, arm, scale, path, seed=seed, fold=fold)
+    if settings.train.devices * settings.train.nodes > 1:
+        raise ConfigError(
+            f"{path}: arms.{arm}: train.devices and train.nodes: are 1 in a study, whose runs go side by side instead"
+        )
+    if chosen.start:
+        content["start"] = of(chosen.start)
+    if chosen.pseudo:
+        teachers = tuple(of(name) for name in chosen.pseudo.teachers)
+        content["labels"] = _add(tasks, {"teachers": list(teachers)}, settings, teachers=teachers).key
+    task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
+    if chosen.calibrated:
+        task = _add(tasks, {"calibrated": task.key}, settings, calibrates=task.key)
+    return task
+
+
+def _add(tasks: dict[str, Task], content: dict[str, Any], settings: config.Config, **needs: Any) -> Task:
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return tasks.setdefault(key, Task(key, content, settings, **needs))
+
+
+def folder(out: Path, key: str) -> Path:
+    """The run folder of a task."""
+    return out / RUNS / key
+
+
+def is_done(out: Path, key: str) -> bool:
+    """Whether a task has nothing left to do."""
+    return (folder(out, key) / DONE).is_file()
+
+
+def finish(out: Path, task: Task) -> None:
+    """Mark a task as done; every other file of its folder is there already."""
+    files.write_json(folder(out, task.key) / DONE, {"key": task.key, **task.content}, indent=2)
+    forget(out, task.key)
+
+
+def forget(out: Path, key: str) -> None:
+    """Take back that a task failed: it is tried again."""
+    (out / FAILED / f"{key}.txt").unlink(missing_ok=True)
+
+
+def fail(out: Path, key: str, error: BaseException | str) -> str:
+    """Note why a task failed, outside of its folder, with which it may go on; returns the note's first line."""
+    line = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    trace = "" if isinstance(error, str) else "".join(traceback.format_exception(error))
+    files.write_text(out / FAILED / f"{key}.txt", f"{line}\n\n{trace}")
+    return line.splitlines()[0]
+
+
+def state(out: Path, key: str) -> State:
+    """What a task has come to."""
+    if is_done(out, key):
+        return "done"
+    if (out / FAILED / f"{key}.txt").is_file():
+        return "failed"
+    return "begun" if folder(out, key).is_dir() else "waiting"
+
+
+def failure(out: Path, key: str) -> str:
+    """Why a task failed, in a line."""
+    return (out / FAILED / f"{key}.txt").read_text(encoding="utf-8").splitlines()[0]

@@ -1,0 +1,42 @@
+"""The same study on several nodes, one of which is lost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_study import ARMS, study
+
+from carpus.errors import ConfigError
+from carpus.study import conduct, tasks
+from carpus.study.cluster import Cluster
+
+pytest.importorskip("ray", reason="extra cluster")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    losses = {name: {"base": "tiny", "set": {"train": {"loss": {name: 1}}}} for name in ("focal", "jaccard", "tversky")}
+    path.write_text(study({**ARMS, **losses}, train={"steps": 20, "save_every": 1}))
+    script = Path(__file__).with_name("node_loss.py")
+    told = subprocess.run([sys.executable, script, path, dataset, out], capture_output=True, text=True, timeout=590)
+    assert told.returncode == 0, told.stderr[-3000:]
+    found = json.loads(told.stdout.splitlines()[-1])
+    assert found["before"]
+    assert len(found["at work"]) == 2
+    assert found["before"].items() <= found["after"].items()
+    assert found["after"].keys() == set(found["tasks"])
+    assert not found["failed"]
+    assert all(tasks.is_done(out, key) for key in found["tasks"])
+
+
+def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--ray 127\.0\.0\.1:1: no cluster answers"):
+        conduct.conduct(
+            tasks.Work({"a": None}, ()),  # type: ignore[dict-item]
+            tmp_path,
+            lambda: Cluster("127.0.0.1:1", tmp_path, tmp_path),
+        )

@@ -1,0 +1,257 @@
+"""A report says what the scores carry: planted studies, whole pages, and runs without a study file."""
+
+import csv
+import html.parser
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from carpus import competition, config, run, segment
+from carpus.cli import app
+from carpus.errors import ConfigError, DataError
+from carpus.study import conduct, gather, judge, published, results, spec
+from carpus.study.spec import Contrast
+from carpus.study.stats import Spread
+from study import planted
+
+CASES = {
+    split: [(f"ID{n:03}/{side}", f"ID{n:03}") for n in numbers for side in "LR"]
+    for split, numbers in {"val": range(10), "public": range(20, 35), "private": range(35, 50)}.items()
+}
+
+ARMS = {
+    "plain": {"base": "tiny", "published": {"val": 0.944, "public": 0.942, "private": 0.943}},
+    "good": {
+        "base": "tiny",
+        "set": {"train": {"loss": {"dice": 1}}},
+        "published": {"val": 0.95, "public": 0.949, "private": 0.95},
+    },
+    "bad": {"base": "tiny", "set": {"train": {"learning_rate": 0.01}}},
+    "same": {"base": "tiny", "set": {"train": {"learning_rate": 0.02}}},
+    "longer": {"base": "tiny", "set": {"train": {"steps": 9}}, "flags": {"budget": "more steps"}},
+    "semi": {"base": "tiny", "set": {"train": {"clip": 2.0}}, "flags": {"transductive": "saw the test images"}},
+    "never": {"base": "tiny", "set": {"train": {"clip": 3.0}}},
+}
+EFFECTS = {"good": 0.01, "bad": -0.01, "longer": 0.01}
+CLOSE = Spread(0.0006, 0.0001, 0.0003)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "six.yaml"
+    content = {
+        "name": "Six & <more>",
+        "question": "Which?",
+        "control": "plain",
+        "arms": ARMS,
+        "contrasts": [[name, "plain"] for name in ARMS if name != "plain"],
+        "claims": [{"text": "Good is good.", "contrasts": [["good", "plain"]]}],
+        "regrets": [{"text": "Longer.", "arms": ["longer"]}],
+        "scales": {"quick": {"seeds": 3, "bases": {"tiny": {"recipe": "demo", "set": {"train": {"steps": 6}}}}}},
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted") / "out"
+    return planted.write_study(folder, study, EFFECTS, cases=CASES, spread=CLOSE, skip=("never",), carpals=3.0)
+
+
+@pytest.fixture(scope="module")
+def judgement(out: Path) -> judge.Judgement:
+    opened = conduct.open_(out)
+    arms, _ = gather.of_study(opened)
+    return judge.judge(arms, opened.study.contrasts, study=opened.study)
+
+
+def carpus(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def by_arm(judgement: judge.Judgement) -> dict[str, judge.Judged]:
+    return {each.pair.arm: each for each in judgement.judged}
+
+
+def test_the_verdicts_are_those_that_were_planted(judgement: judge.Judgement) -> None:
+    words = {name: each.word for name, each in by_arm(judgement).items()}
+    assert words == {"good": "better", "bad": "worse", "same": "equivalent", "longer": "better", "semi": "equivalent"}
+    good = by_arm(judgement)["good"]
+    assert good.interval is not None
+    assert good.interval[0] < 0.01 < good.interval[1]
+    assert good.dice.patients == 30  # public and private together, both hands of a patient one
+    assert judgement.absent == (Contrast("never", "plain"),)
+
+
+def test_a_difference_is_found_in_the_classes_where_it_was_planted(judgement: judge.Judgement) -> None:
+    good = by_arm(judgement)["good"]
+    of = dict(zip(good.columns, good.dice.difference.tolist(), strict=True))
+    assert of["carpals"] > 2 * of["fingers"] > 0
+    assert of["all"] == pytest.approx(sum(of[name] for name in planted.BONES) / 29)
+    assert list(results.columns(planted.BONES))[:4] == ["all", "fingers", "carpals", "forearm"]
+
+
+def test_another_budget_and_seen_test_images_are_flagged(judgement: judge.Judgement) -> None:
+    flags = {name: dict(each.flags) for name, each in by_arm(judgement).items()}
+    assert flags["longer"] == {"budget": "more steps; steps 9 against 6"}
+    assert flags["semi"] == {"transductive": "saw the test images"}
+    assert flags["good"] == {}
+
+
+def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) -> None:
+    longer = judgement.arms["longer"]
+    control = results.Arm("control", longer.runs)
+    assert judge.flags(longer, control) == {}
+
+
+def test_one_seed_cannot_tell_whatever_the_difference(study: Path, tmp_path: Path) -> None:
+    planted.write_study(tmp_path / "out", study, {"good": 0.3}, cases=CASES, seeds=1, spread=CLOSE)
+    arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
+    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    assert only.word == "cannot tell"
+    assert only.interval is None
+    assert only.needed is not None
+    assert "assumed" in only.assumed
+
+
+def test_an_undecided_contrast_says_what_it_would_take(study: Path, tmp_path: Path) -> None:
+    planted.write_study(tmp_path / "out", study, {"good": 0.002}, cases=CASES, seeds=2)
+    arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
+    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    assert only.word == "cannot tell"
+    assert only.needed is not None
+    assert only.needed.seeds > 2 or only.needed.patients > 30
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.outside += [
+            value for name, value in attrs if name in ("src", "href") and not str(value).startswith("data:")
+        ]
+
+
+def test_the_report_is_a_page_of_its_own_with_tables_and_figures_beside(out: Path) -> None:
+    done = carpus("study", "report", out, "--no-pictures")
+    assert done.exit_code == 0, done.output
+    text = (out / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert page.tags.count("svg") == 5
+    assert page.tags.count("table") >= 7
+    assert "script" not in page.tags
+    assert page.outside == []
+    for told in ("Six &amp; &lt;more&gt;", "Not all runs are in: 3 waiting of 21", "confounded: budget", "SHA-256"):
+        assert told in text, told
+    assert sorted(path.name for path in (out / "figures").iterdir()) == [
+        f"{name}.svg" for name in ("classes", "cost", "differences", "learning", "seeds")
+    ]
+    rows = list(csv.reader((out / "tables" / "verdicts.csv").read_text().splitlines()))
+    assert rows[1][:2] == ["good against plain", "better"]
+    assert float(rows[1][2]) == pytest.approx(0.01, abs=0.002)
+    latex = (out / "tables" / "tables.tex").read_text()
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 8
+    assert not re.search(r"(?<!\\)[&%#_] ?(and|of) ", latex)
+    markdown = (out / "tables" / "tables.md").read_text()
+    assert "| good against plain | better |" in markdown
+    assert "| plain |" in markdown
+    assert "0.9420" in markdown  # the published number beside ours
+
+
+def test_runs_without_a_study_file_are_grouped_by_method_and_compared(out: Path, tmp_path: Path) -> None:
+    opened = conduct.open_(out)
+    folders = {arm: [out / "runs" / row.key for row in opened.rows if row.arm == arm] for arm in ("plain", "good")}
+    done = carpus("compare", *folders["plain"], *folders["good"], "--report", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    assert "better" in done.output
+    assert (tmp_path / "page.html").is_file()
+    named = carpus("compare", *(f"{arm}={','.join(map(str, paths))}" for arm, paths in folders.items()))
+    assert "good against plain" in " ".join(named.output.split())
+    one = carpus("compare", folders["plain"][0], folders["good"][0])
+    assert "cannot tell" in one.output
+
+
+def test_a_single_arm_is_no_comparison(out: Path) -> None:
+    rows = [row for row in conduct.open_(out).rows if row.arm == "plain"]
+    done = carpus("compare", *(out / "runs" / row.key for row in rows))
+    assert done.exit_code == 2
+    assert "one arm" in done.output
+
+
+def test_trained_runs_are_compared_with_pictures_of_their_worst_cases(
+    trained: Path, dataset: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    done = carpus("compare", f"a={trained}", f"b={trained}", "--data", dataset, "--report", page)
+    assert done.exit_code == 0, done.output
+    assert page.read_text().count("<img") >= 2
+    assert "The lowest mean Dice over all arms" in page.read_text()
+
+
+def test_submissions_are_compared_with_a_truth(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    csv_path = tmp_path / "a.csv"
+    segment.segment([run.read(trained)], dataset / "test" / "DCM", csv_path)
+    done = carpus(
+        "compare", f"mine={csv_path},{csv_path}", f"truth={dataset}/test_labels/submission.csv", "--truth", dataset
+    )
+    assert done.exit_code == 0, done.output
+    assert "1.0000" in done.output
+    assert "cannot tell" in done.output
+    arms = gather.of_paths([str(csv_path)], truth=dataset, classes=planted.BONES)
+    scored = competition.score(csv_path, dataset)
+    assert float(arms["a"].mean(results.TEST)[0]) == pytest.approx(float(scored.mean() or 0))
+    with pytest.raises(ConfigError, match="--truth"):
+        gather.of_paths([str(csv_path)], classes=planted.BONES)
+
+
+def test_paths_that_are_no_arms_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in ("empty", "absent"):
+        with pytest.raises(DataError, match=path):
+            gather.of_paths([str(tmp_path / path)], classes=planted.BONES)
+
+
+def test_a_seed_without_all_its_folds_is_left_out(tiny: Callable[..., config.Config], tmp_path: Path) -> None:
+    runs = []
+    for seed, fold in ((0, 0), (0, 1), (1, 0)):
+        table = planted.table(
+            planted.np.full((3, 29), 0.9), [(f"P{fold}{n}/a", f"P{fold}{n}") for n in range(3)], "val", planted.BONES
+        )
+        settings = tiny(f"train.seed={seed}", f"data.fold={fold}")
+        runs.append(results.read_run(planted.write_run(tmp_path / f"{seed}{fold}", {"val": table}, settings=settings)))
+    found = results.Arm("arm", tuple(runs)).scores(["val"])
+    assert list(found) == [0]
+    assert len(found[0]) == 6
+
+
+def test_a_plan_comes_from_a_pilot_or_from_what_is_assumed(out: Path) -> None:
+    assumed = carpus("study", "plan", "--seed-sd", "0.0007", "--patient-sd", "0.006", "--residual-sd", "0")
+    assert "at least 9 seeds" in " ".join(assumed.output.split())
+    assert "at least 285 patients" in " ".join(assumed.output.split())
+    pilot = carpus("study", "plan", out, "--effect", "0.001", "--contrasts", "5")
+    assert pilot.exit_code == 0, pilot.output
+    assert "SD over patients 0.0006" in pilot.output
+
+
+def test_the_published_numbers_carry_what_they_carry(study: Path) -> None:
+    found, apart = published.judge([spec.load(path) for path in sorted(spec.STUDIES.glob("*.yaml"))])
+    word = {(each.pair.arm, each.pair.against): each.word for each in found}
+    assert 0.0005 < apart < 0.002
+    assert word["Dice", "BCE"] == word["Jaccard", "BCE"] == word["Tversky", "BCE"] == "likely"
+    assert word["Focal", "BCE"] == word["0.5 BCE + 0.5 Dice", "BCE"] == "not carried"
+    assert word["+ up layer, 6k more iterations", "DeepLabV3+, GroupNorm, Dice"] == "confounded"
+    by_seed_sd = {pair: each.holds_to for each in found if (pair := each.pair).against == "BCE"}
+    assert max(by_seed_sd, key=lambda pair: by_seed_sd[pair]).arm == "Dice"
+    done = carpus("study", "report", "--published", "2_losses")
+    assert done.exit_code == 0, done.output
+    assert "not carried" in " ".join(done.output.split())
