@@ -45,8 +45,8 @@ MEASURES: Mapping[str, Measure] = {
     "place": Measure("deviation of the centroid from where the other bones put it", 4.0),
     "size": Measure("deviation of the area from what the other bones lead one to expect, either way", 4.0),
     "shape": Measure("deviation of the outline's elongation from the bone's own, either way", 4.0),
-    "pieces": Measure("part of the label that is not connected with its largest piece", 0.01),
-    "holes": Measure("area of holes, as a part of the label's", 0.01),
+    "pieces": Measure("part of the label that is not connected with its largest piece", 0.01, tuned=False),
+    "holes": Measure("area of holes, as a part of the label's", 0.01, tuned=False),
     "swapped": Measure("1 where the hand is much likelier with this label and another exchanged", 0.5, tuned=False),
     "mirrored": Measure("1 where fingers, carpals and forearm run different ways from the thumb", 0.5, tuned=False),
 }
