@@ -133,7 +133,7 @@ def select(measures: Floats, rules: Rules) -> Selected:
     """
     with np.errstate(invalid="ignore"):
         failed = np.where(_LOW, measures < rules.limits, measures > rules.limits)
-    kept = ~failed.any(axis=2)
+    kept: Bools = np.logical_not(failed).all(axis=2)  # pyright: ignore[reportAssignmentType]
     unsure = _unsure(measures)
     for k, quota in enumerate(rules.quotas):
         room = int(np.ceil(quota * len(kept) - 1e-9))
