@@ -51,6 +51,11 @@ def assess(
 
     given = {"device": device, "options": options, "calibration": calibration}
     table = evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep, **given)  # type: ignore[arg-type]
+    shared = set(table.attrs[evaluate.TRANSDUCTIVE])
+    if shared:
+        kinds["pseudo-labelled"] = {
+            case: "yes, transductive" if case in shared else "no" for case in set(table["case"])
+        }
     listings = [
         listing
         for listing in (
@@ -64,7 +69,8 @@ def assess(
         report.write(
             page,
             title=f"{trained.path.name} on {split}",
-            lead=f"{trained.settings.model.name}, {trained.settings.model.encoder}, against the annotations.",
+            lead=f"{trained.settings.model.name}, {trained.settings.model.encoder}, against the annotations."
+            + (f" {told(len(shared), table)}" if shared else ""),
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
             pictures=_pictured(trained, dataset, split, table, device, options, calibration),
@@ -73,6 +79,14 @@ def assess(
             classes=classes,
         )
     return table, listings
+
+
+def told(count: int, table: pandas.DataFrame) -> str:
+    """One sentence on so many transductive images among those of a table."""
+    return (
+        f"Transductive: {count} of {table['case'].nunique()} images were learnt from with predictions for labels, so "
+        "the score says little about new ones."
+    )
 
 
 def _pictured(

@@ -31,6 +31,9 @@ TOLERANCES_PX = (1, 2, 4)
 TOLERANCE_MM = 1
 """And at this one in mm, where the image states the distance of its pixels."""
 
+TRANSDUCTIVE = "transductive"
+"""Of a table's `attrs`: the cases that `transductive` found."""
+
 _SQUARE = 0.01
 """Pixels count as square, and distances can be told in mm, if their sides differ by less than this share."""
 
@@ -124,7 +127,7 @@ def evaluate(
         keep: see `scores`.
 
     Returns:
-        See `scores`.
+        See `scores`; its `attrs` name the cases that are transductive.
 
     Raises:
         DataError: not the data that the run held out.
@@ -143,7 +146,14 @@ def evaluate(
         keep=keep,
     )
     save(trained.path, table)
+    table.attrs[TRANSDUCTIVE] = sorted(transductive(trained, cases))
     return table
+
+
+def transductive(trained: run.Run, cases: Sequence[Case]) -> set[str]:
+    """The cases whose images, with predictions for labels, the run learnt from: its scores on these say less."""
+    digests = set(trained.pseudo_images.values())
+    return {case.name for case in cases if files.sha256(case.image) in digests} if digests else set()
 
 
 def predictor(
@@ -155,10 +165,14 @@ def predictor(
 
 
 def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:
-    """Mean Dice over images, then classes: over all, by group and by class, and the number of images."""
+    """Mean Dice over images, then classes: over all, by group and by class, and the number of images.
+
+    "transductive" is there if any is, and says how many of the images are, see `transductive`.
+    """
     by_class = table[table["metric"] == "dice"].groupby("class")["value"].mean()
     groups = {name: float(by_class[list(members)].mean()) for name, members in classes.groups.items()}
-    return {
+    shared = len(table.attrs.get(TRANSDUCTIVE, ()))
+    return ({TRANSDUCTIVE: shared} if shared else {}) | {
         "images": int(table["case"].nunique()),
         "dice": float(by_class.mean()),
         "groups": groups,

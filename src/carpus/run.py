@@ -67,6 +67,11 @@ class Run:
     classes: Classes
     manifest: dict[str, Any]
 
+    @property
+    def pseudo_images(self) -> dict[str, str]:
+        """The images that it learnt from with predictions for labels: name of the case -> SHA-256."""
+        return (self.manifest.get("pseudo") or {}).get("images", {})
+
     def network(self) -> nn.Module:
         """The trained network, in evaluation mode."""
         # The saved weights replace what the encoder started from, and no norm learns any more.

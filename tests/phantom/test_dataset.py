@@ -158,7 +158,7 @@ def test_annotation_noise_moves_training_outlines_only(written, tmp_path):
 def test_noise_has_the_sd_it_says():
     circle = np.stack([np.cos(t := np.linspace(0, 2 * np.pi, 240, endpoint=False)), np.sin(t)], axis=1) * 100
     rng = np.random.default_rng(0)
-    shift = np.concatenate([np.linalg.norm(dataset._moved(circle, 1.5, rng), axis=1) - 100 for _ in range(400)])
+    shift = np.concatenate([np.linalg.norm(dataset.moved(circle, 1.5, rng), axis=1) - 100 for _ in range(400)])
     assert shift.std() == pytest.approx(1.5, rel=0.1)
     assert abs(shift.mean()) < 0.1
 

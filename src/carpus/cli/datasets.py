@@ -116,6 +116,9 @@ def score(
         Path | None, typer.Option(help="Names of the public images, one a line; the others are private.")
     ] = None,
     classes: ClassesOption = None,
+    run: Annotated[
+        list[Path] | None, typer.Option("--run", help="Runs that made it, to flag images they learnt from.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a submission as the competition does: mean Dice, by class, Val / Public / Private."""
@@ -131,10 +134,19 @@ def score(
             public_ids=public_ids,
             progress=progress,
         )
+    shared = 0
+    if run:
+        from carpus import run as runs
+        from carpus.formats.submission import image_name
+
+        learnt = {image_name(name) for path in run for name in runs.read(path).pseudo_images}
+        shared = len(learnt & set(result.names))
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2))
-    else:
-        console.print(result)
+        typer.echo(json.dumps(result.to_json() | ({"transductive": shared} if shared else {}), indent=2))
+        return
+    console.print(result)
+    if shared:
+        console.print(f"transductive: {shared} of these images were learnt from with predictions for labels")
 
 
 @app.command(rich_help_panel="Data and submissions")

@@ -72,6 +72,8 @@ def evaluate(
     note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
     if note:
         stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
+    if shared := summary.get(evaluate.TRANSDUCTIVE):
+        stderr.print(assess.told(shared, table), highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

@@ -198,10 +198,11 @@ def _trapped(content: dict[str, Any], rng: np.random.Generator) -> dict[str, Any
 def _disturbed(made: Hand, sigma_px: float, rng: np.random.Generator) -> LabelMap:
     """The outlines moved along their normals by a smooth periodic noise of sd `sigma_px`, as an annotator errs."""
     size = len(made.labels)
-    return filled(tuple(within(_moved(outline, sigma_px, rng), size) for outline in made.outlines), size)
+    return filled(tuple(within(moved(outline, sigma_px, rng), size) for outline in made.outlines), size)
 
 
-def _moved(outline: Points, sigma_px: float, rng: np.random.Generator) -> Points:
+def moved(outline: Points, sigma_px: float, rng: np.random.Generator) -> Points:
+    """An outline (N, 2) moved along its normals by a smooth periodic noise of sd `sigma_px`."""
     waves = np.arange(1, 9)
     weight = 1 / waves
     weight = weight * sigma_px / np.sqrt((weight**2).sum())

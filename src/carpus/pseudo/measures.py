@@ -45,8 +45,8 @@ MEASURES: Mapping[str, Measure] = {
     "place": Measure("deviation of the centroid from where the other bones put it", 4.0),
     "size": Measure("deviation of the area from what the other bones lead one to expect, either way", 4.0),
     "shape": Measure("deviation of the outline's elongation from the bone's own, either way", 4.0),
-    "pieces": Measure("part of the label that is not connected with its largest piece", 0.01),
-    "holes": Measure("area of holes, as a part of the label's", 0.01),
+    "pieces": Measure("part of the label that is not connected with its largest piece", 0.01, tuned=False),
+    "holes": Measure("area of holes, as a part of the label's", 0.01, tuned=False),
     "swapped": Measure("1 where the hand is much likelier with this label and another exchanged", 0.5, tuned=False),
     "mirrored": Measure("1 where fingers, carpals and forearm run different ways from the thumb", 0.5, tuned=False),
 }
@@ -101,7 +101,7 @@ def doubtful(of_class: Sequence[Runs], kept: NDArray[np.bool_]) -> Runs:
         of_class: see `unsure`.
         kept: (K,) the bones that count.
     """
-    chosen = [of_class[k] for k in np.flatnonzero(kept)]
+    chosen = [of_class[k] for k in np.flatnonzero(kept).tolist()]
     return ensemble.vote(chosen, [1.0] * len(chosen), 0.0) if chosen else np.empty((0, 2), np.int64)
 
 
@@ -134,7 +134,7 @@ def _sureness(labels: LabelMap, probabilities: NDArray[np.float32]) -> tuple[Flo
 
 def _topology(mask: Mask) -> tuple[float, float]:
     """Parts of a label outside its largest piece, and area of its holes, as parts of it."""
-    pixels = np.count_nonzero(mask)
+    pixels = int(np.count_nonzero(mask))
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     filled = np.count_nonzero(repair(mask, Step(fill=True), pixels))
     return 1 - stats[1:, cv2.CC_STAT_AREA].max() / pixels, filled / pixels - 1

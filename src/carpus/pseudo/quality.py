@@ -134,7 +134,7 @@ def judge(found: OutOfFold, student: str) -> Quality:
     with_any = compared.any(axis=1)
     gains = np.where(compared, found.dice - found.student, 0).sum(axis=1)[with_any] / compared[with_any].sum(axis=1)
     gain, low, high = crossfit.interval(gains, patients[with_any], 0.05) if with_any.any() else (0.0, -np.inf, np.inf)
-    of_kept = [found.dice[kept[:, k], k].mean() for k in range(kept.shape[1]) if kept[:, k].any()]
+    of_kept = [found.dice[kept[:, k], k].mean() for k in range(len(kept[0])) if kept[:, k].any()]
     return Quality(
         len(patients),
         len(set(found.patients)),

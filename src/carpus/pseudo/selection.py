@@ -26,6 +26,9 @@ LEAST_SPREAD = 0.01
 TAIL = 0.005
 """Share of the good labels that a tuned limit may cost."""
 
+FEW = 10
+"""Good labels of a class for whose small number a tuned limit is as far again from the median."""
+
 ENOUGH = 20
 """Good labels of a class that a limit can be tuned on."""
 
@@ -103,7 +106,9 @@ def tune(measures: Floats, dice: Floats) -> Rules:
             values = measures[good[:, k], k, m]
             values = values[np.isfinite(values)]
             if len(values) >= ENOUGH:
-                limits[k, m] = np.quantile(values, TAIL if _LOW[m] else 1 - TAIL)
+                middle, end = np.quantile(values, (0.5, TAIL if _LOW[m] else 1 - TAIL))
+                # The farthest of few is not as far as others like it will be.
+                limits[k, m] = end + (end - middle) * FEW / len(values)
                 tuned[k, m] = True
     # One wrong label of a few is no share yet: as if one more had been right.
     quotas = np.maximum((good.sum(axis=0) + 1) / (len(good) + 1), LEAST_QUOTA) if len(good) else rules.quotas
@@ -128,7 +133,7 @@ def select(measures: Floats, rules: Rules) -> Selected:
     """
     with np.errstate(invalid="ignore"):
         failed = np.where(_LOW, measures < rules.limits, measures > rules.limits)
-    kept = ~failed.any(axis=2)
+    kept: Bools = np.logical_not(failed).all(axis=2)  # pyright: ignore[reportAssignmentType]
     unsure = _unsure(measures)
     for k, quota in enumerate(rules.quotas):
         room = int(np.ceil(quota * len(kept) - 1e-9))

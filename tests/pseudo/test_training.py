@@ -1,0 +1,231 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from carpus import augment, data, evaluate, job, losses, run, schedule, train
+from carpus.batches import Batches, Others
+from carpus.cli import app
+from carpus.data import Doubt
+from carpus.devices import fabric
+from carpus.errors import ConfigError, DataError
+from carpus.labels import BONES
+from carpus.pseudo import decisions, make, trust
+from carpus.pseudo.decisions import Decision
+
+SETTINGS = augment.Settings(rotation_deg=10, flip=True, noise=0.02)
+
+
+@pytest.fixture(scope="session")
+def pseudo(dataset, trained, tmp_path_factory):
+    """Pseudo-labels of the test images by a run that held out fold 0."""
+    out = tmp_path_factory.mktemp("pseudo") / "data"
+    make.make([trained], dataset / "test" / "DCM", out)
+    return out
+
+
+@pytest.fixture
+def copy(pseudo, tmp_path):
+    return shutil.copytree(pseudo, tmp_path / "data")
+
+
+def prepared(settings, root):
+    return job.prepare(settings, root, fabric("cpu", "32"))
+
+
+def test_a_bone_that_does_not_count_gets_no_gradient_and_neither_does_a_doubtful_pixel():
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.randint(0, 8, (2, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    labels[0, :2] |= 8
+    counted = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
+    for batch in (False, True):
+        loss = losses.build({"bce": 1, "dice": 1}, batch=batch)
+        (gradient,) = torch.autograd.grad(loss(logits, labels, counted=counted, ignore=3), logits)
+        assert (gradient[0, 1] == 0).all()
+        assert (gradient[0, :, :2] == 0).all()
+        assert (gradient[0, 0, 2:] != 0).all()
+        assert (gradient[1] != 0).all()
+
+
+def test_a_loss_with_doubts_is_the_mean_of_its_parts():
+    logits, labels = torch.randn(4, 3, 4, 4), torch.randint(0, 8, (4, 4, 4), dtype=torch.int32)
+    counted = torch.rand(4, 3)
+    loss = losses.build({"dice": 1})
+    halves = [loss(logits[n : n + 2], labels[n : n + 2], counted=counted[n : n + 2]) for n in (0, 2)]
+    assert torch.stack(halves).mean().item() == pytest.approx(loss(logits, labels, counted=counted).item(), rel=1e-6)
+    assert loss(logits, labels, counted=torch.ones(4, 3)).item() == loss(logits, labels).item()
+
+
+def test_the_others_take_their_share_of_every_batch_and_the_rest_keeps_its_order(dataset):
+    cases = data.read(dataset).train
+    own, others = cases[:5], cases[5:]
+    cache = data.Cache(BONES, 64, 96, 1 << 28)
+    plain = Batches(own, cache, SETTINGS, batch_size=4, seed=5)
+    mixed = Batches(own, cache, SETTINGS, batch_size=4, seed=5, others=Others(others, SETTINGS, 0.25, 0.5, 6))
+    drawn = [mixed.cases_of(step) for step in range(9)]
+    assert [sum(case in others for case in batch) for batch in drawn] == [1] * 6 + [0] * 3
+    rest = [case.name for batch in drawn for case in batch if case in own]
+    assert rest == [case.name for step in range(9) for case in plain.cases_of(step)][: len(rest)]
+    batch = mixed(2)
+    assert batch.counted is not None
+    worth = [0.5 if case in others else 1.0 for case in batch.cases]
+    assert np.array_equal(batch.counted.numpy(), np.repeat(np.array(worth, np.float32)[:, None], len(BONES), axis=1))
+    again = mixed(2)
+    assert torch.equal(batch.images, again.images)
+    assert batch.ignore is None
+    assert mixed(7).counted is None
+
+
+def test_doubts_reach_the_batch_and_are_warped_with_the_labels(dataset):
+    case = data.read(dataset).train[0]
+    radius, ulna = BONES.index("Radius"), BONES.index("Ulna")
+    doubt = Doubt(frozenset({radius, ulna}), frozenset({ulna}), np.array([[96 * 40, 96 * 10]]))
+    doubted = data.Case(case.name, case.patient, case.image, case.annotation, doubt)
+    still = augment.Settings()
+    batch = Batches([doubted], data.Cache(BONES, 64, 96, 1 << 28), still, batch_size=1, seed=0)(0)
+    assert batch.ignore == len(BONES)
+    marked = batch.labels[0].numpy() >> len(BONES) & 1
+    assert marked[40:50].all()
+    assert marked.sum() == 10 * 96
+    truth = data.read_labels(case)
+    truth &= ~np.int32(1 << ulna)
+    assert np.array_equal(batch.labels[0].numpy() & (1 << len(BONES)) - 1, truth)
+    assert batch.counted is not None
+    assert np.flatnonzero(batch.counted[0].numpy() == 0).tolist() == sorted([radius, ulna])
+    turned = Batches(
+        [doubted], data.Cache(BONES, 64, 96, 1 << 28), SETTINGS, batch_size=1, seed=0, crop=augment.Crop(32, 1.0, 29)
+    )(3)
+    assert turned.labels.shape == (1, 48, 48)
+
+
+def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transductive(
+    dataset, trained, pseudo, tiny, tmp_path
+):
+    told = []
+    settings = tiny(f"data.pseudo.root={pseudo}", "train.steps=4", "data.pseudo.until=0.5")
+    train.train(settings, dataset, tmp_path / "run", tell=told.append)
+    assert "advised against" in told[0]
+    assert "pseudo-labelled images" in told[0]
+    manifest = run.read(tmp_path / "run").manifest
+    assert manifest["pseudo"]["seen"] == sorted(run.read(trained).manifest["train_patients"])
+    test = data.read(dataset).test
+    assert set(manifest["pseudo"]["images"]) == {case.name for case in test}
+    result = CliRunner().invoke(
+        app,
+        [
+            "evaluate",
+            str(tmp_path / "run"),
+            "--data",
+            str(dataset),
+            "--split",
+            "test",
+            "--report",
+            f"{tmp_path}/p.html",
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert f"Transductive: {len(test)} of {len(test)}" in " ".join(result.output.split())
+    assert "Transductive" in (tmp_path / "p.html").read_text()
+    table = evaluate.evaluate(tmp_path / "run", dataset, "val")
+    assert "transductive" not in evaluate.summary(table, BONES)
+    sheet = dataset / "test_labels" / "submission.csv"
+    result = CliRunner().invoke(
+        app, ["score", str(sheet), "--truth", str(dataset), "--run", str(tmp_path / "run"), "--json"]
+    )
+    assert json.loads(result.stdout)["transductive"] == len(test)
+    # The next round's labels would tell about the same patients.
+    make.make([tmp_path / "run"], dataset / "test" / "DCM", tmp_path / "second")
+    with pytest.raises(DataError, match="were trained on patient"):
+        prepared(tiny(f"data.pseudo.root={tmp_path / 'second'}", "data.fold=1"), dataset)
+
+
+def test_labels_by_a_network_that_saw_the_validation_patients_are_refused(dataset, pseudo, tiny):
+    with pytest.raises(
+        DataError, match=r"provenance.json: sources: were trained on patient ID\d+ \(2 validation patients"
+    ):
+        prepared(tiny(f"data.pseudo.root={pseudo}", "data.fold=1"), dataset)
+
+
+def test_images_of_validation_patients_are_refused_under_any_name(dataset, trained, pseudo, copy, tiny):
+    held_out = run.read(trained).manifest["val_patients"]
+    case = next(case for case in data.read(dataset).train if case.patient in held_out)
+    shutil.copy(case.image, data.read(copy).train[0].image.with_name("other.png"))
+    annotation = data.read(copy).train[0].annotation
+    shutil.copy(annotation, annotation.with_name("other.json"))
+    with pytest.raises(DataError, match=f"images of patient {case.patient}"):
+        prepared(tiny(f"data.pseudo.root={copy}"), dataset)
+
+
+def test_labels_of_unknown_origin_are_refused_unless_it_is_said(dataset, tiny, tmp_path):
+    sheet = dataset / "test_labels" / "submission.csv"
+    make.make([sheet], dataset / "test" / "DCM", tmp_path / "unknown")
+    with pytest.raises(DataError, match="nobody knows which patients"):
+        prepared(tiny(f"data.pseudo.root={tmp_path / 'unknown'}"), dataset)
+    prepared(tiny(f"data.pseudo.root={tmp_path / 'unknown'}", "data.pseudo.unverified=true"), dataset)
+    known = make.Choices(seen=["ID999"])
+    make.make([sheet], dataset / "test" / "DCM", tmp_path / "known", choices=known)
+    prepared(tiny(f"data.pseudo.root={tmp_path / 'known'}"), dataset)
+
+
+def test_a_folder_of_predictions_is_no_truth(pseudo, tiny):
+    with pytest.raises(ConfigError, match="no truth to validate on"):
+        prepared(tiny(), pseudo)
+
+
+def test_the_naive_way_lets_everything_count_but_what_people_decided(dataset, copy, tiny):
+    selected = prepared(tiny(f"data.pseudo.root={copy}"), dataset).batches.others
+    naive = prepared(tiny(f"data.pseudo.root={copy}", "data.pseudo.selection=false"), dataset).batches.others
+    assert selected is not None
+    assert naive is not None
+    assert all(case.doubt and case.doubt.ignored for case in selected.cases)  # it has learnt nothing
+    assert not any(case.doubt for case in naive.cases)
+    name = naive.cases[0].name
+    decisions.write(copy, {(name, "Lunate"): Decision("reject"), (name, "Radius"): Decision("accept")})
+    decided = trust.trusted(data.read(copy).train, copy, BONES, selection=False)[0]
+    assert decided.doubt == Doubt(frozenset({BONES.index("Lunate")}), frozenset({BONES.index("Lunate")}))
+    whole = trust.trusted(data.read(copy).train, copy, BONES)[0].doubt
+    assert whole is not None
+    assert BONES.index("Radius") not in whole.ignored
+    again = prepared(tiny(f"data.pseudo.root={copy}"), dataset)
+    first = prepared(tiny(f"data.pseudo.root={copy}"), dataset)
+    assert again.identity() == first.identity()
+    decisions.decide(copy, name, "Capitate", "ignore")
+    assert prepared(tiny(f"data.pseudo.root={copy}"), dataset).identity() != first.identity()
+
+
+def test_decisions_about_annotations_are_honoured_too(dataset, tiny, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "data")
+    found = prepared(tiny(), root)
+    decisions.decide(root, found.learn[0].name, "Ulna", "ignore")
+    decided = prepared(tiny(), root)
+    assert decided.learn[0].doubt == Doubt(frozenset({BONES.index("Ulna")}))
+    assert found.identity() != decided.identity()
+    decisions.decide(root, found.learn[0].name, "Ulnar", "ignore")
+    with pytest.raises(DataError, match="unknown class 'Ulnar'"):
+        prepared(tiny(), root)
+
+
+def test_stronger_limits_stay_possible():
+    strong = augment.Settings(rotation_deg=100, scale=0.2, shift=0.6, flip=True, blur=2).stronger(2)
+    assert strong == augment.Settings(rotation_deg=180, scale=0.4, shift=1, flip=True, blur=4)
+
+
+def test_doubtful_pixels_are_kept_as_run_lengths(tmp_path):
+    found = trust.Found("0" * 64, {"Lunate": trust.Bone(False, ("size",), {"size": 5.0})}, np.array([[3, 4], [12, 1]]))
+    trust.write(tmp_path, "ID001/a", found)
+    back = trust.read(tmp_path, "ID001/a", (4, 4), BONES)
+    assert back is not None
+    assert back.bones == found.bones
+    assert back.doubtful.tolist() == [[3, 4], [12, 1]]
+    with pytest.raises(DataError, match="doubtful"):
+        trust.read(tmp_path, "ID001/a", (2, 4), BONES)
+    assert trust.read(tmp_path, "ID001/b", (4, 4), BONES) is None
+
+
+def test_a_longer_run_with_fewer_pseudo_labels_begins_a_schedule_anew(tiny):
+    options = tiny("train.schedule=constant", "train.warmup=0").train
+    assert schedule.lengthened(options, 3, 6)[1]
+    assert not schedule.lengthened(options, 3, 6, fading=True)[1]
