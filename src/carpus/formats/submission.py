@@ -6,12 +6,11 @@ named by its base name, which ends in .png; a name that a spreadsheet would comp
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from carpus.errors import DataError, warn
 from carpus.formats import Labelled, check_size, files, rle, safe_name, stem
-from carpus.formats.cells import escaped, plain
+from carpus.formats.cells import escaped, table
 from carpus.formats.sizes import Sizes
 from carpus.kernels import Runs, decode, encode, text
 from carpus.labels import Classes
@@ -44,9 +43,7 @@ def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str]
     path = Path(path)
     rows: dict[str, list[Runs | None]] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    with _long_cells():
-        table = list(_rows(path))
-    for line, (name, label, cell) in table:
+    for line, (name, label, cell) in table(path, COLUMNS):
         source = f"{path}: line {line}"
         if name not in rows:
             base_name(name, f"{source}: image_name")
@@ -83,8 +80,8 @@ def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes
     labels = [_cell(label, f"{path}: class") for label in classes]
     seen: set[str] = set()
     with files.atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(COLUMNS)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
         for name, runs in items:
             base_name(name, f"{path}: image_name")
             if name in seen:
@@ -93,7 +90,7 @@ def write(path: Path | str, items: Iterable[tuple[str, Sequence[Runs]]], classes
                 raise DataError(f"{path}: {name}: has runs of {len(runs)} classes, expected {len(classes)}")
             seen.add(name)
             cell = _cell(name, f"{path}: image_name")
-            table.writerows((cell, label, text(of)) for label, of in zip(labels, runs, strict=True))
+            writer.writerows((cell, label, text(of)) for label, of in zip(labels, runs, strict=True))
     return len(seen)
 
 
@@ -138,49 +135,6 @@ def _cell(name: str, source: str) -> str:
     if cell != name:
         warn(f"{source}: {name!r} would be a formula in a spreadsheet; written as {cell!r}")
     return cell
-
-
-def _rows(path: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Line number and cells of every row, in the order of `COLUMNS`."""
-    table = iter(_table(path))
-    line, header = next(table, (1, []))
-    if sorted(header) != sorted(COLUMNS):
-        found = ", ".join(header)[:200] or "nothing"
-        raise DataError(f"{path}: line {line}: expected the columns {', '.join(COLUMNS)}, found {found}")
-    order = [header.index(column) for column in COLUMNS]
-    for line, cells in table:
-        if len(cells) != len(COLUMNS):
-            raise DataError(f"{path}: line {line}: expected {len(COLUMNS)} cells, has {len(cells)}")
-        yield line, (plain(cells[order[0]]), plain(cells[order[1]]), cells[order[2]])
-
-
-def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every row that is not blank, whatever the separator, line ends and byte order mark."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline(1000)
-            separator = ";" if first.count(";") > first.count(",") else ","
-            stream.seek(0)
-            table = csv.reader(stream, delimiter=separator, strict=True)
-            for cells in table:
-                if cells:
-                    yield table.line_num, [cell.strip() for cell in cells]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text (is it UTF-16? save it as UTF-8)") from error
-    except csv.Error as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from error
-
-
-@contextmanager
-def _long_cells() -> Iterator[None]:
-    # csv refuses cells of more than 128 KiB, and the runs of a noisy mask are longer.
-    usual = csv.field_size_limit(files.MAX_JSON_BYTES)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(usual)
 
 
 def _complete(
