@@ -13,6 +13,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
+from carpus import cli_view
 from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
 from carpus.progress import bar, stderr, training_bar
 
@@ -644,6 +645,9 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ConfigError(f"--size {text}: expected HxW in pixels, as in 2048x2048")
     return int(height), int(width)
+
+
+app.command()(cli_view.view)
 
 
 def main() -> None:

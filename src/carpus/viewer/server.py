@@ -64,13 +64,14 @@ def shown() -> Shown:
     return _shown
 
 
-def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501) -> None:
+def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501, browser: bool = False) -> None:
     """Serve the viewer until it is interrupted.
 
     Args:
         workspace: what to show.
         host: the address to listen at; that of this machine alone by default.
         port: the port.
+        browser: open a browser when it answers.
 
     Raises:
         ConfigError: Streamlit is not installed.
@@ -84,6 +85,8 @@ def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501) ->
 
     now = show(workspace)
     threading.Thread(target=_warm, args=(now,), daemon=True).start()
+    if browser:
+        threading.Thread(target=_open, args=(host, port), daemon=True).start()
     guard = [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])]
     app = st.App(
         Path(__file__).with_name("app.py"), routes=_routes(), middleware=guard if host in _LOOPBACK else []
@@ -98,6 +101,22 @@ def _warm(now: Shown) -> None:
     now.looked_at.wait()
     if now.workspace.runs:
         import carpus.evaluate  # noqa: F401
+
+
+def _open(host: str, port: int) -> None:
+    """Open a browser as soon as somebody listens; after half a minute nobody will."""
+    import socket
+    import time
+    import webbrowser
+
+    for _ in range(300):
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            webbrowser.open(f"http://{host}:{port}")
+            return
 
 
 def _routes() -> list[Any]:

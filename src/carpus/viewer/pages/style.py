@@ -1,0 +1,34 @@
+"""How the pages look beside the workbench: dense, and charts in the report's manner."""
+
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+from carpus import report
+
+_PAGE = """
+[data-testid="stMainBlockContainer"] { padding: 3.6rem 1rem .5rem; max-width: none; }
+[data-testid="stVerticalBlock"] { gap: .55rem; }
+[data-testid="stHeader"] { background: #0e1114; }
+.carpus-chart { max-width: 34rem; --paper: #0e1114; --ink: #dfe4e9; --soft: #9aa5b0; --rule: #2a3038; --faint: #1b2127;
+  --val: #58b4ee; --test: #ff9a4d; --train: #6d7883; font-variant-numeric: tabular-nums; }
+"""
+
+
+def apply() -> None:
+    """Put the style sheet into the page."""
+    st.html(f"<style>{_PAGE}{_charts()}</style>")
+
+
+def chart(svg: str) -> None:
+    """Show a chart of `report.charts`."""
+    st.html(f'<div class="carpus-chart">{svg}</div>')
+
+
+@cache
+def _charts() -> str:
+    """The rules of the report's style sheet that are about charts, for charts alone."""
+    sheet = (Path(report.__file__).with_name("style.css")).read_text(encoding="utf-8")
+    rules = [rule for rule in sheet.replace("}", "}\n").splitlines() if rule.strip().startswith("svg")]
+    return "\n".join(f".carpus-chart {rule.strip()}" for rule in rules)

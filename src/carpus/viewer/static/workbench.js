@@ -1,0 +1,432 @@
+// The workbench: the list of images, one or two of them, and the list of bones.
+//
+// Whatever only changes how something is drawn happens here, at once. Which image, and what is decided, is told to
+// Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
+
+import { bones } from "./bones.js";
+import { unpack } from "./labels.js";
+import * as packets from "./packets.js";
+import { badness, choice, h, score, slider } from "./page.js";
+import { around, bitsOf, Picture } from "./picture.js";
+
+const BLINK_MS = 650;
+const KEYS = [
+  ["← →", "the image before, the next one"], ["↑ ↓", "the bone before, the next one"], ["O", "outlines, fills, nothing"],
+  ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["F", "whole image"], ["Z", "zoom to the chosen bone"],
+  ["A R X", "accept, reject, ignore: the chosen bone, or the image"], ["U", "undo the last decision"], ["Esc", "no bone chosen, all bones shown"],
+];
+const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
+
+const benches = new WeakMap();
+
+export default function (component) {
+  const { parentElement } = component;
+  let bench = benches.get(parentElement);
+  if (!bench) benches.set(parentElement, (bench = new Workbench(parentElement)));
+  bench.update(component);
+  return () => {
+    bench.end();
+    benches.delete(parentElement);
+  };
+}
+
+class Workbench {
+  constructor(parent) {
+    this.view = null;
+    this.blinked = this.bare = false;
+    this.pictures = [];
+    this.hovered = null;
+    const root = parent.querySelector(".workbench") || parent;
+    this.parts = Object.fromEntries(
+      ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
+    const { rail, bar, stage, status, side, tip, help } = this.parts;
+    root.replaceChildren(rail, h("div", { class: "middle" }, bar, stage, status), side);
+    stage.append(tip);
+    root.append(help);
+    help.hidden = tip.hidden = true;
+    this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
+    this.ending = new AbortController();
+    const listening = { capture: true, signal: this.ending.signal };
+    window.addEventListener("keydown", (event) => this.key(event), listening);
+    window.addEventListener("keyup", (event) => {
+      if (event.key === " ") this.look({}, (this.bare = false));
+    }, listening);
+    this.timer = setInterval(() => {
+      if (this.view?.compare !== "blink" || document.hidden) return;
+      this.blinked = !this.blinked;
+      this.look({});
+    }, BLINK_MS);
+  }
+
+  end() {
+    this.ending.abort();
+    this.sizes.disconnect();
+    clearInterval(this.timer);
+  }
+
+  update({ data, setTriggerValue }) {
+    this.tell = (what) => setTriggerValue("asked", { ...what, n: Date.now() });
+    const before = this.data;
+    this.data = data;
+    this.view ||= this.opened(data.view);
+    if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
+    const key = JSON.stringify([data.panes, data.first, data.second]);
+    this.rail();
+    this.bar();
+    if (key !== this.key_) {
+      this.key_ = key;
+      this.load();
+    } else this.side();
+    this.remember();
+  }
+
+  /** The parts of the address that are about drawing, as numbers. */
+  opened(view) {
+    const [low, high] = (view.window || "0-255").split("-").map(Number);
+    const names = view.bones ? view.bones.split(",") : null;
+    const mask = this.data.classes.reduce((bits, { name }, k) => (!names || names.includes(name) ? bits | (1 << k) : bits), 0);
+    const at = view.at ? view.at.split(",").map(Number) : null;
+    return {
+      style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
+      low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
+      at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
+    };
+  }
+
+  index(name) {
+    return this.data.classes.findIndex((each) => each.name === name);
+  }
+
+  /** Put what is shown into the address. */
+  remember() {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => {
+      const { view, data } = this, all = new URLSearchParams(data.address);
+      const names = data.classes.filter((_, k) => (view.mask >>> k) & 1).map(({ name }) => name);
+      const [picture] = this.pictures;
+      const own = {
+        style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
+        opacity: view.opacity !== 0.35 && view.opacity, chosen: view.chosen >= 0 && data.classes[view.chosen].name,
+        bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
+        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1",
+        at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
+      };
+      for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
+      history.replaceState(history.state, "", `${location.pathname}${all.size ? `?${all}` : ""}`);
+    }, 250);
+  }
+
+  /** Fetch and show the images of the panes. */
+  async load() {
+    const { data, parts } = this;
+    const loading = (this.loading = {});
+    while (this.pictures.length > data.panes.length) {
+      const old = this.pictures.pop();
+      this.sizes.unobserve(old.canvas);
+      old.frame.remove();
+    }
+    while (this.pictures.length < data.panes.length) this.pictures.push(this.picture());
+    if (!data.panes.length) parts.stage.dataset.empty = "No image passes the filters.";
+    else delete parts.stage.dataset.empty;
+    this.side();
+    const layers = [data.first, data.second].filter(Boolean);
+    await Promise.all(data.panes.map(async (pane, n) => {
+      const picture = this.pictures[n];
+      picture.caption.textContent = pane.name;
+      picture.scores = {};
+      try {
+        const [image, ...found] = await Promise.all([
+          packets.image(pane.place), ...layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)))]);
+        if (this.loading !== loading) return;
+        const [first, second] = found.map((buffer) => buffer && unpack(buffer));
+        picture.note.textContent = "";
+        const at = n === 0 && this.view.at;
+        picture.fitted = at ? false : true;
+        picture.set(this.drawn());
+        picture.show(image, first || null, second || null);
+        if (at) picture.move(...at);
+        this.view.at = null;
+        if (first && second) picture.scores = await packets.compare(pane.place, data.first, data.second);
+      } catch (error) {
+        if (this.loading !== loading) return;
+        picture.show(null, null, null);
+        picture.note.textContent = error.message;
+      }
+    }));
+    if (this.loading !== loading) return;
+    this.bar();
+    this.side();
+    parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
+    packets.ahead(data.ahead, layers);
+  }
+
+  picture() {
+    const canvas = h("canvas", { tabindex: 0 }), caption = h("div", { class: "caption" }), note = h("div", { class: "note" });
+    const frame = h("div", { class: "pane" }, canvas, caption, note);
+    this.parts.stage.insertBefore(frame, this.parts.tip);
+    const picture = new Picture(canvas, {
+      hover: (...at) => this.hover(...at),
+      chosen: (from, bits) => this.pick(bits),
+      moved: () => this.remember(),
+      window: (dx, dy) => this.window(dx, dy),
+    });
+    Object.assign(picture, { frame, caption, note, scores: {} });
+    this.sizes.observe(canvas);
+    picture.resize();
+    return picture;
+  }
+
+  /** What the pictures are drawn with. */
+  drawn() {
+    const { data, view } = this;
+    const colours = data.classes.map(({ colour }) => colour);
+    return {
+      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word),
+      truth: data.truth, prediction: data.prediction, truthWord: word(data.truth), predictionWord: word(data.prediction),
+    };
+  }
+
+  /** Change the view and draw. */
+  look(changes) {
+    Object.assign(this.view, changes);
+    const drawn = this.drawn();
+    this.pictures.forEach((picture) => picture.set(drawn));
+    if (!Object.keys(changes).length) return;
+    this.remember();
+    this.side();
+    this.bar();
+  }
+
+  window(dx, dy) {
+    const width = Math.max(2, this.view.high - this.view.low + dx), level = (this.view.low + this.view.high) / 2 + dy / 2;
+    const low = Math.max(0, Math.min(253, Math.round(level - width / 2)));
+    this.look({ low, high: Math.max(low + 2, Math.min(255, Math.round(level + width / 2))) });
+  }
+
+  /** Choose among the bones that lie over each other: a second click takes the next. */
+  pick(bits) {
+    const found = bitsOf(bits);
+    this.look({ chosen: found.length ? found[(found.indexOf(this.view.chosen) + 1) % found.length] : -1 });
+  }
+
+  hover(picture, x, y, at) {
+    const { tip, status } = this.parts, { data } = this;
+    this.hovered = at ? picture : null;
+    const inside = picture.image && at && x >= 0 && y >= 0 && x < picture.image.width && y < picture.image.height;
+    const where = status.querySelector(".where");
+    tip.hidden = true;
+    if (!inside) {
+      where.textContent = "";
+      return;
+    }
+    const [column, row] = [Math.floor(x), Math.floor(y)];
+    where.textContent = `x ${column}  y ${row}  grey ${picture.image.grey[row * picture.image.width + column]}`;
+    const [first, second] = picture.bits(x, y);
+    if (!(first | second)) return;
+    const compared = picture.first && picture.second;
+    tip.replaceChildren(...bitsOf(first | second).map((k) => {
+      const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
+      const told = !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
+      return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
+    }));
+    tip.hidden = false;
+    const { left, top } = this.parts.stage.getBoundingClientRect(), over = picture.canvas.getBoundingClientRect();
+    const room = over.left - left + at[0] + 16 + tip.offsetWidth < this.parts.stage.clientWidth;
+    tip.style.left = `${over.left - left + at[0] + (room ? 16 : -16 - tip.offsetWidth)}px`;
+    tip.style.top = `${Math.min(over.top - top + at[1] + 12, this.parts.stage.clientHeight - tip.offsetHeight - 6)}px`;
+  }
+
+  rail() {
+    const { rail } = this.parts, { data } = this;
+    const at = data.panes[0]?.place;
+    const key = JSON.stringify(data.rows);
+    if (key !== this.rows_) {
+      this.rows_ = key;
+      const list = h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark]) => {
+        const [patient, base] = name.includes("/") ? [name.slice(0, name.lastIndexOf("/")), name.slice(name.lastIndexOf("/") + 1)] : ["", name];
+        return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => this.go(place) },
+          h("span", { class: "patient" }, patient), h("span", { class: "base" }, base),
+          h("span", { class: "number", style: badness(dice) }, mark || (dice === null ? "" : score(dice))));
+      }));
+      rail.replaceChildren(h("div", { class: "count" }), list);
+    }
+    for (const row of rail.querySelectorAll(".row")) {
+      const on = data.panes.some(({ place }) => String(place) === row.dataset.place);
+      row.setAttribute("aria-selected", String(on));
+      if (on && Number(row.dataset.place) === at) row.scrollIntoView({ block: "nearest" });
+    }
+    const place = data.rows.findIndex(([of]) => of === at);
+    rail.querySelector(".count").textContent = `${place + 1} of ${data.rows.length}`;
+  }
+
+  bar() {
+    const { bar, status } = this.parts, { data, view } = this;
+    const compared = data.first && data.second;
+    bar.replaceChildren(
+      h("button", { class: "icon", title: "the image before (←)", onclick: () => this.step(-1), "aria-label": "previous" }, "‹"),
+      h("button", { class: "icon", title: "the next image (→)", onclick: () => this.step(1), "aria-label": "next" }, "›"),
+      choice("labels", [["outline", "Outline"], ["fill", "Fill"], ["none", "Off"]], view.style, (style) => this.look({ style })),
+      compared && choice("compare", [
+        ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
+        ["swipe", "Swipe", "drag the line"], ["blink", "Blink"]], view.compare, (compare) => this.look({ compare })),
+      h("details", { class: "tone", open: this.toneOpen, ontoggle: (event) => (this.toneOpen = event.target.open) },
+        h("summary", {}, "Tone"), h("div", { class: "sheet" }, this.tones())),
+      h("span", { class: "grow" }),
+      h("button", { title: "the whole image (F)", onclick: () => this.fit() }, "Fit"),
+      h("button", { title: "a label pixel is a screen pixel", onclick: () => this.each((picture) => picture.zoom(1 / picture.place.scale)) }, "1:1"),
+      h("button", { class: "icon", title: "keys (?)", onclick: () => this.help() }, "?"));
+    const pane = data.panes[0];
+    const size = pane ? `${pane.size[1]} × ${pane.size[0]}` : "";
+    const spacing = pane?.spacing ? `${pane.spacing[0].toFixed(3)} mm a pixel` : "";
+    status.replaceChildren(
+      h("span", { class: "where" }), h("span", { class: "grow" }),
+      ...(compared && view.compare === "difference" ? [
+        ["missed", data.truth], ["made up", data.prediction], ["taken for another", "#ff50ff"]].map(([name, colour]) =>
+        h("span", { class: "key" }, h("i", { style: `background: ${colour}` }), name)) : []),
+      h("span", {}, [size, spacing, pane?.told].filter(Boolean).join("  ·  ")));
+  }
+
+  tones() {
+    const { view } = this;
+    return [
+      slider("darkest", { min: 0, max: 253, step: 1, value: view.low }, (low) => this.tone({ low, high: Math.max(view.high, low + 2) })),
+      slider("brightest", { min: 2, max: 255, step: 1, value: view.high }, (high) => this.tone({ high, low: Math.min(view.low, high - 2) })),
+      slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => this.tone({ gamma })),
+      slider("opacity", { min: 0.05, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) }, (opacity) => this.tone({ opacity })),
+      h("div", { class: "line" },
+        h("button", { "aria-pressed": String(view.invert), onclick: () => this.look({ invert: !view.invert }) }, "Invert"),
+        h("button", { onclick: () => this.look({ low: 0, high: 255, gamma: 1, invert: false, opacity: 0.35 }) }, "Reset")),
+      h("p", {}, "Drag with the right button or Shift: sideways the width of the window, up and down its level."),
+    ];
+  }
+
+  /** As `look`, while a slider is held: what holds it stays. */
+  tone(changes) {
+    Object.assign(this.view, changes);
+    this.pictures.forEach((picture) => picture.set(this.drawn()));
+    this.remember();
+  }
+
+  side() {
+    const { side } = this.parts, { data, view } = this;
+    const [picture] = this.pictures, pane = data.panes[0];
+    const scroll = side.querySelector(".list")?.scrollTop || 0;
+    const compared = Boolean(data.first && data.second && picture && Object.keys(picture.scores).length);
+    const values = compared ? Object.values(picture.scores).map(({ dice }) => dice) : [];
+    const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+    const list = h("div", { class: "list" }, pane ? bones({
+      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores: picture?.scores || {},
+      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding: data.deciding, compared,
+    }, {
+      mask: (mask) => this.look({ mask }),
+      chosen: (chosen) => this.choose(chosen),
+      decide: (bone, verdict) => this.decide(bone, verdict),
+    }) : []);
+    side.replaceChildren(
+      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)), h("span", {}, `mean Dice of ${data.second} against ${data.first}`)) : "",
+      list, data.deciding && pane ? this.decisions(pane) : "");
+    list.scrollTop = scroll;
+  }
+
+  decisions(pane) {
+    const { done, all, undo } = this.data.deciding;
+    const button = (verdict, key) =>
+      h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => this.decide("", verdict) },
+        `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
+    const decided = Object.keys(pane.marks).length;
+    return h("div", { class: "decisions" },
+      h("div", { class: "line told" }, decided ? `${decided} bones of this image decided` : "nothing decided here yet"),
+      h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
+      h("div", { class: "line" },
+        h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
+          h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
+        h("span", { class: "told" }, `${done} of ${all} images`),
+        h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: () => this.tell({ undo: true }) }, "Undo")));
+  }
+
+  decide(bone, verdict) {
+    const pane = this.hovered ? this.data.panes[this.pictures.indexOf(this.hovered)] : this.data.panes[0];
+    if (pane && this.data.deciding) this.tell({ decide: { case: pane.name, bone, verdict } });
+  }
+
+  choose(k) {
+    this.look({ chosen: k });
+    if (k < 0) return;
+    const bit = 1 << k;
+    if (!(this.view.mask & bit)) this.look({ mask: this.view.mask | bit });
+    this.zoomTo(k);
+  }
+
+  zoomTo(k) {
+    this.each((picture) => {
+      const box = around([picture.first?.boxes[k], picture.second?.boxes[k]]);
+      picture.fitted = false;
+      if (box) picture.zoomTo(box, 3);
+    });
+  }
+
+  fit() {
+    this.each((picture) => picture.fit());
+    this.remember();
+  }
+
+  each(change) {
+    this.pictures.filter((picture) => picture.image).forEach(change);
+  }
+
+  go(place) {
+    this.tell({ go: place });
+  }
+
+  step(by) {
+    const { data } = this, at = data.rows.findIndex(([place]) => place === data.panes[0]?.place);
+    const shown = data.panes.map(({ place }) => place);
+    let next = at + by;
+    while (data.rows[next] && shown.includes(data.rows[next][0])) next += by;
+    if (data.rows[next]) this.go(data.rows[next][0]);
+  }
+
+  help() {
+    const { help } = this.parts;
+    help.hidden = !help.hidden;
+    help.replaceChildren(h("h3", {}, "Keys"), h("dl", {}, KEYS.flatMap(([key, told]) => [h("dt", {}, key), h("dd", {}, told)])),
+      h("p", {}, "Wheel: zoom. Drag: move. Click: choose the bone under the pointer, again for the one beneath. Double click: zoom to it."));
+  }
+
+  key(event) {
+    const from = event.composedPath()[0];
+    const typing = from?.isContentEditable || /^(textarea|select)$/i.test(from?.tagName) || (from?.tagName === "INPUT" && from.type !== "range");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
+    const { view, data } = this;
+    const next = (options, now) => options[(options.indexOf(now) + 1) % options.length];
+    const actions = {
+      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), n: () => this.step(1), p: () => this.step(-1),
+      ArrowDown: () => this.choose(Math.min(data.classes.length - 1, view.chosen + 1)),
+      ArrowUp: () => this.choose(Math.max(0, view.chosen - 1)),
+      o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
+      c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
+      i: () => this.look({ invert: !view.invert }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
+      u: () => data.deciding?.undo && this.tell({ undo: true }),
+      " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
+      Escape: () => {
+        this.parts.help.hidden = true;
+        this.look({ chosen: -1, mask: data.classes.reduce((bits, _, k) => bits | (1 << k), 0) });
+      },
+    };
+    for (const [key, verdict] of Object.entries(VERDICT_KEYS))
+      actions[key] = () => this.decide(view.chosen >= 0 ? data.classes[view.chosen].name : "", verdict);
+    const action = actions[event.key] || actions[event.key.toLowerCase()];
+    if (from?.type === "range" && event.key.startsWith("Arrow")) return;
+    // Streamlit has keys of its own, R and C among them.
+    if (!action) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    action();
+  }
+}
+
+/** "#rrggbb" as a pixel of ImageData, opaque. */
+function word(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+}
