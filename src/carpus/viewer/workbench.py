@@ -49,6 +49,7 @@ def workbench(
     marks: Mapping[str, Mapping[str, str]] | None = None,
     deciding: Mapping[str, Any] | None = None,
     notes: Mapping[str, str] | None = None,
+    narrow: bool = False,
     key: str = "workbench",
 ) -> None:
     """Show images with their labels.
@@ -63,6 +64,7 @@ def workbench(
         marks: the verdict on each bone, by entry.
         deciding: {"done", "all", "undo"} where decisions can be made.
         notes: a few words about an entry.
+        narrow: leave the list on the left out.
         key: tells several of them apart.
     """
     entries = [workspace.entries[place] for place in places]
@@ -84,7 +86,9 @@ def workbench(
         "rows": [list(row) for row in rows],
         "ahead": list(ahead),
         "deciding": dict(deciding) if deciding else None,
+        "case": view.case,
         "chosen": view.chosen,
+        "narrow": narrow,
         "view": {
             name: getattr(view, name)
             for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "at")

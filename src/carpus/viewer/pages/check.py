@@ -93,13 +93,13 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         st.info(f"{finding.case}: is no image that can be shown. {finding.message}")
         return
     picked = view.but(case=finding.case, first=name, second="", chosen=finding.bone or "", bones="", at="", both=False)
-    of_patient = shown.workspace.of_patient(shown.workspace.entries[place])
     workbench(
         shown.workspace,
         picked,
         [place],
-        [(n, shown.workspace.entries[n].name, None, "") for n in of_patient],
+        [(place, finding.case, None, "")],
         told=lambda message: None,
+        narrow=True,
         key="check",
         notes={finding.case: finding.message},
     )

@@ -42,6 +42,7 @@ def page() -> None:
     except DataError as error:
         st.error(str(error))
         return
+    view = st.session_state.view
     places = _panes(shown, view, at)
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
     names = [workspace.entries[n].name for n in chosen]

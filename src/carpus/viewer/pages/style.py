@@ -8,9 +8,9 @@ import streamlit as st
 from carpus import report
 
 _PAGE = """
-[data-testid="stMainBlockContainer"] { padding: 3.6rem 1rem .5rem; max-width: none; }
+[data-testid="stMainBlockContainer"] { padding: 3.5rem 1rem .5rem; max-width: none; }
 [data-testid="stVerticalBlock"] { gap: .55rem; }
-[data-testid="stHeader"] { background: #0e1114; }
+[data-testid="stHeader"] { background: #0e1114; height: 3rem; min-height: 3rem; }
 .carpus-chart { max-width: 34rem; --paper: #0e1114; --ink: #dfe4e9; --soft: #9aa5b0; --rule: #2a3038; --faint: #1b2127;
   --val: #58b4ee; --test: #ff9a4d; --train: #6d7883; font-variant-numeric: tabular-nums; }
 """

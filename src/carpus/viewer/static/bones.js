@@ -46,7 +46,7 @@ export function bones(shown, told) {
       }, name, colour),
       h("span", { class: "name" }, name),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
-      compared && h("span", { class: "number", style: badness(of.nsd) }, score(of.nsd)),
+      compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
       deciding && h("span", { class: "verdicts" }, VERDICTS.map(([verdict, sign]) =>
         h("button", {
@@ -70,4 +70,20 @@ function tick(on, changed, name, colour) {
 function mean(values) {
   const there = values.filter((value) => typeof value === "number");
   return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
+}
+
+/** What was decided about an image as a whole, and how far one has come. */
+export function decisions({ done, all, undo }, marks, told) {
+  const count = Object.keys(marks).length;
+  const button = (verdict, key) =>
+    h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
+      `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
+  return h("div", { class: "decisions" },
+    h("div", { class: "line told" }, count ? `${count} bones of this image decided` : "nothing decided about this image"),
+    h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
+    h("div", { class: "line" },
+      h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
+        h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
+      h("span", { class: "told" }, `${done} of ${all} images`),
+      h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: told.undo }, "Undo")));
 }

@@ -37,7 +37,7 @@ export class Picture {
     const before = this.look || {};
     this.look = look;
     this.stale.tone ||= ["low", "high", "gamma", "invert"].some((name) => before[name] !== look[name]);
-    this.stale.fills ||= ["mask", "compare", "style"].some((name) => before[name] !== look[name]);
+    this.stale.fills ||= ["mask", "compare", "style", "chosen"].some((name) => before[name] !== look[name]);
     this.draw();
   }
 
@@ -223,8 +223,8 @@ export class Picture {
           if (!word) return 0;
           if (!(word & (word - 1))) return look.words[31 - Math.clz32(word)];
           // Several bones: the stripes take turns.
-          let turn = stripe % bitsOf(word).length;
-          return look.words[bitsOf(word)[turn]];
+          const bones = bitsOf(word);
+          return look.words[bones[stripe % bones.length]];
         });
   }
 
@@ -237,7 +237,9 @@ export class Picture {
     if (!box) return;
     const pixels = context.createImageData(box.right - box.left, box.bottom - box.top);
     const colours = new Uint32Array(pixels.data.buffer);
-    const { mask } = this.look;
+    // Of a chosen bone the difference is shown alone.
+    const { chosen, compare } = this.look, alone = compare === "difference" && chosen >= 0 && first !== second;
+    const mask = alone ? 1 << chosen : this.look.mask;
     let to = 0;
     for (let y = box.top; y < box.bottom; y++) {
       for (let x = box.left, at = y * width + box.left; x < box.right; x++, at++, to++) {

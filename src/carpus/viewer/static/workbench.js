@@ -3,18 +3,15 @@
 // Whatever only changes how something is drawn happens here, at once. Which image, and what is decided, is told to
 // Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
 
-import { bones } from "./bones.js";
+import * as bars from "./bar.js";
+import { bones, decisions } from "./bones.js";
 import { unpack } from "./labels.js";
 import * as packets from "./packets.js";
-import { badness, choice, h, score, slider } from "./page.js";
+import { h, score } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
+import * as rails from "./rail.js";
 
 const BLINK_MS = 650;
-const KEYS = [
-  ["← →", "the image before, the next one"], ["↑ ↓", "the bone before, the next one"], ["O", "outlines, fills, nothing"],
-  ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["F", "whole image"], ["Z", "zoom to the chosen bone"],
-  ["A R X", "accept, reject, ignore: the chosen bone, or the image"], ["U", "undo the last decision"], ["Esc", "no bone chosen, all bones shown"],
-];
 const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
 
 const benches = new WeakMap();
@@ -35,8 +32,8 @@ class Workbench {
     this.view = null;
     this.blinked = this.bare = false;
     this.pictures = [];
-    this.hovered = null;
-    const root = parent.querySelector(".workbench") || parent;
+    this.focus = 0;
+    const root = (this.root = parent.querySelector(".workbench"));
     this.parts = Object.fromEntries(
       ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
     const { rail, bar, stage, status, side, tip, help } = this.parts;
@@ -46,6 +43,7 @@ class Workbench {
     help.hidden = tip.hidden = true;
     this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
     this.ending = new AbortController();
+    stage.addEventListener("pointerdown", () => bar.querySelector("details")?.removeAttribute("open"));
     const listening = { capture: true, signal: this.ending.signal };
     window.addEventListener("keydown", (event) => this.key(event), listening);
     window.addEventListener("keyup", (event) => {
@@ -71,9 +69,13 @@ class Workbench {
     this.view ||= this.opened(data.view);
     if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
     const key = JSON.stringify([data.panes, data.first, data.second]);
+    const fresh = key !== this.key_;
+    if (fresh) this.focus = Math.max(0, data.panes.findIndex(({ name }) => name === data.case));
+    this.root.classList.toggle("deciding", Boolean(data.deciding));
+    this.root.classList.toggle("narrow", Boolean(data.narrow));
     this.rail();
     this.bar();
-    if (key !== this.key_) {
+    if (fresh) {
       this.key_ = key;
       this.load();
     } else this.side();
@@ -209,9 +211,17 @@ class Workbench {
     this.look({ chosen: found.length ? found[(found.indexOf(this.view.chosen) + 1) % found.length] : -1 });
   }
 
+  attend(n) {
+    if (n === this.focus) return;
+    this.focus = n;
+    this.rail();
+    this.side();
+    this.bar();
+  }
+
   hover(picture, x, y, at) {
     const { tip, status } = this.parts, { data } = this;
-    this.hovered = at ? picture : null;
+    if (at) this.attend(this.pictures.indexOf(picture));
     const inside = picture.image && at && x >= 0 && y >= 0 && x < picture.image.width && y < picture.image.height;
     const where = status.querySelector(".where");
     tip.hidden = true;
@@ -238,66 +248,27 @@ class Workbench {
 
   rail() {
     const { rail } = this.parts, { data } = this;
-    const at = data.panes[0]?.place;
     const key = JSON.stringify(data.rows);
     if (key !== this.rows_) {
       this.rows_ = key;
-      const list = h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark]) => {
-        const [patient, base] = name.includes("/") ? [name.slice(0, name.lastIndexOf("/")), name.slice(name.lastIndexOf("/") + 1)] : ["", name];
-        return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => this.go(place) },
-          h("span", { class: "patient" }, patient), h("span", { class: "base" }, base),
-          h("span", { class: "number", style: badness(dice) }, mark || (dice === null ? "" : score(dice))));
-      }));
-      rail.replaceChildren(h("div", { class: "count" }), list);
+      rail.replaceChildren(h("div", { class: "count" }), rails.rows(data, (place) => this.go(place)));
     }
-    for (const row of rail.querySelectorAll(".row")) {
-      const on = data.panes.some(({ place }) => String(place) === row.dataset.place);
-      row.setAttribute("aria-selected", String(on));
-      if (on && Number(row.dataset.place) === at) row.scrollIntoView({ block: "nearest" });
-    }
-    const place = data.rows.findIndex(([of]) => of === at);
-    rail.querySelector(".count").textContent = `${place + 1} of ${data.rows.length}`;
+    rails.select(rail, data, data.panes[this.focus]?.place);
   }
 
   bar() {
-    const { bar, status } = this.parts, { data, view } = this;
-    const compared = data.first && data.second;
-    bar.replaceChildren(
-      h("button", { class: "icon", title: "the image before (←)", onclick: () => this.step(-1), "aria-label": "previous" }, "‹"),
-      h("button", { class: "icon", title: "the next image (→)", onclick: () => this.step(1), "aria-label": "next" }, "›"),
-      choice("labels", [["outline", "Outline"], ["fill", "Fill"], ["none", "Off"]], view.style, (style) => this.look({ style })),
-      compared && choice("compare", [
-        ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
-        ["swipe", "Swipe", "drag the line"], ["blink", "Blink"]], view.compare, (compare) => this.look({ compare })),
-      h("details", { class: "tone", open: this.toneOpen, ontoggle: (event) => (this.toneOpen = event.target.open) },
-        h("summary", {}, "Tone"), h("div", { class: "sheet" }, this.tones())),
-      h("span", { class: "grow" }),
-      h("button", { title: "the whole image (F)", onclick: () => this.fit() }, "Fit"),
-      h("button", { title: "a label pixel is a screen pixel", onclick: () => this.each((picture) => picture.zoom(1 / picture.place.scale)) }, "1:1"),
-      h("button", { class: "icon", title: "keys (?)", onclick: () => this.help() }, "?"));
-    const pane = data.panes[0];
-    const size = pane ? `${pane.size[1]} × ${pane.size[0]}` : "";
-    const spacing = pane?.spacing ? `${pane.spacing[0].toFixed(3)} mm a pixel` : "";
-    status.replaceChildren(
-      h("span", { class: "where" }), h("span", { class: "grow" }),
-      ...(compared && view.compare === "difference" ? [
-        ["missed", data.truth], ["made up", data.prediction], ["taken for another", "#ff50ff"]].map(([name, colour]) =>
-        h("span", { class: "key" }, h("i", { style: `background: ${colour}` }), name)) : []),
-      h("span", {}, [size, spacing, pane?.told].filter(Boolean).join("  ·  ")));
+    const { data, view, pane } = this;
+    this.parts.bar.replaceChildren(...bars.controls({ data, view, open: this.toneOpen }, {
+      step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
+      open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
+      actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
+    }));
+    this.parts.status.replaceChildren(...bars.facts({ data, view, pane }));
   }
 
-  tones() {
-    const { view } = this;
-    return [
-      slider("darkest", { min: 0, max: 253, step: 1, value: view.low }, (low) => this.tone({ low, high: Math.max(view.high, low + 2) })),
-      slider("brightest", { min: 2, max: 255, step: 1, value: view.high }, (high) => this.tone({ high, low: Math.min(view.low, high - 2) })),
-      slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => this.tone({ gamma })),
-      slider("opacity", { min: 0.05, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) }, (opacity) => this.tone({ opacity })),
-      h("div", { class: "line" },
-        h("button", { "aria-pressed": String(view.invert), onclick: () => this.look({ invert: !view.invert }) }, "Invert"),
-        h("button", { onclick: () => this.look({ low: 0, high: 255, gamma: 1, invert: false, opacity: 0.35 }) }, "Reset")),
-      h("p", {}, "Drag with the right button or Shift: sideways the width of the window, up and down its level."),
-    ];
+  /** What the list of bones, decisions and keys are about: the image the pointer was over last. */
+  get pane() {
+    return this.data.panes[this.focus];
   }
 
   /** As `look`, while a slider is held: what holds it stays. */
@@ -308,14 +279,13 @@ class Workbench {
   }
 
   side() {
-    const { side } = this.parts, { data, view } = this;
-    const [picture] = this.pictures, pane = data.panes[0];
-    const scroll = side.querySelector(".list")?.scrollTop || 0;
-    const compared = Boolean(data.first && data.second && picture && Object.keys(picture.scores).length);
-    const values = compared ? Object.values(picture.scores).map(({ dice }) => dice) : [];
+    const { data, view, pane } = this, { side } = this.parts;
+    const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
+    const compared = Boolean(picture?.first && picture?.second), scores = picture?.scores || {};
+    const values = Object.values(scores).map(({ dice }) => dice);
     const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
     const list = h("div", { class: "list" }, pane ? bones({
-      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores: picture?.scores || {},
+      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
       areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding: data.deciding, compared,
     }, {
       mask: (mask) => this.look({ mask }),
@@ -323,30 +293,15 @@ class Workbench {
       decide: (bone, verdict) => this.decide(bone, verdict),
     }) : []);
     side.replaceChildren(
-      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)), h("span", {}, `mean Dice of ${data.second} against ${data.first}`)) : "",
-      list, data.deciding && pane ? this.decisions(pane) : "");
+      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
+        h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
+      list, data.deciding && pane ? decisions(data.deciding, pane.marks, {
+        decide: (verdict) => this.decide("", verdict), undo: () => this.tell({ undo: true }) }) : "");
     list.scrollTop = scroll;
   }
 
-  decisions(pane) {
-    const { done, all, undo } = this.data.deciding;
-    const button = (verdict, key) =>
-      h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => this.decide("", verdict) },
-        `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
-    const decided = Object.keys(pane.marks).length;
-    return h("div", { class: "decisions" },
-      h("div", { class: "line told" }, decided ? `${decided} bones of this image decided` : "nothing decided here yet"),
-      h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
-      h("div", { class: "line" },
-        h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
-          h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
-        h("span", { class: "told" }, `${done} of ${all} images`),
-        h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: () => this.tell({ undo: true }) }, "Undo")));
-  }
-
   decide(bone, verdict) {
-    const pane = this.hovered ? this.data.panes[this.pictures.indexOf(this.hovered)] : this.data.panes[0];
-    if (pane && this.data.deciding) this.tell({ decide: { case: pane.name, bone, verdict } });
+    if (this.pane && this.data.deciding) this.tell({ decide: { case: this.pane.name, bone, verdict } });
   }
 
   choose(k) {
@@ -389,8 +344,7 @@ class Workbench {
   help() {
     const { help } = this.parts;
     help.hidden = !help.hidden;
-    help.replaceChildren(h("h3", {}, "Keys"), h("dl", {}, KEYS.flatMap(([key, told]) => [h("dt", {}, key), h("dd", {}, told)])),
-      h("p", {}, "Wheel: zoom. Drag: move. Click: choose the bone under the pointer, again for the one beneath. Double click: zoom to it."));
+    help.replaceChildren(...bars.help());
   }
 
   key(event) {
