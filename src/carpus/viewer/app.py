@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from carpus.viewer.pages import augmentation, check, look, style, understand
+from carpus.viewer.screens import augmentation, check, look, style, understand
 
 st.set_page_config(page_title="Carpus", page_icon="✋", layout="wide", initial_sidebar_state="collapsed")
 style.apply()

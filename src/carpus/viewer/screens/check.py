@@ -5,7 +5,7 @@ import streamlit as st
 
 from carpus.check import Finding, check
 from carpus.errors import DataError
-from carpus.viewer.pages import state
+from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 from carpus.viewer.workbench import workbench

@@ -9,7 +9,7 @@ import streamlit as st
 from carpus.errors import DataError
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
-from carpus.viewer.pages import state
+from carpus.viewer.screens import state
 from carpus.viewer.reviews import Reviews
 from carpus.viewer.server import Shown
 from carpus.viewer.view import Labelled, Order, View

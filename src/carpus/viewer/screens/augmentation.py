@@ -8,7 +8,7 @@ import streamlit as st
 
 from carpus import augment, config, data, pictures
 from carpus.errors import ConfigError, DataError
-from carpus.viewer.pages import state
+from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 

@@ -10,11 +10,10 @@ from carpus.errors import DataError
 from carpus.report import charts
 from carpus.report.numbers import Poses, grouped, read_curves, read_scores
 from carpus.viewer.facts import Facts
-from carpus.viewer.pages import state, style
+from carpus.viewer.screens import state, style
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 
-_BINS = np.linspace(0, 1, 21)
 _WORST = 30
 
 
@@ -146,7 +145,7 @@ def _pose(shown: Shown, known: Facts) -> None:
         tuple(names), tuple(splits[name] for name in names), np.abs(np.array([known.axes[name] for name in names]))
     )
     st.markdown("##### Pose")
-    style.chart(str(charts.pose_histogram(poses)))
+    style.chart(charts.pose_histogram(poses))
 
 
 def _open(shown: Shown, place: int, bone: str, bones: str = "") -> None:
@@ -168,7 +167,7 @@ def _run(shown: Shown, path: Path) -> None:
         scores = read_scores(table, classes)
         with left:
             st.markdown("##### Dice by bone")
-            style.chart(str(charts.dice_by_class(scores, grouped(classes))))
+            style.chart(charts.dice_by_class(scores, grouped(classes)))
     else:
         left.info(f"No scores yet: `carpus evaluate {path} --data DATA` makes them.")
         table = None
@@ -179,7 +178,7 @@ def _run(shown: Shown, path: Path) -> None:
             except (OSError, ValueError) as error:
                 raise DataError(f"{path / 'metrics.csv'}: not a readable table ({error})") from error
             st.markdown("##### Learning curves")
-            style.chart(str(charts.learning(curves)))
+            style.chart(charts.learning(curves))
         if table is not None:
             split = table["split"].iloc[-1]
             listing = by_class(table[table["split"] == split], classes)
