@@ -13,7 +13,9 @@ Paths = Annotated[
 
 def view(
     paths: Paths,
-    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine reach no other.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine reach no other.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8501,
     classes: Annotated[
         Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")

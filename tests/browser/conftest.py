@@ -37,7 +37,16 @@ def serve() -> Iterator[Callable[..., str]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-m", "carpus.cli", "view", *map(str, arguments), "--no-browser", "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "carpus.cli",
+            "view",
+            *map(str, arguments),
+            "--no-browser",
+            "--port",
+            str(port),
+        ]
         started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         address = f"http://127.0.0.1:{port}"
         for _ in range(PATIENCE_MS // 200):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from planted_data import MADE_UP
 
-from carpus import data, labels
+from carpus import data, labels, pictures
 from carpus.labels import BONES
 from carpus.pseudo import decisions
 
@@ -63,7 +63,9 @@ def _cases(root: Path) -> list[data.Case]:
 
 
 @pytest.mark.parametrize("size", ["desktop", "laptop"])
-def test_pointer_names_all_bones_beneath_it(address: str, planted: Path, open_page: Open, picture: Keep, size: str) -> None:
+def test_pointer_names_all_bones_beneath_it(
+    address: str, planted: Path, open_page: Open, picture: Keep, size: str
+) -> None:
     page = open_page(f"{address}/?compare=first&style=fill", size)
     _shown(page)
     truth = data.read_labels(_cases(planted)[0])
@@ -92,7 +94,9 @@ def test_differences_have_the_colours_of_what_is_missed_and_made_up(
     red, _, blue = _colour(page, MADE_UP[1] + 40, MADE_UP[0] + 40)
     assert red == blue
     page.keyboard.up(" ")
-    page = open_page(f"{address}/?first=data&second=sub.csv&chosen=Scaphoid&at=490,740,2.2")
+    rows, columns = pictures.around(data.read_labels(_cases(planted)[0]), group="carpals")
+    middle = f"{(columns.start + columns.stop) // 2},{(rows.start + rows.stop) // 2}"
+    page = open_page(f"{address}/?first=data&second=sub.csv&at={middle},2.6")
     _shown(page)
     page.locator(".mean b", has_text="0.").wait_for()
     picture(page, "viewer-difference")
@@ -215,7 +219,9 @@ def test_filters_and_orders_act_on_the_list(address: str, planted: Path, open_pa
     other = open_page(link)
     _shown(other)
     assert other.locator(".row").count() == 1
-    assert "1 bones missing" in other.locator(".status").inner_text() or "missing" in other.locator(".status").inner_text()
+    assert (
+        "1 bones missing" in other.locator(".status").inner_text() or "missing" in other.locator(".status").inner_text()
+    )
 
 
 def test_findings_come_with_their_picture(address: str, open_page: Open, picture: Keep) -> None:
@@ -248,7 +254,9 @@ def test_augmentation_is_drawn(address: str, open_page: Open, picture: Keep) -> 
     picture(page, "viewer-augmentation")
 
 
-def test_broken_submission_is_refused_in_the_readers_words(serve: Callable[..., str], planted: Path, open_page: Open, tmp_path: Path) -> None:
+def test_broken_submission_is_refused_in_the_readers_words(
+    serve: Callable[..., str], planted: Path, open_page: Open, tmp_path: Path
+) -> None:
     (tmp_path / "broken.csv").write_text("image_name,class,rle\nimage1.png,Radius,1 2 3\n")
     page = open_page(serve(planted, tmp_path / "broken.csv"))
     page.get_by_text("broken.csv: line 2").first.wait_for()

@@ -88,15 +88,13 @@ def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501, br
     if browser:
         threading.Thread(target=_open, args=(host, port), daemon=True).start()
     guard = [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])]
-    app = st.App(
-        Path(__file__).with_name("app.py"), routes=_routes(), middleware=guard if host in _LOOPBACK else []
-    )
+    app = st.App(Path(__file__).with_name("app.py"), routes=_routes(), middleware=guard if host in _LOOPBACK else [])
     app.run(config=SETTINGS | {"server.address": host, "server.port": port})
 
 
 def _warm(now: Shown) -> None:
     """Load what the first label map needs, and once that is shown, what other pages need."""
-    import carpus.kernels.cpu  # noqa: F401
+    import carpus.kernels.cpu
 
     now.looked_at.wait()
     if now.workspace.runs:

@@ -193,7 +193,7 @@ class Workspace:
     def patients(self) -> dict[str, Patient]:
         """What the data folders' metadata say."""
         known: dict[str, Patient] = {}
-        for root in reversed(self.folders.values()):
+        for root in reversed(list(self.folders.values())):
             known |= data.metadata(root)
         return known
 
@@ -228,7 +228,9 @@ def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images
         raise DataError(f"{path}: there is no such file or folder")
     if images.find(path):
         return "images"
-    raise DataError(f"{path}: holds nothing to show; expected a data folder, images, a run, a submission CSV or a study")
+    raise DataError(
+        f"{path}: holds nothing to show; expected a data folder, images, a run, a submission CSV or a study"
+    )
 
 
 def open_paths(paths: Sequence[Path | str], classes: Classes | None = None, device: str = "auto") -> Workspace:

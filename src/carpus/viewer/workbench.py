@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import streamlit as st
+from streamlit.components import v2
 
 from carpus import pictures
 from carpus.errors import DataError
@@ -30,7 +31,7 @@ export default function (component) {
 
 @cache
 def _component() -> Any:
-    return st.components.v2.component(
+    return v2.component(
         "carpus_workbench",
         html='<div class="workbench"></div>',
         css=(STATIC / "workbench.css").read_text(encoding="utf-8"),

@@ -22,7 +22,11 @@ def page() -> None:
         return
     left, right = st.columns([1, 1.9], gap="small")
     with left:
-        name = st.selectbox("Data", list(folders), label_visibility="collapsed") if len(folders) > 1 else next(iter(folders))
+        name = (
+            st.selectbox("Data", list(folders), label_visibility="collapsed")
+            if len(folders) > 1
+            else next(iter(folders))
+        )
         found: list[Finding] | None = shown.kept.get(("check", name))
         if found is None:
             st.write(f"Every image and annotation of **{name}** is read once and held against the anatomy.")

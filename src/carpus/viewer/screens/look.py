@@ -9,8 +9,8 @@ import streamlit as st
 from carpus.errors import DataError
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
-from carpus.viewer.screens import state
 from carpus.viewer.reviews import Reviews
+from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
 from carpus.viewer.view import Labelled, Order, View
 from carpus.viewer.workbench import workbench
@@ -82,7 +82,9 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[5]:
         # Scores of all images take a pass over all labels, so they are asked for.
         label = "Measured" if state.measured(shown, view) else "Measure all"
-        asked = st.button(label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE)
+        asked = st.button(
+            label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE
+        )
     if asked:
         state.measure(shown, view)
         st.rerun()
@@ -97,7 +99,9 @@ def _filters(shown: Shown, view: View) -> View:
     left, right = st.columns(2)
     with left:
         search = st.text_input("Name", view.search, key="search")
-        split = _select("Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"})
+        split = _select(
+            "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
+        )
         labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
     with right:
         sexes = sorted({p.sex for p in workspace.patients.values() if p.sex})

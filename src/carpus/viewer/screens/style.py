@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.components import v2
 
 from carpus import report
 from carpus.report.markup import Markup
@@ -34,7 +35,7 @@ def chart(svg: Markup) -> None:
 @cache
 def _component() -> Any:
     # st.html takes SVG for something unsafe and drops it.
-    return st.components.v2.component(
+    return v2.component(
         "carpus_chart",
         html='<div class="chart"></div>',
         css=_CHART + _charts(),

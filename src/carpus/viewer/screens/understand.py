@@ -22,10 +22,12 @@ def page() -> None:
     shown, view = state.opened()
     titles = [*shown.workspace.runs, *shown.workspace.studies]
     pair = f"{view.second} against {view.first}" if view.second else ""
-    tabs = st.tabs([*([pair] if pair else []), *titles]) if pair or titles else []
-    if not tabs:
+    if pair:
+        titles.insert(0, pair)
+    if not titles:
         st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
-    for tab, title in zip(tabs, [*([pair] if pair else []), *titles], strict=True):
+        return
+    for tab, title in zip(st.tabs(titles), titles, strict=True):
         with tab:
             try:
                 if title == pair:
@@ -71,7 +73,8 @@ def _by_bone(shown: Shown, view: View, known: Facts) -> None:
     table = pandas.DataFrame(rows, columns=["bone", "mean", "10 % below", "lowest", "distribution"])
     images = int(np.isfinite(known.dice).any(axis=1).sum())
     low = _bins(known)[0]
-    st.markdown(f"##### Dice by bone  \n{images} images, mean **{np.nanmean(known.dice):.4f}**. Choose a bone to see its worst image.")
+    mean = np.nanmean(known.dice)
+    st.markdown(f"##### Dice by bone  \n{images} images, mean **{mean:.4f}**. Choose a bone to see its worst image.")
     event = st.dataframe(
         table,
         hide_index=True,
@@ -184,7 +187,9 @@ def _run(shown: Shown, path: Path) -> None:
             listing = by_class(table[table["split"] == split], classes)
             st.markdown(f"##### {listing.title}, {split}")
             st.dataframe(
-                pandas.DataFrame(listing.rows, columns=listing.columns), hide_index=True, height=420
+                pandas.DataFrame([list(row) for row in listing.rows], columns=list(listing.columns)),
+                hide_index=True,
+                height=420,
             )
 
 

@@ -16,7 +16,7 @@ export function bones(shown, told) {
     h("span", { class: "name" }, "Bones"),
     compared && h("span", { class: "number" }, "Dice"),
     compared && h("span", { class: "number", title: "surface Dice: the share of both borders within 2 px of the other" }, "NSD"),
-    !compared && h("span", { class: "number" }, "px"),
+    !compared && h("span", { class: "number wide" }, "px"),
     deciding && h("span", { class: "verdicts" }, ""));
   const rows = Object.entries(groups).map(([group, names]) => {
     const members = names.map((name) => classes.findIndex((each) => each.name === name));
@@ -47,7 +47,7 @@ export function bones(shown, told) {
       h("span", { class: "name" }, name),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
-      !compared && h("span", { class: "number" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
+      !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
       deciding && h("span", { class: "verdicts" }, VERDICTS.map(([verdict, sign]) =>
         h("button", {
           class: `verdict ${verdict}`, "aria-pressed": String(mark === verdict), title: `${verdict} ${name}`,
