@@ -6,10 +6,11 @@ another name are refused, nothing is sent to Streamlit's makers, and no page ask
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.viewer.packets import Packets
 from carpus.viewer.sources import Workspace
 
@@ -93,12 +94,19 @@ def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501, br
 
 
 def _warm(now: Shown) -> None:
-    """Load what the first label map needs, and once that is shown, what other pages need."""
-    import carpus.kernels.cpu
+    """Load what the first picture needs while the browser is still on its way, then what other pages need."""
+    import carpus.viewer.screens.look
 
+    layer = next(iter(now.workspace.folders), None)
+    if now.workspace.entries:
+        # A file that cannot be read says so when it is shown.
+        with suppress(DataError, DataWarning):
+            now.packets.image(0)
+            if layer:
+                now.packets.labels(layer, 0)
     now.looked_at.wait()
     if now.workspace.runs:
-        import carpus.evaluate  # noqa: F401
+        import carpus.evaluate
 
 
 def _open(host: str, port: int) -> None:
@@ -138,7 +146,9 @@ def _routes() -> list[Any]:
         return endpoint
 
     def octets(content: bytes | None) -> Response:
-        return Response(content, 204 if content is None else 200, media_type="application/octet-stream")
+        # Compressing 4 MiB takes longer than the loopback takes for them, and Streamlit would.
+        as_it_is = {"Content-Encoding": "identity"}
+        return Response(content, 204 if content is None else 200, as_it_is, "application/octet-stream")
 
     def image(request: Request) -> Response:
         return octets(shown().packets.image(request.path_params["place"]))

@@ -32,6 +32,13 @@ export class Picture {
     else this.draw();
   }
 
+  /** Lay label maps over the image that is shown. */
+  label(first, second) {
+    Object.assign(this, { first, second });
+    this.stale.fills = true;
+    this.draw();
+  }
+
   /** Change how it is drawn; see `workbench.js` for what `look` holds. */
   set(look) {
     const before = this.look || {};

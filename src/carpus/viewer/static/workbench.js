@@ -136,29 +136,37 @@ class Workbench {
       const picture = this.pictures[n];
       picture.caption.textContent = pane.name;
       picture.scores = {};
+      picture.scored = null;
+      let there = false;
       try {
-        const [image, ...found] = await Promise.all([
-          packets.image(pane.place), ...layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)))]);
+        const asked = layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)));
+        Promise.allSettled(asked); // a label map that cannot be read is told below, after its image
+        const image = await packets.image(pane.place);
         if (this.loading !== loading) return;
-        const [first, second] = found.map((buffer) => buffer && unpack(buffer));
+        there = true;
         picture.note.textContent = "";
         const at = n === 0 && this.view.at;
-        picture.fitted = at ? false : true;
+        picture.fitted = !at;
         picture.set(this.drawn());
-        picture.show(image, first || null, second || null);
+        picture.show(image, null, null);
         if (at) picture.move(...at);
         this.view.at = null;
-        if (first && second) picture.scores = await packets.compare(pane.place, data.first, data.second);
+        const [first, second] = (await Promise.all(asked)).map((buffer) => buffer && unpack(buffer));
+        if (this.loading !== loading) return;
+        picture.label(first || null, second || null);
+        if (first && second) picture.scored = packets.compare(pane.place, data.first, data.second).catch(() => ({}));
       } catch (error) {
         if (this.loading !== loading) return;
-        picture.show(null, null, null);
+        if (!there) picture.show(null, null, null);
         picture.note.textContent = error.message;
       }
     }));
     if (this.loading !== loading) return;
-    this.bar();
     this.side();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
+    await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
+    if (this.loading !== loading) return;
+    this.side();
     packets.ahead(data.ahead, layers);
   }
 
