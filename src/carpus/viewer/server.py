@@ -4,6 +4,7 @@ Nothing here leaves the machine: the address is this machine's own unless told o
 another name are refused, nothing is sent to Streamlit's makers, and no page asks for a file of another site.
 """
 
+import importlib
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -95,7 +96,7 @@ def serve(workspace: Workspace, *, host: str = "127.0.0.1", port: int = 8501, br
 
 def _warm(now: Shown) -> None:
     """Load what the first picture needs while the browser is still on its way, then what other pages need."""
-    import carpus.viewer.screens.look
+    importlib.import_module("carpus.viewer.screens.look")
 
     layer = next(iter(now.workspace.folders), None)
     if now.workspace.entries:
@@ -106,7 +107,7 @@ def _warm(now: Shown) -> None:
                 now.packets.labels(layer, 0)
     now.looked_at.wait()
     if now.workspace.runs:
-        import carpus.evaluate
+        importlib.import_module("carpus.evaluate")
 
 
 def _open(host: str, port: int) -> None:
