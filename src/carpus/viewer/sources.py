@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["data", "submission", "run"]
 
 _RUN_FILES = ("manifest.json", "state/begun.json")
-_STUDY_FILE = "study.json"
+_STUDY_FILE = "study.yaml"
 _PREDICTIONS_KEPT = 4
 
 
