@@ -10,7 +10,7 @@ from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 from carpus.viewer.workbench import workbench
 
-_SIGNS = {"error": "🔴 error", "warning": "🟡 warning", "note": "⚪ note"}
+_LEVELS = ("error", "warning", "note")
 
 
 def page() -> None:
@@ -59,10 +59,10 @@ def _findings(found: list[Finding]) -> Finding | None:
     if not found:
         st.success("Nothing found.")
         return None
-    counts = {level: sum(finding.severity == level for finding in found) for level in _SIGNS}
+    counts = {level: sum(finding.severity == level for finding in found) for level in _LEVELS}
     levels = st.pills(
         "Severity",
-        list(_SIGNS),
+        list(_LEVELS),
         selection_mode="multi",
         default=[level for level in ("error", "warning") if counts[level]] or ["note"],
         format_func=lambda level: f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}",
@@ -70,8 +70,8 @@ def _findings(found: list[Finding]) -> Finding | None:
     )
     listed = [finding for finding in found if finding.severity in levels]
     table = pandas.DataFrame(
-        [(_SIGNS[f.severity].split()[0], f.kind, f.bone or "", f.case, f.message) for f in listed],
-        columns=["", "kind", "bone", "image", "what"],
+        [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
+        columns=["level", "kind", "bone", "image", "what"],
     )
     event = st.dataframe(
         table,
@@ -80,7 +80,7 @@ def _findings(found: list[Finding]) -> Finding | None:
         on_select="rerun",
         selection_mode="single-row",
         key="findings",
-        column_config={"": st.column_config.TextColumn(width=28), "kind": st.column_config.TextColumn(width=82)},
+        column_config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
     )
     rows = event.selection.rows
     finding = listed[rows[0]] if rows and rows[0] < len(listed) else next(iter(listed), None)
