@@ -18,7 +18,7 @@ from carpus import ensemble, kernels, metrics
 from carpus import labels as label_map
 from carpus.labels import BONES
 from carpus.phantom import skeleton
-from carpus.phantom.anatomy import Points
+from carpus.phantom.anatomy import Points, Side, Wrist
 from carpus.phantom.dataset import moved
 from carpus.phantom.hands import outward_normals, within
 from carpus.pseudo.measures import MEASURES, Floats, measure
@@ -98,7 +98,8 @@ def labelled(images: int, size: int, seed: int, damage: Damage | None = None, sh
     rows, dice, hurt = [], [], np.zeros((images, len(BONES)), bool)
     for n in range(images):
         rng = np.random.default_rng([seed, n])
-        wrist, side = ("straight", "bent")[n % 3 == 2], ("right", "left")[n % 2]
+        wrist: Wrist = "bent" if n % 3 == 2 else "straight"
+        side: Side = "left" if n % 2 else "right"
         truth: Outlines = list(skeleton.pose(rng, skeleton.patient(rng), wrist=wrist, side=side, size=size).outlines)
         pixel = size / 2048
         common: Outlines = [moved(_there(outline), COMMON_PX * pixel, rng) for outline in truth]

@@ -9,24 +9,28 @@ The competition's layout is read (docs/formats.md)::
     DATA/meta_data.xlsx               (optional: sex and height)
 """
 
+from __future__ import annotations
+
 import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from carpus import kernels
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
 from carpus.formats import MAX_PIXELS, annotations, files, images, stem
 from carpus.labels import BONES, Classes, LabelMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
 """Where the images and the annotations of a split lie below the data folder."""
@@ -101,7 +105,7 @@ def read(root: Path | str) -> Dataset:
     both = sorted({case.patient for case in train} & {case.patient for case in test})
     if both:
         raise DataError(f"{root}: patient {both[0]} is in train and in test ({len(both)} such patients): a leak")
-    return Dataset(root, train, test, _metadata(root))
+    return Dataset(root, train, test, metadata(root))
 
 
 def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] = images.refuse) -> tuple[Case, ...]:
@@ -134,7 +138,12 @@ def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] 
     return tuple(found[name] for name in sorted(found))
 
 
-def _metadata(root: Path) -> dict[str, Patient]:
+def metadata(root: Path) -> dict[str, Patient]:
+    """What meta_data.xlsx or meta_data.csv of a data folder says of its patients; nothing where there is neither.
+
+    Raises:
+        DataError: it cannot be read as a table.
+    """
     import pandas
 
     paths = [path for path in (root / "meta_data.xlsx", root / "meta_data.csv") if path.is_file()]
@@ -345,7 +354,7 @@ class Batch:
         """`counted` and `ignore` as options of `losses.Loss`."""
         return {"counted": self.counted, "ignore": self.ignore}
 
-    def parts(self, count: int) -> list["Batch"]:
+    def parts(self, count: int) -> list[Batch]:
         """The same images in `count` batches of equal size, in order."""
         size = len(self.cases) // count
         cuts = [slice(start, start + size) for start in range(0, size * count, size)]

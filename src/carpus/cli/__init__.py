@@ -13,6 +13,7 @@ from carpus.cli import pseudo as pseudo
 from carpus.cli import study as study
 from carpus.cli import compare as compare
 from carpus.cli import datasets as datasets
+from carpus.cli import view as view
 # isort: on
 
 __all__ = ["app", "main"]

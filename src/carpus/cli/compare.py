@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpus.cli.options import ClassesOption
 from carpus.cli.shell import app, console
 from carpus.cli.study import app as study
 from carpus.errors import ConfigError
@@ -33,9 +34,7 @@ def compare(
     ] = None,
     margin: Annotated[float, typer.Option(min=1e-6, max=1, help="Differences below this are as good as none.")] = 0.001,
     report: OutOption = None,
-    classes: Annotated[
-        Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")
-    ] = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Compare runs or submissions, the first being the control: `carpus compare RUN_A RUN_B`.

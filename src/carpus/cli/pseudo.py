@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from carpus.cli.options import ClassesOption
 from carpus.cli.shell import app, console
 from carpus.progress import bar
 
@@ -32,9 +33,7 @@ def pseudo(
     flip: Annotated[bool, typer.Option("--flip", help="Runs look at the mirrored image, too.")] = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    classes: Annotated[
-        Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")
-    ] = None,
+    classes: ClassesOption = None,
 ) -> None:
     """Make predictions a training folder, with what is to be believed of it: `carpus pseudo a.csv b.csv c.csv --images
     DATA/test/DCM --out DATA2`.

@@ -97,12 +97,30 @@ def decide(root: Path | str, image: str, bone: str, verdict: Verdict | None, by:
     Raises:
         DataError: as `read`.
     """
+    return change(root, {(image, bone): now(verdict, by) if verdict else None})[image, bone]
+
+
+def now(verdict: Verdict, by: str = "") -> Decision:
+    """A decision made at this moment."""
+    return Decision(verdict, by, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def change(
+    root: Path | str, decisions: Mapping[tuple[str, str], Decision | None]
+) -> dict[tuple[str, str], Decision | None]:
+    """Put decisions beside those that are there, in one write, see `decide`.
+
+    Args:
+        root: the data folder.
+        decisions: by (image, bone); None takes one back.
+
+    Returns:
+        What was decided on each of these before: changing to it undoes this.
+    """
     with _locked(Path(root)):
-        decisions = read(root)
-        before = decisions.pop((image, bone), None)
-        if verdict is not None:
-            decisions[image, bone] = Decision(verdict, by, datetime.now(UTC).isoformat(timespec="seconds"))
-        write(root, decisions)
+        known = read(root)
+        before = {key: known.pop(key, None) for key in decisions}
+        write(root, known | {key: each for key, each in decisions.items() if each})
     return before
 
 

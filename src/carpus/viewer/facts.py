@@ -1,0 +1,159 @@
+"""What is known of every entry beyond its name, and which entries are shown in which order.
+
+Whatever has to be measured is measured when it is asked for, once, in one pass (`scan`).
+
+Dimension key: N entries, K classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carpus import breakdown, kernels, metrics
+from carpus import labels as label_map
+from carpus.data import Case
+from carpus.errors import DataError
+from carpus.labels import Classes
+from carpus.phantom import anatomy
+from carpus.report.numbers import mean
+from carpus.viewer.sources import Entry, Workspace
+from carpus.viewer.view import View
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a pass over the entries found.
+
+    Args:
+        dice: (N, K) between the two layers; NaN where not known.
+        missing: classes that the first layer's label map lacks, by entry; entries that were not looked at are absent.
+        kinds: what tells images apart (pose, thumb, sex) -> entry -> its kind.
+        axes: degrees of the hand from the vertical, by entry.
+        confusions: of all entries with both labels; None without a second layer.
+        faults: label maps that could not be read.
+    """
+
+    dice: Values
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    axes: Mapping[str, float] = field(default_factory=dict)
+    confusions: breakdown.Confusions | None = None
+    faults: tuple[str, ...] = ()
+
+    @classmethod
+    def unknown(cls, workspace: Workspace) -> "Facts":
+        """Before anything was measured."""
+        return cls(np.full((len(workspace.entries), len(workspace.classes)), np.nan))
+
+    def score(self, place: int, bone: int | None = None) -> float:
+        """The Dice of a class of an entry, or the mean over classes; NaN where not known."""
+        return float(mean(self.dice[place])) if bone is None else float(self.dice[place, bone])
+
+    def worst(self, place: int) -> tuple[int, float] | None:
+        """The class of the lowest Dice, and that; None where none is known."""
+        row = self.dice[place]
+        return (k := int(np.nanargmin(row)), float(row[k])) if np.isfinite(row).any() else None
+
+
+def scan(
+    workspace: Workspace, first: str, second: str = "", progress: Callable[[int, int], object] | None = None
+) -> Facts:
+    """Read the labels of every entry that has them in the first layer, and compare them with the second.
+
+    Args:
+        workspace: all that was given.
+        first: a layer.
+        second: a layer to compare with; empty for none.
+        progress: called with (entries done, entries in all).
+    """
+    classes, count = workspace.classes, len(workspace.classes)
+    dice = np.full((len(workspace.entries), count), np.nan)
+    missing: dict[str, tuple[str, ...]] = {}
+    kinds: dict[str, dict[str, str]] = {}
+    axes: dict[str, float] = {}
+    faults: list[str] = []
+    confusions = breakdown.Confusions(classes) if second else None
+    for n, entry in enumerate(workspace.entries):
+        try:
+            labels = workspace.layers[first].read(entry)
+            other = workspace.layers[second].read(entry) if second and labels is not None else None
+        except DataError as error:
+            faults.append(str(error))
+            labels = other = None
+        if labels is not None:
+            area = label_map.area(labels, count)
+            missing[entry.name] = tuple(name for name, pixels in zip(classes, area, strict=True) if not pixels)
+            case = Case(entry.name, entry.patient, entry.image or workspace.layers[first].path, None)
+            for kind, value in breakdown.kinds_of(case, labels, classes, workspace.patients).items():
+                kinds.setdefault(kind, {})[entry.name] = value
+            axes[entry.name] = anatomy.hand_axis_deg(labels, classes)
+        if labels is not None and other is not None and confusions is not None:
+            dice[n] = metrics.dice(kernels.overlap(other, labels, count))
+            confusions.add(labels, other)
+        if progress:
+            progress(n + 1, len(workspace.entries))
+    return Facts(dice, missing, kinds, axes, confusions, tuple(faults))
+
+
+def choose(workspace: Workspace, facts: Facts, view: View) -> list[int]:
+    """The places of the entries that the view's filters leave, in its order.
+
+    A filter on something that was not measured leaves all; an entry without a Dice comes last, and is left out only
+    where `low` or `high` is set.
+    """
+    bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
+    left = [n for n, entry in enumerate(workspace.entries) if _passes(workspace, facts, view, n, entry, bone)]
+    if view.order == "name" or not np.isfinite(facts.dice).any():
+        return left
+    if view.order == "worst":
+        keys = {n: found[1] if (found := facts.worst(n)) else np.inf for n in left}
+    else:
+        of = bone if view.order == "bone" else None
+        keys = {n: value if np.isfinite(value := facts.score(n, of)) else np.inf for n in left}
+    return sorted(left, key=keys.__getitem__)
+
+
+def _passes(workspace: Workspace, facts: Facts, view: View, n: int, entry: Entry, bone: int | None) -> bool:
+    if view.split and entry.split != view.split:
+        return False
+    if view.search and view.search.casefold() not in entry.name.casefold():
+        return False
+    patient = workspace.patients.get(entry.patient) if view.sex else None
+    if view.sex and (patient.sex if patient else None) != view.sex:
+        return False
+    for kind, wanted in (("pose", view.pose), ("thumb", view.thumb)):
+        if wanted and facts.kinds and facts.kinds.get(kind, {}).get(entry.name) != wanted:
+            return False
+    if view.labelled in ("yes", "no") and view.first in workspace.layers:
+        if workspace.layers[view.first].has(entry) != (view.labelled == "yes"):
+            return False
+    elif view.labelled == "missing" and facts.missing and not facts.missing.get(entry.name):
+        return False
+    if view.low > 0 or view.high < 1:
+        score = facts.score(n, bone)
+        return bool(view.low <= score <= view.high)
+    return True
+
+
+def neighbours(chosen: Sequence[int], place: int) -> tuple[int | None, int | None]:
+    """The entries before and after one in the chosen order; None at the ends, and both where it is not among them."""
+    if place not in chosen:
+        return None, None
+    at = chosen.index(place)
+    return (chosen[at - 1] if at else None), (chosen[at + 1] if at + 1 < len(chosen) else None)
+
+
+def spread(facts: Facts, classes: Classes) -> dict[str, tuple[float, float, float]]:
+    """The 10th, 50th and 90th percentile of every class's Dice; classes without any are absent."""
+    found = {}
+    for k, name in enumerate(classes):
+        column = facts.dice[:, k]
+        column = column[np.isfinite(column)]
+        if len(column):
+            low, middle, high = np.quantile(column, [0.1, 0.5, 0.9]).tolist()
+            found[name] = (low, middle, high)
+    return found

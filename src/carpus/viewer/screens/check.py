@@ -1,0 +1,109 @@
+"""Check: what is wrong with a data set, each finding with its picture."""
+
+import pandas
+import streamlit as st
+
+from carpus.check import Finding, check
+from carpus.errors import DataError
+from carpus.viewer.screens import state
+from carpus.viewer.server import Shown
+from carpus.viewer.view import View
+from carpus.viewer.workbench import workbench
+
+_LEVELS = ("error", "warning", "note")
+
+
+def page() -> None:
+    """Draw the page."""
+    shown, view = state.opened()
+    folders = shown.workspace.folders
+    if not folders:
+        st.info("There is no data folder to check: `carpus view DATA`.")
+        return
+    left, right = st.columns([1, 1.9], gap="small")
+    with left:
+        name = (
+            st.selectbox("Data", list(folders), label_visibility="collapsed")
+            if len(folders) > 1
+            else next(iter(folders))
+        )
+        found: list[Finding] | None = shown.kept.get(("check", name))
+        if found is None:
+            st.write(f"Every image and annotation of **{name}** is read once and held against the anatomy.")
+            if st.button("Check", type="primary"):
+                shown.kept["check", name] = _check(shown, name)
+                st.rerun()
+            return
+        finding = _findings(found)
+    with right:
+        _picture(shown, view, name, finding)
+
+
+def _check(shown: Shown, name: str) -> list[Finding]:
+    bar = st.progress(0.0, "Checking")
+    try:
+        return check(
+            shown.workspace.folders[name],
+            classes=shown.workspace.classes,
+            progress=lambda done, total: bar.progress(done / total, f"Checking: {done} of {total}"),
+        )
+    except DataError as error:
+        st.error(str(error))
+        st.stop()
+    finally:
+        bar.empty()
+
+
+def _findings(found: list[Finding]) -> Finding | None:
+    """The table; returns the finding that is chosen, the first of all at the beginning."""
+    if not found:
+        st.success("Nothing found.")
+        return None
+    counts = {level: sum(finding.severity == level for finding in found) for level in _LEVELS}
+    levels = st.pills(
+        "Severity",
+        list(_LEVELS),
+        selection_mode="multi",
+        default=[level for level in ("error", "warning") if counts[level]] or ["note"],
+        format_func=lambda level: f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}",
+        label_visibility="collapsed",
+    )
+    listed = [finding for finding in found if finding.severity in levels]
+    table = pandas.DataFrame(
+        [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
+        columns=["level", "kind", "bone", "image", "what"],
+    )
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        height=560,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="findings",
+        column_config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
+    )
+    rows = event.selection.rows
+    finding = listed[rows[0]] if rows and rows[0] < len(listed) else next(iter(listed), None)
+    if finding:
+        st.caption(f"**{finding.kind}** · {finding.case} · {finding.message}")
+    return finding
+
+
+def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> None:
+    if finding is None:
+        return
+    place = shown.workspace.place.get(finding.case)
+    if place is None:
+        st.info(f"{finding.case}: is no image that can be shown. {finding.message}")
+        return
+    picked = view.but(case=finding.case, first=name, second="", chosen=finding.bone or "", bones="", at="", both=False)
+    workbench(
+        shown.workspace,
+        picked,
+        [place],
+        [(place, finding.case, None, "")],
+        told=lambda message: None,
+        narrow=True,
+        key="check",
+        notes={finding.case: finding.message},
+    )

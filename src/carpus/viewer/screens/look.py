@@ -1,0 +1,205 @@
+"""Look: one image or both hands, labels and predictions, differences, and decisions."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+import streamlit as st
+
+from carpus.errors import DataError
+from carpus.viewer import facts, reviews
+from carpus.viewer.facts import Facts
+from carpus.viewer.reviews import Reviews
+from carpus.viewer.screens import state
+from carpus.viewer.server import Shown
+from carpus.viewer.view import Labelled, Order, View
+from carpus.viewer.workbench import workbench
+
+_NONE = "nothing"
+_ORDERS: dict[Order, str] = {
+    "name": "by name",
+    "worst": "lowest bone first",
+    "mean": "lowest mean first",
+    "bone": "lowest of this bone first",
+}
+_LABELLED: dict[Labelled, str] = {"any": "any", "yes": "labelled", "no": "not labelled", "missing": "bones missing"}
+
+
+def page() -> None:
+    """Draw the page."""
+    shown, view = state.opened()
+    workspace = shown.workspace
+    if not workspace.entries:
+        st.info("Nothing here has images. Give the data folder too: `carpus view RUN DATA`.")
+        return
+    try:
+        view = _controls(shown, view)
+        known = state.known(shown, view)
+        chosen = facts.choose(workspace, known, view)
+        at = _place(shown, view, chosen)
+        review = state.reviews(shown, view)
+        decided = review.read() if review else {}
+    except DataError as error:
+        st.error(str(error))
+        return
+    view = st.session_state.view
+    places = _panes(shown, view, at)
+    before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
+    names = [workspace.entries[n].name for n in chosen]
+    decided_images = {image for image, _ in decided}
+    bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
+    workbench(
+        workspace,
+        view,
+        places,
+        [
+            (n, name, _score(known, n, view, bone), "✓" if name in decided_images else "")
+            for n, name in zip(chosen, names, strict=True)
+        ],
+        told=lambda message: _answer(shown, message),
+        ahead=[n for n in (after, before) if n is not None],
+        marks={workspace.entries[n].name: reviews.marks(decided, workspace.entries[n].name) for n in places},
+        deciding={"done": reviews.done(decided, names), "all": len(names), "undo": review.can_undo} if review else None,
+        notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
+    )
+
+
+def _controls(shown: Shown, view: View) -> View:
+    workspace = shown.workspace
+    layers = list(workspace.layers)
+    columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9], vertical_alignment="center")
+    with columns[0]:
+        first = _select("Labels", layers, view.first)
+    with columns[1]:
+        second = _select("against", [_NONE, *(name for name in layers if name != first)], view.second or _NONE)
+    with columns[2]:
+        order = _select("Order", list(_ORDERS), view.order, _ORDERS)
+    with columns[3], st.popover(_filtered(view), use_container_width=True):
+        view = _filters(shown, view)
+    with columns[4]:
+        both = st.toggle("Both hands", view.both, key="both")
+    view = state.change(first=first or "", second="" if second == _NONE else second or "", order=order, both=both)
+    with columns[5]:
+        # Scores of all images take a pass over all labels, so they are asked for.
+        label = "Measured" if state.measured(shown, view) else "Measure all"
+        asked = st.button(
+            label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE
+        )
+    if asked:
+        state.measure(shown, view)
+        st.rerun()
+    return view
+
+
+_MEASURE = "Read the labels of every image once: for scores in the list, orders, and filters on pose, side and bones."
+
+
+def _filters(shown: Shown, view: View) -> View:
+    workspace, known = shown.workspace, state.known(shown, view)
+    left, right = st.columns(2)
+    with left:
+        search = st.text_input("Name", view.search, key="search")
+        split = _select(
+            "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
+        )
+        labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
+    with right:
+        sexes = sorted({p.sex for p in workspace.patients.values() if p.sex})
+        sex = _select("Sex", ["", *sexes], view.sex, {"": "any"}) if sexes else ""
+        pose = _select("Pose", ["", *_of(known, "pose", view.pose)], view.pose, {"": "any"})
+        thumb = _select("Thumb", ["", *_of(known, "thumb", view.thumb)], view.thumb, {"": "any"})
+    bone = _select("Score of", ["", *workspace.classes], view.bone, {"": "the mean of all bones"})
+    low, high = st.slider("Dice between", 0.0, 1.0, (view.low, view.high), 0.005, key="dice")
+    if not state.measured(shown, view):
+        st.caption("Pose, side, missing bones and scores are known once everything is measured.")
+    return state.change(
+        search=search, split=split, labelled=labelled, sex=sex, pose=pose, thumb=thumb, bone=bone, low=low, high=high
+    )
+
+
+def _select(label: str, options: list[Any], value: Any, names: Mapping[Any, str] | None = None) -> Any:
+    index = options.index(value) if value in options else 0
+    visible = "visible" if label in ("Split", "Labels are", "Sex", "Pose", "Thumb", "Score of") else "collapsed"
+    prefix = "" if visible == "visible" else f"{label}: "
+    return st.selectbox(
+        label,
+        options,
+        index if options else None,
+        format_func=lambda option: f"{prefix}{(names or {}).get(option, option)}",
+        label_visibility=visible,
+        key=f"select {label}",
+    )
+
+
+def _of(known: Facts, kind: str, value: str) -> list[str]:
+    return sorted({*known.kinds.get(kind, {}).values(), *([value] if value else [])})
+
+
+def _filtered(view: View) -> str:
+    plain = View()
+    names = ("search", "split", "labelled", "sex", "pose", "thumb", "low", "high")
+    count = sum(getattr(view, name) != getattr(plain, name) for name in names)
+    return f"Filter · {count}" if count else "Filter"
+
+
+def _place(shown: Shown, view: View, chosen: list[int]) -> int | None:
+    place = shown.workspace.place.get(view.case)
+    if place in chosen:
+        return place
+    place = chosen[0] if chosen else None
+    if place is not None:
+        state.change(case=shown.workspace.entries[place].name)
+    return place
+
+
+def _panes(shown: Shown, view: View, at: int | None) -> list[int]:
+    if at is None:
+        return []
+    if not view.both:
+        return [at]
+    of_patient = shown.workspace.of_patient(shown.workspace.entries[at])
+    place = of_patient.index(at)
+    return of_patient[place - place % 2 : place - place % 2 + 2]
+
+
+def _score(known: Facts, place: int, view: View, bone: int | None) -> float | None:
+    worst = known.worst(place)
+    value = worst[1] if worst and view.order == "worst" else known.score(place, bone if view.order == "bone" else None)
+    return float(value) if np.isfinite(value) else None
+
+
+def _told(shown: Shown, known: Facts, place: int) -> str:
+    entry = shown.workspace.entries[place]
+    patient = shown.workspace.patients.get(entry.patient)
+    words = [entry.split, patient.sex if patient else None]
+    words += [kinds.get(entry.name) for name, kinds in known.kinds.items() if name == "pose"]
+    missing = known.missing.get(entry.name)
+    words.append(f"{len(missing)} bones missing" if missing else None)
+    return "  ·  ".join(word for word in words if word)
+
+
+def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
+    """Do what the workbench asked for; nothing it says is trusted to fit."""
+    entries = shown.workspace.entries
+    place = message.get("go")
+    if isinstance(place, int) and 0 <= place < len(entries):
+        state.change(case=entries[place].name, at="")
+    review = state.reviews(shown, st.session_state.view)
+    if review is None:
+        return
+    try:
+        if message.get("undo"):
+            image = review.undo()
+            if image in shown.workspace.place:
+                state.change(case=image)
+        elif isinstance(asked := message.get("decide"), Mapping):
+            _decide(shown, review, asked)
+    except (DataError, OSError) as error:
+        st.toast(str(error), icon="⚠️")
+
+
+def _decide(shown: Shown, review: Reviews, asked: Mapping[str, Any]) -> None:
+    image, bone, verdict = asked.get("case"), asked.get("bone"), asked.get("verdict")
+    if image not in shown.workspace.place:
+        return
+    review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)

@@ -1,0 +1,50 @@
+"""How the pages look beside the workbench: dense, and charts in the report's manner."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.components import v2
+
+from carpus import report
+from carpus.report.markup import Markup
+
+_PAGE = """
+[data-testid="stMainBlockContainer"] { padding: 3.5rem 1rem .5rem; max-width: none; }
+[data-testid="stVerticalBlock"] { gap: .55rem; }
+[data-testid="stHeader"] { background: #0e1114; height: 3rem; min-height: 3rem; }
+"""
+
+_CHART = """
+.chart { max-width: 34rem; --paper: #0e1114; --ink: #dfe4e9; --soft: #9aa5b0; --rule: #2a3038; --faint: #1b2127;
+  --val: #58b4ee; --test: #ff9a4d; --train: #6d7883; font-variant-numeric: tabular-nums; }
+"""
+
+
+def apply() -> None:
+    """Put the style sheet into the page."""
+    st.html(f"<style>{_PAGE}</style>")
+
+
+def chart(svg: Markup) -> None:
+    """Show a chart of `report.charts`, whose text is escaped."""
+    _component()(data=str(svg))
+
+
+@cache
+def _component() -> Any:
+    # st.html takes SVG for something unsafe and drops it.
+    return v2.component(
+        "carpus_chart",
+        html='<div class="chart"></div>',
+        css=_CHART + _charts(),
+        js="export default ({ data, parentElement }) => { parentElement.querySelector('.chart').innerHTML = data; };",
+    )
+
+
+@cache
+def _charts() -> str:
+    """The rules of the report's style sheet that are about charts."""
+    sheet = Path(report.__file__).with_name("style.css").read_text(encoding="utf-8")
+    return "\n".join(rule for rule in sheet.replace("}", "}\n").splitlines() if rule.strip().startswith("svg"))

@@ -1,0 +1,201 @@
+"""Understand: how good which bone is, where it fails, what is taken for what, and how training went."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas
+import streamlit as st
+
+from carpus.errors import DataError
+from carpus.report import charts
+from carpus.report.numbers import Poses, grouped, read_curves, read_scores
+from carpus.viewer.facts import Facts
+from carpus.viewer.screens import state, style
+from carpus.viewer.server import Shown
+from carpus.viewer.view import View
+
+_WORST = 30
+
+
+def page() -> None:
+    """Draw the page."""
+    shown, view = state.opened()
+    titles = [*shown.workspace.runs, *shown.workspace.studies]
+    pair = f"{view.second} against {view.first}" if view.second else ""
+    if pair:
+        titles.insert(0, pair)
+    if not titles:
+        st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
+        return
+    for tab, title in zip(st.tabs(titles), titles, strict=True):
+        with tab:
+            try:
+                if title == pair:
+                    _pair(shown, view)
+                elif title in shown.workspace.runs:
+                    _run(shown, shown.workspace.runs[title])
+                else:
+                    _study(shown.workspace.studies[title])
+            except DataError as error:
+                st.error(str(error))
+
+
+def _pair(shown: Shown, view: View) -> None:
+    if not state.measured(shown, view):
+        st.write(f"How well **{view.second}** agrees with **{view.first}** is known once all labels were read.")
+        if st.button("Measure all", type="primary"):
+            state.measure(shown, view)
+            st.rerun()
+        return
+    known = state.known(shown, view)
+    there = np.isfinite(known.dice).any(axis=1)
+    if not there.any():
+        st.info(f"No image has labels in both {view.first} and {view.second}.")
+        return
+    columns = st.columns([1.25, 1], gap="large")
+    with columns[0]:
+        _by_bone(shown, view, known)
+    with columns[1]:
+        _worst(shown, known)
+        _confused(shown, known)
+    if known.axes:
+        with columns[1]:
+            _pose(shown, known)
+
+
+def _by_bone(shown: Shown, view: View, known: Facts) -> None:
+    rows = []
+    for k, name in enumerate(shown.workspace.classes):
+        column = known.dice[:, k]
+        there = column[np.isfinite(column)]
+        low = np.quantile(there, 0.1)
+        rows.append((name, there.mean(), low, there.min(), np.histogram(there, _bins(known))[0].tolist()))
+    table = pandas.DataFrame(rows, columns=["bone", "mean", "10 % below", "lowest", "distribution"])
+    images = int(np.isfinite(known.dice).any(axis=1).sum())
+    low = _bins(known)[0]
+    mean = np.nanmean(known.dice)
+    st.markdown(f"##### Dice by bone  \n{images} images, mean **{mean:.4f}**. Choose a bone to see its worst image.")
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        height=720,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="by_bone",
+        column_config={
+            **{name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "10 % below", "lowest")},
+            "distribution": st.column_config.BarChartColumn(f"distribution, {low:.2f} to 1", y_min=0),
+        },
+    )
+    if event.selection.rows:
+        k = event.selection.rows[0]
+        _open(shown, int(np.nanargmin(known.dice[:, k])), shown.workspace.classes.names[k])
+
+
+def _bins(known: Facts) -> np.ndarray:
+    lowest = float(np.nanquantile(known.dice, 0.01))
+    return np.linspace(np.floor(lowest * 20) / 20, 1, 21)
+
+
+def _worst(shown: Shown, known: Facts) -> None:
+    there = [n for n in range(len(known.dice)) if np.isfinite(known.dice[n]).any()]
+    order = sorted(there, key=known.score)[:_WORST]
+    rows = []
+    for n in order:
+        k, value = known.worst(n) or (0, np.nan)
+        rows.append((shown.workspace.entries[n].name, known.score(n), shown.workspace.classes.names[k], value))
+    st.markdown("##### Worst images")
+    event = st.dataframe(
+        pandas.DataFrame(rows, columns=["image", "mean", "worst bone", "its Dice"]),
+        hide_index=True,
+        height=230,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="worst",
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "its Dice")},
+    )
+    if event.selection.rows:
+        _open(shown, order[event.selection.rows[0]], rows[event.selection.rows[0]][2])
+
+
+def _confused(shown: Shown, known: Facts) -> None:
+    pairs = known.confusions.pairs() if known.confusions else []
+    if not pairs:
+        return
+    st.markdown("##### Bones taken for others")
+    event = st.dataframe(
+        pandas.DataFrame(pairs, columns=["bone", "other", "taken, px", "overlap wrong, px", "overlap's Dice"]),
+        hide_index=True,
+        height=230,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="confused",
+        column_config={"overlap's Dice": st.column_config.NumberColumn(format="%.3f")},
+    )
+    if event.selection.rows:
+        first, second = pairs[event.selection.rows[0]][:2]
+        both = known.dice[:, [shown.workspace.classes.index(name) for name in (first, second)]]
+        place = int(np.nanargmin(np.nansum(both, axis=1) + np.where(np.isfinite(both).all(axis=1), 0, 9)))
+        _open(shown, place, first, f"{first},{second}")
+
+
+def _pose(shown: Shown, known: Facts) -> None:
+    splits = {entry.name: entry.split for entry in shown.workspace.entries}
+    names = [name for name, angle in known.axes.items() if np.isfinite(angle) and splits[name]]
+    if not names:
+        return
+    poses = Poses(
+        tuple(names), tuple(splits[name] for name in names), np.abs(np.array([known.axes[name] for name in names]))
+    )
+    st.markdown("##### Pose")
+    style.chart(charts.pose_histogram(poses))
+
+
+def _open(shown: Shown, place: int, bone: str, bones: str = "") -> None:
+    """Go to the picture. What was chosen in a table is forgotten, so that coming back does not jump again."""
+    for key in ("by_bone", "worst", "confused"):
+        st.session_state.pop(key, None)
+    state.change(case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="", split="", search="")
+    st.switch_page(st.session_state.pages["look"])
+
+
+def _run(shown: Shown, path: Path) -> None:
+    from carpus import evaluate
+    from carpus.breakdown import by_class
+
+    classes = shown.workspace.classes
+    left, right = st.columns(2, gap="large")
+    if (path / "scores.csv").is_file():
+        table = evaluate.load(path)
+        scores = read_scores(table, classes)
+        with left:
+            st.markdown("##### Dice by bone")
+            style.chart(charts.dice_by_class(scores, grouped(classes)))
+    else:
+        left.info(f"No scores yet: `carpus evaluate {path} --data DATA` makes them.")
+        table = None
+    with right:
+        if (path / "metrics.csv").is_file():
+            try:
+                curves = read_curves(pandas.read_csv(path / "metrics.csv"))
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path / 'metrics.csv'}: not a readable table ({error})") from error
+            st.markdown("##### Learning curves")
+            style.chart(charts.learning(curves))
+        if table is not None:
+            split = table["split"].iloc[-1]
+            listing = by_class(table[table["split"] == split], classes)
+            st.markdown(f"##### {listing.title}, {split}")
+            st.dataframe(
+                pandas.DataFrame([list(row) for row in listing.rows], columns=list(listing.columns)),
+                hide_index=True,
+                height=420,
+            )
+
+
+def _study(path: Path) -> None:
+    page = path / "report.html"
+    if not page.is_file():
+        st.info(f"{path}: has no report yet.")
+        return
+    st.iframe(page.read_text(encoding="utf-8"), height=900)

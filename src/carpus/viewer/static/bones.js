@@ -1,0 +1,89 @@
+// The list of bones: which are drawn, how well they agree, what was decided about them.
+
+import { badness, h, score } from "./page.js";
+
+const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
+
+/**
+ * @param shown {classes, groups, view: {mask, chosen}, scores, areas, marks, deciding, compared}
+ * @param told {mask(mask), chosen(k), decide(name, verdict)}
+ */
+export function bones(shown, told) {
+  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared } = shown;
+  const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
+  const head = h("div", { class: "bone head" },
+    tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
+    h("span", { class: "name" }, "Bones"),
+    compared && h("span", { class: "number" }, "Dice"),
+    compared && h("span", { class: "number", title: "surface Dice: the share of both borders within 2 px of the other" }, "NSD"),
+    !compared && h("span", { class: "number wide" }, "px"),
+    deciding && h("span", { class: "verdicts" }, ""));
+  const rows = Object.entries(groups).map(([group, names]) => {
+    const members = names.map((name) => classes.findIndex((each) => each.name === name));
+    const bits = members.reduce((sum, k) => sum | (1 << k), 0);
+    const on = (mask & bits) === bits;
+    return [
+      h("div", { class: "bone group" },
+        tick(on, () => told.mask(on ? mask & ~bits : mask | bits), group),
+        h("button", { class: "name", title: `only the ${group}`, onclick: () => told.mask(bits) }, group),
+        compared && h("span", { class: "number" }, score(mean(members.map((k) => scores[classes[k].name]?.dice)))),
+        compared && h("span", { class: "number" }, score(mean(members.map((k) => scores[classes[k].name]?.nsd)))),
+        deciding && h("span", { class: "verdicts" }, "")),
+      members.map((k) => row(k)),
+    ];
+  });
+
+  function row(k) {
+    const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name];
+    const absent = areas && !areas[k] && !compared;
+    return h("div", {
+      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}`, "data-bone": name,
+      onclick: () => told.chosen(chosen === k ? -1 : k),
+    },
+      tick((mask >>> k) & 1, (event) => {
+        event.stopPropagation();
+        told.mask(mask ^ (1 << k));
+      }, name, colour),
+      h("span", { class: "name" }, name),
+      compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
+      compared && h("span", { class: "number" }, score(of.nsd)),
+      !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
+      deciding && h("span", { class: "verdicts" }, VERDICTS.map(([verdict, sign]) =>
+        h("button", {
+          class: `verdict ${verdict}`, "aria-pressed": String(mark === verdict), title: `${verdict} ${name}`,
+          onclick: (event) => {
+            event.stopPropagation();
+            told.decide(name, mark === verdict ? null : verdict);
+          },
+        }, sign))));
+  }
+  return [head, ...rows.flat(2)];
+}
+
+function tick(on, changed, name, colour) {
+  return h("button", {
+    class: "tick", role: "checkbox", "aria-checked": String(Boolean(on)), "aria-label": `show ${name}`, onclick: changed,
+    style: colour ? `--colour: ${colour}` : undefined,
+  });
+}
+
+function mean(values) {
+  const there = values.filter((value) => typeof value === "number");
+  return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
+}
+
+/** What was decided about an image as a whole, and how far one has come. */
+export function decisions({ done, all, undo }, marks, told) {
+  const count = Object.keys(marks).length;
+  const button = (verdict, key) =>
+    h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
+      `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
+  return h("div", { class: "decisions" },
+    h("div", { class: "line told" }, count ? `${count} bones of this image decided` : "nothing decided about this image"),
+    h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
+    h("div", { class: "line" },
+      h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
+        h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
+      h("span", { class: "told" }, `${done} of ${all} images`),
+      h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: told.undo }, "Undo")));
+}

@@ -1,0 +1,26 @@
+// The list of images on the left.
+
+import { badness, h, score } from "./page.js";
+
+/** The rows as elements: [place, name, Dice or null, mark]. */
+export function rows(data, go) {
+  return h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark]) => {
+    const cut = name.lastIndexOf("/");
+    return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => go(place) },
+      h("span", { class: "patient" }, cut < 0 ? name : name.slice(0, cut)),
+      h("span", { class: "base" }, cut < 0 ? "" : name.slice(cut + 1)),
+      h("span", { class: "number" }, mark && h("span", { class: "mark" }, mark),
+        h("span", { style: badness(dice) }, dice === null ? "" : score(dice))));
+  }));
+}
+
+/** Mark the rows that are shown, and bring the first of them into sight. */
+export function select(rail, data, at) {
+  for (const row of rail.querySelectorAll(".row")) {
+    const on = data.panes.some(({ place }) => String(place) === row.dataset.place);
+    row.setAttribute("aria-selected", String(on));
+    if (on && Number(row.dataset.place) === at) row.scrollIntoView({ block: "nearest" });
+  }
+  const place = data.rows.findIndex(([of]) => of === at);
+  rail.querySelector(".count").textContent = `${place + 1} of ${data.rows.length}`;
+}

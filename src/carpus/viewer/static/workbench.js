@@ -1,0 +1,394 @@
+// The workbench: the list of images, one or two of them, and the list of bones.
+//
+// Whatever only changes how something is drawn happens here, at once. Which image, and what is decided, is told to
+// Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
+
+import * as bars from "./bar.js";
+import { bones, decisions } from "./bones.js";
+import { unpack } from "./labels.js";
+import * as packets from "./packets.js";
+import { h, score } from "./page.js";
+import { around, bitsOf, Picture } from "./picture.js";
+import * as rails from "./rail.js";
+
+const BLINK_MS = 650;
+const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
+
+const benches = new WeakMap();
+
+export default function (component) {
+  const { parentElement } = component;
+  let bench = benches.get(parentElement);
+  if (!bench) benches.set(parentElement, (bench = new Workbench(parentElement)));
+  bench.update(component);
+  return () => {
+    bench.end();
+    benches.delete(parentElement);
+  };
+}
+
+class Workbench {
+  constructor(parent) {
+    this.view = null;
+    this.blinked = this.bare = false;
+    this.pictures = [];
+    this.focus = 0;
+    const root = (this.root = parent.querySelector(".workbench"));
+    this.parts = Object.fromEntries(
+      ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
+    const { rail, bar, stage, status, side, tip, help } = this.parts;
+    root.replaceChildren(rail, h("div", { class: "middle" }, bar, stage, status), side);
+    stage.append(tip);
+    root.append(help);
+    help.hidden = tip.hidden = true;
+    this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
+    this.ending = new AbortController();
+    stage.addEventListener("pointerdown", () => bar.querySelector("details")?.removeAttribute("open"));
+    const listening = { capture: true, signal: this.ending.signal };
+    window.addEventListener("keydown", (event) => this.key(event), listening);
+    window.addEventListener("keyup", (event) => {
+      if (event.key === " ") this.look({}, (this.bare = false));
+    }, listening);
+    this.timer = setInterval(() => {
+      if (this.view?.compare !== "blink" || document.hidden) return;
+      this.blinked = !this.blinked;
+      this.look({});
+    }, BLINK_MS);
+  }
+
+  end() {
+    this.ending.abort();
+    this.sizes.disconnect();
+    clearInterval(this.timer);
+  }
+
+  update({ data, setTriggerValue }) {
+    this.tell = (what) => setTriggerValue("asked", { ...what, n: Date.now() });
+    const before = this.data;
+    this.data = data;
+    this.view ||= this.opened(data.view);
+    if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
+    const key = JSON.stringify([data.panes, data.first, data.second]);
+    const fresh = key !== this.key_;
+    if (fresh) this.focus = Math.max(0, data.panes.findIndex(({ name }) => name === data.case));
+    this.root.classList.toggle("deciding", Boolean(data.deciding));
+    this.root.classList.toggle("narrow", Boolean(data.narrow));
+    this.rail();
+    this.bar();
+    if (fresh) {
+      this.key_ = key;
+      this.load();
+    } else this.side();
+    this.remember();
+  }
+
+  /** The parts of the address that are about drawing, as numbers. */
+  opened(view) {
+    const [low, high] = (view.window || "0-255").split("-").map(Number);
+    const names = view.bones ? view.bones.split(",") : null;
+    const mask = this.data.classes.reduce((bits, { name }, k) => (!names || names.includes(name) ? bits | (1 << k) : bits), 0);
+    const at = view.at ? view.at.split(",").map(Number) : null;
+    return {
+      style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
+      low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
+      at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
+    };
+  }
+
+  index(name) {
+    return this.data.classes.findIndex((each) => each.name === name);
+  }
+
+  /** Put what is shown into the address. */
+  remember() {
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => {
+      const { view, data } = this, all = new URLSearchParams(data.address);
+      const names = data.classes.filter((_, k) => (view.mask >>> k) & 1).map(({ name }) => name);
+      const [picture] = this.pictures;
+      const own = {
+        style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
+        opacity: view.opacity !== 0.35 && view.opacity, chosen: view.chosen >= 0 && data.classes[view.chosen].name,
+        bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
+        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1",
+        at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
+      };
+      for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
+      history.replaceState(history.state, "", `${location.pathname}${all.size ? `?${all}` : ""}`);
+    }, 250);
+  }
+
+  /** Fetch and show the images of the panes. */
+  async load() {
+    const { data, parts } = this;
+    const loading = (this.loading = {});
+    while (this.pictures.length > data.panes.length) {
+      const old = this.pictures.pop();
+      this.sizes.unobserve(old.canvas);
+      old.frame.remove();
+    }
+    while (this.pictures.length < data.panes.length) this.pictures.push(this.picture());
+    if (!data.panes.length) parts.stage.dataset.empty = "No image passes the filters.";
+    else delete parts.stage.dataset.empty;
+    this.side();
+    const layers = [data.first, data.second].filter(Boolean);
+    await Promise.all(data.panes.map(async (pane, n) => {
+      const picture = this.pictures[n];
+      picture.caption.textContent = pane.name;
+      picture.scores = {};
+      picture.scored = null;
+      let there = false;
+      try {
+        const asked = layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)));
+        Promise.allSettled(asked); // a label map that cannot be read is told below, after its image
+        const image = await packets.image(pane.place);
+        if (this.loading !== loading) return;
+        there = true;
+        picture.note.textContent = "";
+        const at = n === 0 && this.view.at;
+        picture.fitted = !at;
+        picture.set(this.drawn());
+        picture.show(image, null, null);
+        if (at) picture.move(...at);
+        this.view.at = null;
+        const [first, second] = (await Promise.all(asked)).map((buffer) => buffer && unpack(buffer));
+        if (this.loading !== loading) return;
+        picture.label(first || null, second || null);
+        if (first && second) picture.scored = packets.compare(pane.place, data.first, data.second).catch(() => ({}));
+      } catch (error) {
+        if (this.loading !== loading) return;
+        if (!there) picture.show(null, null, null);
+        picture.note.textContent = error.message;
+      }
+    }));
+    if (this.loading !== loading) return;
+    this.side();
+    parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
+    await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
+    if (this.loading !== loading) return;
+    this.side();
+    packets.ahead(data.ahead, layers);
+  }
+
+  picture() {
+    const canvas = h("canvas", { tabindex: 0 }), caption = h("div", { class: "caption" }), note = h("div", { class: "note" });
+    const frame = h("div", { class: "pane" }, canvas, caption, note);
+    this.parts.stage.insertBefore(frame, this.parts.tip);
+    const picture = new Picture(canvas, {
+      hover: (...at) => this.hover(...at),
+      chosen: (from, bits) => this.pick(bits),
+      moved: () => this.remember(),
+      window: (dx, dy) => this.window(dx, dy),
+    });
+    Object.assign(picture, { frame, caption, note, scores: {} });
+    this.sizes.observe(canvas);
+    picture.resize();
+    return picture;
+  }
+
+  /** What the pictures are drawn with. */
+  drawn() {
+    const { data, view } = this;
+    const colours = data.classes.map(({ colour }) => colour);
+    return {
+      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word),
+      truth: data.truth, prediction: data.prediction, truthWord: word(data.truth), predictionWord: word(data.prediction),
+    };
+  }
+
+  /** Change the view and draw. */
+  look(changes) {
+    Object.assign(this.view, changes);
+    const drawn = this.drawn();
+    this.pictures.forEach((picture) => picture.set(drawn));
+    if (!Object.keys(changes).length) return;
+    this.remember();
+    this.side();
+    this.bar();
+  }
+
+  window(dx, dy) {
+    const width = Math.max(2, this.view.high - this.view.low + dx), level = (this.view.low + this.view.high) / 2 + dy / 2;
+    const low = Math.max(0, Math.min(253, Math.round(level - width / 2)));
+    this.look({ low, high: Math.max(low + 2, Math.min(255, Math.round(level + width / 2))) });
+  }
+
+  /** Choose among the bones that lie over each other: a second click takes the next. */
+  pick(bits) {
+    const found = bitsOf(bits);
+    this.look({ chosen: found.length ? found[(found.indexOf(this.view.chosen) + 1) % found.length] : -1 });
+  }
+
+  attend(n) {
+    if (n === this.focus) return;
+    this.focus = n;
+    this.rail();
+    this.side();
+    this.bar();
+  }
+
+  hover(picture, x, y, at) {
+    const { tip, status } = this.parts, { data } = this;
+    if (at) this.attend(this.pictures.indexOf(picture));
+    const inside = picture.image && at && x >= 0 && y >= 0 && x < picture.image.width && y < picture.image.height;
+    const where = status.querySelector(".where");
+    tip.hidden = true;
+    if (!inside) {
+      where.textContent = "";
+      return;
+    }
+    const [column, row] = [Math.floor(x), Math.floor(y)];
+    where.textContent = `x ${column}  y ${row}  grey ${picture.image.grey[row * picture.image.width + column]}`;
+    const [first, second] = picture.bits(x, y);
+    if (!(first | second)) return;
+    const compared = picture.first && picture.second;
+    tip.replaceChildren(...bitsOf(first | second).map((k) => {
+      const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
+      const told = !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
+      return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
+    }));
+    tip.hidden = false;
+    const { left, top } = this.parts.stage.getBoundingClientRect(), over = picture.canvas.getBoundingClientRect();
+    const room = over.left - left + at[0] + 16 + tip.offsetWidth < this.parts.stage.clientWidth;
+    tip.style.left = `${over.left - left + at[0] + (room ? 16 : -16 - tip.offsetWidth)}px`;
+    tip.style.top = `${Math.min(over.top - top + at[1] + 12, this.parts.stage.clientHeight - tip.offsetHeight - 6)}px`;
+  }
+
+  rail() {
+    const { rail } = this.parts, { data } = this;
+    const key = JSON.stringify(data.rows);
+    if (key !== this.rows_) {
+      this.rows_ = key;
+      rail.replaceChildren(h("div", { class: "count" }), rails.rows(data, (place) => this.go(place)));
+    }
+    rails.select(rail, data, data.panes[this.focus]?.place);
+  }
+
+  bar() {
+    const { data, view, pane } = this;
+    this.parts.bar.replaceChildren(...bars.controls({ data, view, open: this.toneOpen }, {
+      step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
+      open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
+      actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
+    }));
+    this.parts.status.replaceChildren(...bars.facts({ data, view, pane }));
+  }
+
+  /** What the list of bones, decisions and keys are about: the image the pointer was over last. */
+  get pane() {
+    return this.data.panes[this.focus];
+  }
+
+  /** As `look`, while a slider is held: what holds it stays. */
+  tone(changes) {
+    Object.assign(this.view, changes);
+    this.pictures.forEach((picture) => picture.set(this.drawn()));
+    this.remember();
+  }
+
+  side() {
+    const { data, view, pane } = this, { side } = this.parts;
+    const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
+    const compared = Boolean(picture?.first && picture?.second), scores = picture?.scores || {};
+    const values = Object.values(scores).map(({ dice }) => dice);
+    const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+    const list = h("div", { class: "list" }, pane ? bones({
+      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
+      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding: data.deciding, compared,
+    }, {
+      mask: (mask) => this.look({ mask }),
+      chosen: (chosen) => this.choose(chosen),
+      decide: (bone, verdict) => this.decide(bone, verdict),
+    }) : []);
+    side.replaceChildren(
+      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
+        h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
+      list, data.deciding && pane ? decisions(data.deciding, pane.marks, {
+        decide: (verdict) => this.decide("", verdict), undo: () => this.tell({ undo: true }) }) : "");
+    list.scrollTop = scroll;
+  }
+
+  decide(bone, verdict) {
+    if (this.pane && this.data.deciding) this.tell({ decide: { case: this.pane.name, bone, verdict } });
+  }
+
+  choose(k) {
+    this.look({ chosen: k });
+    if (k < 0) return;
+    const bit = 1 << k;
+    if (!(this.view.mask & bit)) this.look({ mask: this.view.mask | bit });
+    this.zoomTo(k);
+  }
+
+  zoomTo(k) {
+    this.each((picture) => {
+      const box = around([picture.first?.boxes[k], picture.second?.boxes[k]]);
+      picture.fitted = false;
+      if (box) picture.zoomTo(box, 3);
+    });
+  }
+
+  fit() {
+    this.each((picture) => picture.fit());
+    this.remember();
+  }
+
+  each(change) {
+    this.pictures.filter((picture) => picture.image).forEach(change);
+  }
+
+  go(place) {
+    this.tell({ go: place });
+  }
+
+  step(by) {
+    const { data } = this, at = data.rows.findIndex(([place]) => place === data.panes[0]?.place);
+    const shown = data.panes.map(({ place }) => place);
+    let next = at + by;
+    while (data.rows[next] && shown.includes(data.rows[next][0])) next += by;
+    if (data.rows[next]) this.go(data.rows[next][0]);
+  }
+
+  help() {
+    const { help } = this.parts;
+    help.hidden = !help.hidden;
+    help.replaceChildren(...bars.help());
+  }
+
+  key(event) {
+    const from = event.composedPath()[0];
+    const typing = from?.isContentEditable || /^(textarea|select)$/i.test(from?.tagName) || (from?.tagName === "INPUT" && from.type !== "range");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
+    const { view, data } = this;
+    const next = (options, now) => options[(options.indexOf(now) + 1) % options.length];
+    const actions = {
+      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), n: () => this.step(1), p: () => this.step(-1),
+      ArrowDown: () => this.choose(Math.min(data.classes.length - 1, view.chosen + 1)),
+      ArrowUp: () => this.choose(Math.max(0, view.chosen - 1)),
+      o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
+      c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
+      i: () => this.look({ invert: !view.invert }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
+      u: () => data.deciding?.undo && this.tell({ undo: true }),
+      " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
+      Escape: () => {
+        this.parts.help.hidden = true;
+        this.look({ chosen: -1, mask: data.classes.reduce((bits, _, k) => bits | (1 << k), 0) });
+      },
+    };
+    for (const [key, verdict] of Object.entries(VERDICT_KEYS))
+      actions[key] = () => this.decide(view.chosen >= 0 ? data.classes[view.chosen].name : "", verdict);
+    const action = actions[event.key] || actions[event.key.toLowerCase()];
+    if (from?.type === "range" && event.key.startsWith("Arrow")) return;
+    // Streamlit has keys of its own, R and C among them.
+    if (!action) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    action();
+  }
+}
+
+/** "#rrggbb" as a pixel of ImageData, opaque. */
+function word(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+}

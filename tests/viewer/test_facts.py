@@ -1,0 +1,87 @@
+"""What is measured, and which images are shown in which order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carpus import data, kernels, labels
+from carpus.formats import submission
+from carpus.labels import BONES
+from carpus.viewer import facts, sources
+from carpus.viewer.facts import Facts
+from carpus.viewer.sources import Workspace
+from carpus.viewer.view import View
+
+LUNATE = BONES.index("Lunate")
+
+
+@pytest.fixture(scope="module")
+def workspace(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The data set, and its labels without the Lunate in the second image and without any bone in the third."""
+    path = tmp_path_factory.mktemp("facts") / "sub.csv"
+
+    def rows() -> object:
+        for n, case in enumerate(data.cases(dataset, "train")):
+            found = data.read_labels(case)
+            if n == 1:
+                labels.erase(found, LUNATE)
+            yield submission.image_name(case.name), kernels.encode(found * (n != 2), len(BONES))
+
+    submission.write(path, rows(), BONES)  # type: ignore[arg-type]
+    return sources.open_paths([dataset, path])
+
+
+@pytest.fixture(scope="module")
+def known(workspace: Workspace) -> Facts:
+    return facts.scan(workspace, "data", "sub.csv")
+
+
+def test_scan_finds_dice_and_the_worst_bone(workspace: Workspace, known: Facts) -> None:
+    assert known.score(0) == 1
+    # Dice is smoothed by less than a thousandth of a pixel.
+    assert known.worst(1) == (LUNATE, pytest.approx(0, abs=1e-4))
+    assert known.score(1) == pytest.approx(28 / 29, abs=1e-4)
+    assert known.score(2) == pytest.approx(0, abs=1e-4)
+    assert np.isnan(known.score(len(workspace.entries) - 1))  # a test image is not in the submission
+
+
+def test_scan_of_one_layer_finds_what_is_missing(workspace: Workspace) -> None:
+    found = facts.scan(workspace, "sub.csv")
+    names = [entry.name for entry in workspace.entries]
+    assert found.missing[names[0]] == ()
+    assert found.missing[names[1]] == ("Lunate",)
+    assert names[-1] not in found.missing
+    assert np.isnan(found.dice).all()
+
+
+@pytest.mark.parametrize(
+    ("view", "places"),
+    [
+        (View(split="train"), list(range(8))),
+        (View(split="train", order="mean"), [2, 1, 0, 3, 4, 5, 6, 7]),
+        (View(split="train", order="worst"), [2, 1, 0, 3, 4, 5, 6, 7]),
+        (View(order="bone", bone="Lunate", low=0.5), [0, 3, 4, 5, 6, 7]),
+        (View(high=0.99), [1, 2]),
+        (View(search="id001"), [0, 1]),
+        (View(first="data", labelled="no"), []),
+        (View(split="test", labelled="yes", first="sub.csv"), []),
+    ],
+)
+def test_filters_and_orders(workspace: Workspace, known: Facts, view: View, places: list[int]) -> None:
+    assert facts.choose(workspace, known, view) == places
+
+
+def test_kinds_are_filters_once_they_are_known(workspace: Workspace, known: Facts) -> None:
+    view = View(pose="bent")
+    assert len(facts.choose(workspace, Facts.unknown(workspace), view)) == len(workspace.entries)
+    bent = facts.choose(workspace, known, view)
+    straight = facts.choose(workspace, known, View(pose="straight"))
+    assert set(bent).isdisjoint(straight)
+    assert len(bent) + len(straight) == len(workspace.entries)
+
+
+def test_neighbours_end_at_the_ends() -> None:
+    assert facts.neighbours([4, 2, 7], 2) == (4, 7)
+    assert facts.neighbours([4, 2, 7], 4) == (None, 2)
+    assert facts.neighbours([4, 2, 7], 5) == (None, None)

@@ -1,0 +1,87 @@
+"""What the viewer is given, and what it reads of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carpus import data, kernels
+from carpus.errors import DataError
+from carpus.formats import images, submission
+from carpus.labels import BONES
+from carpus.viewer import sources
+
+
+@pytest.fixture
+def sub(dataset: Path, tmp_path: Path) -> Path:
+    """A submission with the annotations of the training images."""
+    cases = data.cases(dataset, "train")
+    rows = ((submission.image_name(case.name), kernels.encode(data.read_labels(case), len(BONES))) for case in cases)
+    submission.write(tmp_path / "sub.csv", rows, BONES)
+    return tmp_path / "sub.csv"
+
+
+def test_a_path_is_what_it_holds(dataset: Path, trained: Path, sub: Path, tmp_path: Path) -> None:
+    kinds = [sources.kind_of(path) for path in (dataset, trained, sub, dataset / "train/DCM")]
+    assert kinds == ["data", "run", "submission", "images"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds nothing to show"):
+        sources.kind_of(tmp_path / "empty")
+    with pytest.raises(DataError, match="no such file"):
+        sources.kind_of(tmp_path / "absent")
+
+
+def test_layers_give_the_same_labels_in_every_format(dataset: Path, sub: Path) -> None:
+    workspace = sources.open_paths([sub, dataset])
+    assert list(workspace.layers) == ["data", "sub.csv"]
+    entry = workspace.entries[0]
+    drawn, submitted = (layer.read(entry) for layer in workspace.layers.values())
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn, submitted)
+    assert drawn.shape == images.size(entry.image) == entry.size
+    test = workspace.entries[-1]
+    assert test.split == "test"
+    assert workspace.layers["data"].has(test)
+    assert not workspace.layers["sub.csv"].has(test)
+    assert workspace.layers["sub.csv"].read(test) is None
+
+
+def test_a_run_predicts_what_is_shown(dataset: Path, trained: Path) -> None:
+    workspace = sources.open_paths([dataset, trained])
+    entry = workspace.entries[0]
+    found = workspace.layers["run"].read(entry)
+    assert found is not None
+    assert found.shape == entry.size
+    assert workspace.layers["run"].read(entry) is found
+    assert workspace.runs == {"run": trained}
+
+
+def test_listing_reads_no_label_and_no_image(dataset: Path, sub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> None:
+        raise AssertionError("opened before it was shown")
+
+    for module, name in ((sources.annotations, "read"), (sources.submission, "read"), (images, "read")):
+        monkeypatch.setattr(module, name, opened)
+    assert len(sources.open_paths([dataset, sub]).entries) == 12
+
+
+def test_masks_without_images_are_shown_on_black(sub: Path, tmp_path: Path) -> None:
+    submission.write(tmp_path / "alone.csv", [("a.png", [np.array([[5, 3]])] + [np.zeros((0, 2), int)] * 28)], BONES)
+    workspace = sources.open_paths([tmp_path / "alone.csv"])
+    assert [(entry.name, entry.image, entry.size) for entry in workspace.entries] == [("a", None, (2048, 2048))]
+
+
+def test_names_tell_paths_apart(dataset: Path, tmp_path: Path, sub: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/sub.csv").write_bytes(sub.read_bytes())
+    workspace = sources.open_paths([dataset, sub, tmp_path / "b/sub.csv"])
+    assert list(workspace.layers) == ["data", f"{tmp_path.name}/sub.csv", "b/sub.csv"]
+    with pytest.raises(DataError, match="given twice"):
+        sources.open_paths([dataset, dataset])
+
+
+def test_what_is_broken_is_refused_by_its_reader_when_shown(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.csv").write_text("image_name,class,rle\nimage.png,Radius,1 2 3\n")
+    workspace = sources.open_paths([dataset, tmp_path / "broken.csv"])
+    with pytest.raises(DataError, match=r"broken\.csv: line 2"):
+        workspace.layers["broken.csv"].read(workspace.entries[0])
