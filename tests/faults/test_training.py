@@ -51,7 +51,7 @@ def test_an_infinite_gradient_stops_too(
         def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * float("inf")
 
-    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels: Steep.apply(logits.mean()))
+    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels, **_: Steep.apply(logits.mean()))
     with pytest.raises(DivergedError, match=r"step 1: the loss is .* the gradient's norm (nan|inf)"):
         train.train(tiny(), dataset, tmp_path / "run")
 
@@ -61,7 +61,7 @@ def test_fp16_skips_a_step_that_overflows_and_counts_it(
 ) -> None:
     plain = losses.Loss.__call__
     # With the first scale of 65536 more than a half can hold.
-    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels: plain(loss, logits, labels) * 1024)
+    monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels, **_: plain(loss, logits, labels) * 1024)
     settings = tiny("train.precision=fp16", "train.device=cpu", "train.steps=8", "train.validate_every=8")
     train.train(settings, dataset, tmp_path / "run")
     assert 0 < run.read(tmp_path / "run").manifest["skipped_steps"] < 8
@@ -108,7 +108,7 @@ def test_a_worker_that_dies_ends_the_training_and_names_the_image(
 def test_out_of_memory_says_what_takes_less(
     dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses.Loss, "__call__", lambda *_: torch.empty(1 << 55).sum())  # 128 PiB
+    monkeypatch.setattr(losses.Loss, "__call__", lambda *_, **__: torch.empty(1 << 55).sum())  # 128 PiB
     with pytest.raises(CapacityError, match=r"out of memory; what takes less: train\.accumulate=2 .*--plan"):
         train.train(tiny(), dataset, tmp_path / "run")
 
