@@ -84,11 +84,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def tell_tensorboard(folder: Path, what: str) -> None:
+    (folder / run.TENSORBOARD).mkdir()
+    (folder / run.TENSORBOARD / "events").write_text(what)
+
+
 @pytest.mark.parametrize("error", [ConfigError, DataError, DivergedError, CapacityError])
 def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path, error: type[Exception]) -> None:
+    tell_tensorboard(copied, "earlier")
     before = contents(copied)
     with contextlib.suppress(error), run.claim(copied, THIS, overwrite=True):
         assert not (copied / "manifest.json").exists()
+        tell_tensorboard(copied, "new")
         (copied / "weights.safetensors").write_text("new")
         raise error
     assert contents(copied) == before
@@ -104,10 +111,11 @@ def test_files_of_the_same_names_that_no_run_made_are_kept(tmp_path: Path) -> No
 def test_a_failed_run_without_a_state_makes_room(tmp_path: Path) -> None:
     with contextlib.suppress(DataError), run.claim(tmp_path, THIS):
         (tmp_path / "config.yaml").write_text("new")
+        tell_tensorboard(tmp_path, "new")
         raise DataError
     with run.claim(tmp_path, OTHER) as resumed:
         assert not resumed
-        assert not (tmp_path / "config.yaml").exists()
+        assert set(contents(tmp_path)) == {".lock", "state/begun.json"}
 
 
 @pytest.mark.parametrize(

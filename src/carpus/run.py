@@ -8,6 +8,7 @@
     RUN/scores.csv            case, patient, split, class, metric, value
     RUN/report.html           all this to look at
     RUN/state/                what the training goes on from: begun.json and the last states (see `state`)
+    RUN/tensorboard/          with `track.tensorboard`
     RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of settings, weights and metrics
 
 A folder with a manifest is a finished run. One with state/begun.json and no manifest is an unfinished one, and the
@@ -51,10 +52,13 @@ STATE = "state"
 BEGUN = "state/begun.json"
 """What an unfinished run is: whoever asks for the same again goes on with it."""
 
+TENSORBOARD = "tensorboard"
+"""The folder of what TensorBoard is told."""
+
 _HALF_WRITTEN = re.compile(r"\.(config|weights|metrics|scores|report|manifest)\.[0-9a-f]{12}\.[a-z]+")
 """What `files.atomic` leaves of a run's files when the process is killed."""
 
-_WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT)
+_WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT, TENSORBOARD)
 """What is put aside when a run is replaced, last to be made first."""
 
 
@@ -285,7 +289,8 @@ def _remove(path: Path) -> None:
     # What makes it a run goes first: without these two, the rest is left-overs.
     for name in (MANIFEST, BEGUN, *FILES):
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / STATE, ignore_errors=True)
+    for name in (STATE, TENSORBOARD):
+        shutil.rmtree(path / name, ignore_errors=True)
 
 
 def threads() -> int:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from carpus import config
+from carpus import config, run
 from carpus.errors import ConfigError
 from carpus.progress import Step
 
@@ -46,7 +46,7 @@ def _tensorboard(out: Path, step: int) -> Iterator[Tell]:
     except ImportError as error:
         raise ConfigError("track.tensorboard: is not installed; pip install 'carpus[track]'") from error
     # TensorBoard drops what an interrupted process wrote after the step that this one goes on from.
-    with SummaryWriter(str(out / "tensorboard"), purge_step=step + 1) as writer:
+    with SummaryWriter(str(out / run.TENSORBOARD), purge_step=step + 1) as writer:
 
         def tell(row: Step) -> None:
             for name, value in _values(row).items():
