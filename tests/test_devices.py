@@ -122,7 +122,7 @@ def test_batchnorm_of_several_processors_is_said_to_be_of_one() -> None:
     assert devices.normalised_together(plain, two) is plain
 
 
-def test_one_of_several_processes_reports(dataset: Path, tmp_path: Path) -> None:
+def test_one_of_several_processes_reports_and_none_trains_again(dataset: Path, tmp_path: Path) -> None:
     small = ["model.norm=group", "data.image_size=64", "data.folds=2", "train.batch_size=2", "train.steps=2"]
     out, settings = str(tmp_path / "run"), [f"--set={setting}" for setting in small]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "carpus.cli"]
@@ -132,6 +132,10 @@ def test_one_of_several_processes_reports(dataset: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("mean Dice of the validation patients") == 1
     assert done.stdout.count("next: carpus") == 1
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stderr.count("is finished, and is what this command asks for") == 1
+    assert again.stdout == done.stdout
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "expected auto, cpu or cuda"), ("cuda", "sees no CUDA")])

@@ -11,6 +11,7 @@ import pytest
 
 from carpus import run
 from carpus.errors import CapacityError, ConfigError, DataError, DivergedError, StoppedError
+from carpus.formats import files
 
 THIS: dict[str, Any] = {"settings": {"train": {"steps": 3}}, "data": {"all": "a"}}
 OTHER: dict[str, Any] = {"settings": {"train": {"steps": 4}}, "data": {"all": "a"}}
@@ -182,6 +183,18 @@ def test_a_finished_run_is_not_resumed(copied: Path) -> None:
         pytest.raises(DataError, match="is finished; to train it for longer, --continue"),
         run.claim(copied, THIS, resume=True),
     ):
+        pass
+
+
+def test_a_finished_run_is_known_by_its_identity(copied: Path, tmp_path: Path) -> None:
+    with run.claim(tmp_path / "begun", THIS):
+        assert files.sha256(tmp_path / "begun" / run.BEGUN) == run.digest(THIS)
+    manifest = json.loads((copied / run.MANIFEST).read_text())
+    (copied / run.MANIFEST).write_text(json.dumps(manifest | {"identity": run.digest(THIS)}))
+    assert run.finished(copied, dict(reversed(THIS.items()))) == run.read(copied)
+    assert run.finished(copied, OTHER) is None
+    assert run.finished(tmp_path / "nothere", THIS) is None
+    with pytest.raises(DataError, match=r"already holds a finished run; .* --continue"), run.claim(copied, OTHER):
         pass
 
 
