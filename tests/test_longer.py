@@ -31,6 +31,9 @@ def test_a_longer_run_is_the_run_of_so_many_steps(dataset: Path, tiny: Tiny, tmp
     continued = run.read(tmp_path / "run-6").manifest["continued"]
     assert (continued["steps"], continued["schedule"]) == (4, "of one run")
     assert run.read(tmp_path / "run").manifest["steps"] == 4  # the shorter run is as it was
+    again = CliRunner().invoke(app, ["train", "--continue", str(tmp_path / "run"), "--steps", "6"])
+    assert again.exit_code == 0, again.output
+    assert "run-6: is finished" in again.stderr
 
 
 def test_a_restarted_schedule_is_named(trained: Path, dataset: Path, tmp_path: Path) -> None:

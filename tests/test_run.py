@@ -11,6 +11,7 @@ import pytest
 
 from carpus import run
 from carpus.errors import CapacityError, ConfigError, DataError, DivergedError, StoppedError
+from carpus.formats import files
 
 THIS: dict[str, Any] = {"settings": {"train": {"steps": 3}}, "data": {"all": "a"}}
 OTHER: dict[str, Any] = {"settings": {"train": {"steps": 4}}, "data": {"all": "a"}}
@@ -84,11 +85,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def tell_tensorboard(folder: Path, what: str) -> None:
+    (folder / run.TENSORBOARD).mkdir()
+    (folder / run.TENSORBOARD / "events").write_text(what)
+
+
 @pytest.mark.parametrize("error", [ConfigError, DataError, DivergedError, CapacityError])
 def test_a_replaced_run_comes_back_when_the_new_one_fails(copied: Path, error: type[Exception]) -> None:
+    tell_tensorboard(copied, "earlier")
     before = contents(copied)
     with contextlib.suppress(error), run.claim(copied, THIS, overwrite=True):
         assert not (copied / "manifest.json").exists()
+        tell_tensorboard(copied, "new")
         (copied / "weights.safetensors").write_text("new")
         raise error
     assert contents(copied) == before
@@ -104,10 +112,11 @@ def test_files_of_the_same_names_that_no_run_made_are_kept(tmp_path: Path) -> No
 def test_a_failed_run_without_a_state_makes_room(tmp_path: Path) -> None:
     with contextlib.suppress(DataError), run.claim(tmp_path, THIS):
         (tmp_path / "config.yaml").write_text("new")
+        tell_tensorboard(tmp_path, "new")
         raise DataError
     with run.claim(tmp_path, OTHER) as resumed:
         assert not resumed
-        assert not (tmp_path / "config.yaml").exists()
+        assert set(contents(tmp_path)) == {".lock", "state/begun.json"}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +183,18 @@ def test_a_finished_run_is_not_resumed(copied: Path) -> None:
         pytest.raises(DataError, match="is finished; to train it for longer, --continue"),
         run.claim(copied, THIS, resume=True),
     ):
+        pass
+
+
+def test_a_finished_run_is_known_by_its_identity(copied: Path, tmp_path: Path) -> None:
+    with run.claim(tmp_path / "begun", THIS):
+        assert files.sha256(tmp_path / "begun" / run.BEGUN) == run.digest(THIS)
+    manifest = json.loads((copied / run.MANIFEST).read_text())
+    (copied / run.MANIFEST).write_text(json.dumps(manifest | {"identity": run.digest(THIS)}))
+    assert run.finished(copied, dict(reversed(THIS.items()))) == run.read(copied)
+    assert run.finished(copied, OTHER) is None
+    assert run.finished(tmp_path / "nothere", THIS) is None
+    with pytest.raises(DataError, match=r"already holds a finished run; .* --continue"), run.claim(copied, OTHER):
         pass
 
 

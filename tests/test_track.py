@@ -16,13 +16,17 @@ EVERY = ("train.steps=4", "train.validate_every=1", "train.save_every=1")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
 
 
-def interrupted_once(settings: config.Config, dataset: Path, out: Path) -> pandas.DataFrame:
+def interrupt(settings: config.Config, dataset: Path, out: Path) -> None:
     def watch(now: Step) -> None:
         if now.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train.train(settings, dataset, out, watch=watch)
+
+
+def interrupted_once(settings: config.Config, dataset: Path, out: Path) -> pandas.DataFrame:
+    interrupt(settings, dataset, out)
     train.train(settings, dataset, out)
     return pandas.read_csv(out / run.METRICS)
 
@@ -48,6 +52,20 @@ def test_mlflow_has_one_run_with_settings_and_rows(dataset: Path, tiny: Tiny, tm
     assert told.info.status == "FINISHED"
     history = mlflow.MlflowClient().get_metric_history(told.info.run_id, "val_dice")
     assert {event.step: event.value for event in history} == dict(zip(rows["step"], rows["val_dice"], strict=True))
+
+
+def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    interrupt(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
+    another = tiny("track.mlflow=true", *EVERY, "train.steps=2", "train.learning_rate=0.5")
+    train.train(another, dataset, tmp_path / "run", overwrite=True)
+    told = mlflow.search_runs(experiment_names=["carpus"], output_format="list")  # the latest first
+    assert [one.data.params["train.steps"] for one in told] == ["2", "4"]
+    assert [one.data.params["train.learning_rate"] for one in told] == ["0.5", str(tiny().train.learning_rate)]
+    assert [one.info.status for one in told] == ["FINISHED", "FAILED"]
+    points = mlflow.MlflowClient().get_metric_history(told[0].info.run_id, "val_dice")
+    assert [point.step for point in points] == [1, 2]
+    assert told[0].data.tags["carpus.identity"] == run.read(tmp_path / "run").manifest["identity"]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

@@ -9,8 +9,10 @@ import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from carpus import config, evaluate, models, run, train
+from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
 
@@ -58,9 +60,29 @@ def test_training_lowers_the_loss(dataset: Path, tiny: Tiny, tmp_path: Path) -> 
 
 
 def test_a_run_is_never_overwritten_by_accident(trained: Path, dataset: Path, tiny: Tiny) -> None:
-    with pytest.raises(DataError, match=r"already holds .*--overwrite"):
-        train.train(tiny(), dataset, trained)
+    with pytest.raises(DataError, match=r"already holds a finished run; .*--overwrite .*--continue .*run --steps N"):
+        train.train(tiny("train.seed=9"), dataset, trained)
     assert run.read(trained)
+
+
+def test_the_same_on_its_finished_run_trains_nothing(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    out, recipe = Path(shutil.copytree(trained, tmp_path / "run")), tmp_path / "recipe.yaml"
+    (out / run.BEGUN).write_text("{}")  # killed between the manifest and clearing up,
+    shutil.copytree(trained, out / run.EARLIER)  # as a run that replaced another
+    recipe.write_text(config.dump(tiny("data.workers=1")))
+    shown = CliRunner().invoke(app, ["train", str(recipe), "--data", str(dataset), "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr.splitlines() == [f"{out}: is finished, and is what this command asks for; nothing was trained"]
+    assert f"{run.read(trained).manifest['val_dice']:.4f}" in shown.stdout
+    files = [{path.relative_to(of): path.read_bytes() for path in of.rglob("*.*")} for of in (trained, out)]
+    assert files[0] == files[1]
+
+
+def test_a_damaged_finished_run_is_not_taken_for_done(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained, tmp_path / "run"))
+    (out / run.WEIGHTS).write_bytes(b"")
+    with pytest.raises(DataError, match=r"weights\.safetensors: differs from what was saved"):
+        train.train(tiny(), dataset, out)
 
 
 def test_a_fold_that_does_not_exist_is_a_config_error(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

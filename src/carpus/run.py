@@ -8,12 +8,15 @@
     RUN/scores.csv            case, patient, split, class, metric, value
     RUN/report.html           all this to look at
     RUN/state/                what the training goes on from: begun.json and the last states (see `state`)
+    RUN/tensorboard/          with `track.tensorboard`
     RUN/manifest.json         versions, seed, data fingerprint, classes, SHA-256 of settings, weights and metrics
 
-A folder with a manifest is a finished run. One with state/begun.json and no manifest is an unfinished one, and the
-command that began it goes on with it.
+A folder with a manifest is a finished run, and the command that began it has nothing left to do. One with
+state/begun.json and no manifest is an unfinished one, and the command that began it goes on with it.
 """
 
+import hashlib
+import json
 import os
 import platform
 import re
@@ -51,10 +54,13 @@ STATE = "state"
 BEGUN = "state/begun.json"
 """What an unfinished run is: whoever asks for the same again goes on with it."""
 
+TENSORBOARD = "tensorboard"
+"""The folder of what TensorBoard is told."""
+
 _HALF_WRITTEN = re.compile(r"\.(config|weights|metrics|scores|report|manifest)\.[0-9a-f]{12}\.[a-z]+")
 """What `files.atomic` leaves of a run's files when the process is killed."""
 
-_WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT)
+_WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT, TENSORBOARD)
 """What is put aside when a run is replaced, last to be made first."""
 
 
@@ -186,8 +192,8 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
 
     - An unfinished run of the same `identity` goes on, with `overwrite` or without. One that has no state to lose yet
       makes room for any other.
-    - Anything else makes room only with `overwrite`. A finished run is put aside in RUN/.earlier until the new one is
-      finished.
+    - Anything else makes room only with `overwrite`, a finished run of the same `identity` (see `finished`) included. A
+      finished run is put aside in RUN/.earlier until the new one is finished.
     - When the block fails, the earlier run comes back, because what failed (data, settings, divergence, memory) would
       fail again. Whatever else ends it (killed, Ctrl-C, SIGTERM, a full disk, a lost process) interrupts it: the
       earlier run goes on waiting and the same command goes on with the new one. Overwriting with other
@@ -206,11 +212,23 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
         DataError: another process trains into it, it holds something else and `overwrite` is off, or `resume` is on
             and there is nothing to resume.
     """
-    import fcntl
-
     if resume:
         require_unfinished(path, continued="continued" in identity)
     path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        resumed = _prepare(path, identity, overwrite, resume)
+        try:
+            yield resumed
+        except (DataError, ConfigError, DivergedError, CapacityError):
+            trees.bring_back(path, _WHOLE)
+            raise
+        shutil.rmtree(path / EARLIER, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
     lock = path / ".lock"
     with lock.open("a") as handle:
         try:
@@ -222,15 +240,35 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
         if not held:
             raise BusyError(f"{path}: another process is training into this folder")
         try:
-            resumed = _prepare(path, identity, overwrite, resume)
-            try:
-                yield resumed
-            except (DataError, ConfigError, DivergedError, CapacityError):
-                trees.bring_back(path, _WHOLE)
-                raise
-            shutil.rmtree(path / EARLIER, ignore_errors=True)
+            yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def finished(path: Path, identity: Mapping[str, Any]) -> Run | None:
+    """The finished run in `path` if it is of this `identity`, cleared of what a process killed at its very end left.
+
+    Raises:
+        DataError: another process trains into it, or as `read`.
+    """
+    if not (path / MANIFEST).is_file():
+        return None
+    with _locked(path):
+        found = read(path)
+        if found.manifest.get("identity") != digest(identity):
+            return None
+        (path / BEGUN).unlink(missing_ok=True)
+        trees.bring_back(path, _WHOLE)
+    return found
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """SHA-256 of an identity, which is that of its state/begun.json: in the manifest, it tells what run it was."""
+    return hashlib.sha256(_text(identity).encode()).hexdigest()
+
+
+def _text(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, ensure_ascii=False, allow_nan=False, indent=2, sort_keys=True)
 
 
 def require_unfinished(path: Path, *, continued: bool = False) -> None:
@@ -270,11 +308,16 @@ def _prepare(path: Path, identity: Mapping[str, Any], overwrite: bool, resume: b
         _remove(path)
     trees.bring_back(path, _WHOLE)
     present = sorted(item.name for item in path.iterdir() if item.name != ".lock")
+    if (path / MANIFEST).is_file() and not overwrite:
+        raise DataError(
+            f"{path}: already holds a finished run; name another folder, pass --overwrite to replace it, or train it "
+            f"for longer with --continue {path} --steps N"
+        )
     if present and not overwrite:
         raise DataError(f"{path}: already holds {present[0]}; name another folder, or pass --overwrite")
     if present:
         trees.put_aside(path, _WHOLE)
-    files.write_json(path / BEGUN, identity, indent=2)
+    files.write_text(path / BEGUN, _text(identity))
     return False
 
 
@@ -290,7 +333,8 @@ def _remove(path: Path) -> None:
     # What makes it a run goes first: without these two, the rest is left-overs.
     for name in (MANIFEST, BEGUN, *FILES):
         (path / name).unlink(missing_ok=True)
-    shutil.rmtree(path / STATE, ignore_errors=True)
+    for name in (STATE, TENSORBOARD):
+        shutil.rmtree(path / name, ignore_errors=True)
 
 
 def threads() -> int:

@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from carpus import config
+from carpus import config, run
 from carpus.errors import ConfigError
+from carpus.formats import files
 from carpus.progress import Step
 
 Tell = Callable[[Step], object]
@@ -46,7 +47,7 @@ def _tensorboard(out: Path, step: int) -> Iterator[Tell]:
     except ImportError as error:
         raise ConfigError("track.tensorboard: is not installed; pip install 'carpus[track]'") from error
     # TensorBoard drops what an interrupted process wrote after the step that this one goes on from.
-    with SummaryWriter(str(out / "tensorboard"), purge_step=step + 1) as writer:
+    with SummaryWriter(str(out / run.TENSORBOARD), purge_step=step + 1) as writer:
 
         def tell(row: Step) -> None:
             for name, value in _values(row).items():
@@ -63,15 +64,14 @@ def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
         raise ConfigError("track.mlflow: is not installed; pip install 'carpus[track]'") from error
     mlflow.set_tracking_uri(settings.track.mlflow_uri or f"sqlite:///{(out.parent / 'mlflow.db').resolve()}")
     mlflow.set_experiment("carpus")
-    place = str(out.resolve())
-    # A resumed run goes on as the same run of MLflow, which knows it by its folder.
+    tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
+    # A resumed run goes on as the same run of MLflow; another run in its folder has parameters and points of its own.
+    same = " and ".join(f"tags.\"{name}\" = '{value}'" for name, value in tags.items())
     before: Any = mlflow.search_runs(
-        filter_string=f"tags.\"carpus.run\" = '{place}' and attributes.status != 'FINISHED'",
-        output_format="list",
-        max_results=1,
+        filter_string=f"{same} and attributes.status != 'FINISHED'", output_format="list", max_results=1
     )
     known = before[0].info.run_id if before else None
-    with mlflow.start_run(run_id=known, run_name=out.name, tags={"carpus.run": place}):
+    with mlflow.start_run(run_id=known, run_name=out.name, tags=tags):
         if not known:
             content = settings.model_dump(mode="json")
             mlflow.log_params({f"{part}.{name}": value for part in content if isinstance(content[part], dict)

@@ -28,6 +28,8 @@ def train(
 ) -> float:
     """Train one network and leave a run folder; go on where an interrupted training of the same stopped.
 
+    Where the same has finished, nothing is trained.
+
     Args:
         settings: the complete config.
         root: a data folder in the competition's layout.
@@ -36,7 +38,8 @@ def train(
         resume: there must be something to go on with.
         longer_than: a finished run whose last state is the first of this one, see `lengthen`.
         watch: called after every step, in the first process.
-        tell: called with a line for every gate that the network has passed, see `gates`; in the first process.
+        tell: called with a line for every gate that the network has passed, see `gates`, or where the same run has
+            finished; in the first process.
 
     Returns:
         Mean Dice of the validation patients at the labels' own resolution, with the weights that were kept.
@@ -55,21 +58,32 @@ def train(
     launcher = devices.training(settings.train)
     leads = launcher.is_global_zero  # the one process that writes
     phases = Phases()
-    with capacity.explained(settings), phases("prepare"):
+    with capacity.explained(settings), phases("prepare"), devices.together(launcher):
         job = prepare(settings, root, launcher)
         if longer_than:
             _require_same_data(job, root, longer_than)
+        identity = job.identity() | {"processes": launcher.world_size}
+        identity |= {"continued": _origin(longer_than)} if longer_than else {}
+        asked = leads and not (overwrite or resume)
+        done = launcher.broadcast(run.finished(out, identity) if asked else None)
+        if done:
+            if leads and tell:
+                tell(f"{out}: is finished, and is what this command asks for; nothing was trained")
+            return done.manifest["val_dice"]
         if job.pseudo and leads and tell:
             tell(job.pseudo.advice)
         passed = _gates(job, launcher, tell if leads else None)
-    identity = job.identity() | {"processes": launcher.world_size}
-    identity |= {"continued": _origin(longer_than)} if longer_than else {}
     claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
     with claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
         state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
         if leads:
             continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
-            about = {"gates": passed, "processes": launcher.world_size, "continued": continued}
+            about = {
+                "identity": run.digest(identity),
+                "gates": passed,
+                "processes": launcher.world_size,
+                "continued": continued,
+            }
             outcome.finish(out, job, state, root=root, about=about)
     return outcome.val_dice(state, settings.train)
 
