@@ -383,17 +383,21 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     return layer
 
 
+_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+
+
 def weights_path(value: str, folder: Path) -> Path | None:
     """The path that `model.weights` names, from `folder`; None if it names a hub repository or a library's weights.
 
-    A path is what is there, what is written like one, or what has a suffix of weights or a folder to be in: a folder
-    mistyped is not looked for on the hub.
+    A path is a file that is there, a folder with weights in it, what is written like a path, or what has a suffix of
+    weights or a folder to be in: a folder mistyped is not looked for on the hub, and a data folder called imagenet is
+    not taken for weights.
     """
     path = folder / Path(value).expanduser()
     written = value.startswith((".", "~")) or Path(value).is_absolute() or value.count("/") > 1
     placed = "/" in value and path.parent.is_dir()
-    weights = path.suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
-    return path if path.exists() or written or placed or weights else None
+    there = path.is_file() or (path.is_dir() and any(each.suffix in _WEIGHTS for each in path.iterdir()))
+    return path if there or written or placed or path.suffix in _WEIGHTS else None
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -358,6 +358,22 @@ def test_a_folder_mistyped_is_said_at_once(name: str, tmp_path: Path, monkeypatc
             build(settings(name, weights=mistyped))
 
 
+@pytest.mark.parametrize("name", ["fcn", "beit"])
+def test_a_folder_with_a_pickle_alone_says_how_to_convert_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "beit"}))
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"pytorch_model\.bin: only \.safetensors is read.*python -c"):
+        build(settings(name, weights=str(tmp_path)))
+
+
+def test_a_data_folder_called_imagenet_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    monkeypatch.setattr("carpus.models.pretrained._online", lambda: False)
+    with pytest.raises(ConfigError, match=r"resnet\S* could not be fetched"):
+        build(settings("fcn", weights="imagenet"))
+
+
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     begun = time.perf_counter()

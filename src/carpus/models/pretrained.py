@@ -101,6 +101,8 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
             return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
         return _fetch(*repository(source, settings))
     if path.is_dir():
+        if not any(path.glob("*.safetensors")) and (path / "pytorch_model.bin").is_file():
+            return weights.read(path / "pytorch_model.bin")  # refused, with how to convert it
         if settings.name == "beit":
             return _of_transformers(str(path))
         if not (path / "model.safetensors").is_file():
