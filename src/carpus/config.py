@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 Precision = Annotated[
     Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda value: "32" if value == 32 else value)
 ]
+Addition = Literal["down", "up", "refine", "calibration", "aux"]
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
 
@@ -198,8 +199,10 @@ class Train(_Section):
     batch_size: Count = Field(default=8, description="images in a step, of all devices together")
     learning_rate: Positive = Field(default=1e-3, description="peak learning rate of AdamW")
     encoder_rate: Positive = Field(default=1.0, description="learning rate of the encoder, times learning_rate")
-    additions_rate: Positive = Field(
-        default=1.0, description="learning rate of down, up, refine, calibration and aux, times learning_rate"
+    additions_rate: Positive | dict[Addition, Positive] = Field(
+        default=1.0,
+        description="learning rate of down, up, refine, calibration and aux, times learning_rate; one number, or a "
+        "mapping as in {down: 10, aux: 2}, the others being 1",
     )
     weight_decay: Amount = Field(default=1e-2, description="weight decay of AdamW")
     warmup: Share = Field(default=0.05, description="share of the horizon in which the rate rises to its peak")
@@ -473,7 +476,7 @@ def _complaint(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: no such setting{_nearest(name)}"
     if rest and rest[-1] == "[key]":
-        return f"{name}.{rest[0]}: no such name; expected {error['ctx']['expected']}"
+        return f"{name}.{rest[-2]}: no such name; expected {error['ctx']['expected']}"
     # Keys of a mapping and places in a list; the other parts are pydantic's names for the branches of a union.
     inner = [str(part) for part in rest if re.fullmatch(r"\w+", str(part))]
     if inner:
