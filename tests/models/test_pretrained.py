@@ -73,6 +73,37 @@ def test_another_number_of_classes_gives_a_new_head_and_nothing_else(file: Path)
     assert torch.equal(network.get_parameter("decoder.0.weight"), load_file(file)["decoder.0.weight"])
 
 
+def test_another_number_of_classes_begins_calibration_and_auxiliary_classifiers_anew(file: Path) -> None:
+    chosen = settings("fcn", calibration=True, aux=[{"stage": 4}])
+    torch.manual_seed(7)
+    source = models.build(chosen, CLASSES + 2)
+    torch.nn.init.constant_(source.get_parameter("calibration.scale"), 3)
+    weights.save(source, file)
+    network = build(chosen.model_copy(update={"weights": str(file)}))
+    assert "6 new (other classes: 7 there, 5 here)" in network.origin
+    assert torch.equal(network.get_parameter("calibration.scale"), torch.ones(CLASSES))
+    assert torch.equal(network.get_parameter("aux.4.0.weight"), source.get_parameter("aux.4.0.weight"))
+    broken = dict(source.state_dict()) | {"aux.4.4.bias": torch.zeros(CLASSES + 1)}
+    with pytest.raises(DataError, match=r"1 reshaped\n  reshaped aux\.4\.4\.bias has shape \(6,\), expected \(5,\)"):
+        build(settings("fcn", weights=write(broken, file), calibration=True, aux=[{"stage": 4}]))
+
+
+def test_an_auxiliary_head_fills_that_of_its_own_stage_and_no_other(file: Path) -> None:
+    # All maps of a BEiT are of one width, so heads of different stages have the same shapes.
+    source = build(settings("beit", aux=[{"stage": 4}]), seed=7)
+    weights.save(source, file)
+    moved = build(settings("beit", weights=str(file), aux=[{"stage": 2}]))
+    assert "new (aux.2 is an addition)" in moved.origin
+    assert "left out (auxiliary head, for training only)" in moved.origin
+    assert moved.continued == ()
+    loaded = source.get_parameter("aux.4.0.weight")
+    assert moved.get_parameter("aux.2.0.weight").shape == loaded.shape
+    assert not torch.equal(moved.get_parameter("aux.2.0.weight"), loaded)
+    more = build(settings("beit", weights=str(file), aux=[{"stage": 2}, {"stage": 4}]))
+    assert "new (aux.2 is an addition)" in more.origin
+    assert torch.equal(more.get_parameter("aux.4.0.weight"), loaded)
+
+
 def test_every_key_that_does_not_fit_is_an_error(file: Path) -> None:
     state = dict(build(settings("fcn"), seed=7).state_dict())
     for broken, message in (
