@@ -68,6 +68,9 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
         ("train: {loss: {tversky: {alpha: -1}}}", "train.loss.tversky.alpha: expected number >= 0, got -1"),
         ("model: {decoder_channels: [1, 0]}", "model.decoder_channels.1: expected number >= 1, got 0"),
         ("train: {loss: {dise: 1}}", "train.loss.dise: no such name; expected 'bce', "),
+        ("train: {additions_rate: 0}", "train.additions_rate: expected number > 0 .*, got 0"),
+        ("train: {additions_rate: {down: 0}}", "train.additions_rate.down: expected number > 0, got 0"),
+        ("train: {additions_rate: {dwn: 1}}", "train.additions_rate.dwn: no such name; expected 'down', "),
         ("data: {image_size: 100}", "data.image_size: expected integer, a multiple of 32, >= 32, got 100"),
         ("train: !!python/object/apply:os.system [ls]", "line 1: could not determine a constructor"),
         ("train: {steps: 1}\ntrain: {steps: 2}", "line 1: key 'train' stands twice"),
@@ -103,4 +106,5 @@ def test_a_missing_recipe_lists_those_that_come_along() -> None:
 def test_every_field_has_a_meaning() -> None:
     rows = list(config.fields())
     assert next(row for row in rows if row[0] == "train.steps")[:3] == ("train.steps", "integer >= 1", "2000")
+    assert ("train.additions_rate", "number > 0 | mapping of names to number > 0", "1.0") in [row[:3] for row in rows]
     assert all(meaning for *_, meaning in rows)

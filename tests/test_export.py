@@ -1,12 +1,15 @@
 """A run as ONNX gives what torch gives."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from carpus import data, export, run
+from carpus import config, data, export, run, train
+from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import images
 from carpus.predict import Predictor, fabric
@@ -24,6 +27,30 @@ def test_the_file_is_dynamic_and_close_to_torch(exported: export.Exported) -> No
     assert exported.dynamic
     assert exported.difference < 1e-5
     assert [path.name for path in exported.path.parent.iterdir()] == ["m.onnx"]
+
+
+ADDED = {
+    "shuffled": ["model.down={}", "model.up={}", "model.refine={kind: attention}", "model.aux=[{stage: 4}]"],
+    "strided": [
+        "model.down={kind: strided}",
+        "model.up={kind: transposed}",
+        "model.refine={kind: depthwise}",
+        "model.calibration=true",
+    ],
+}
+"""Every addition with a graph of its own; the other refinements are plain convolutions."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ADDED)
+def test_every_addition_is_dynamic_too(
+    name: str, dataset: Path, tiny: Callable[..., config.Config], tmp_path: Path
+) -> None:
+    settings = tiny("model.stride=4", "train.steps=1", "data.image_size=128", *ADDED[name])
+    train.train(settings, dataset, tmp_path / "run")
+    shown = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--onnx", str(tmp_path / "m.onnx")])
+    assert shown.exit_code == 0, shown.output
+    assert "any side that 64 divides" in shown.output
 
 
 def test_onnxruntime_finds_the_bones_that_torch_finds(trained: Path, dataset: Path, exported: export.Exported) -> None:

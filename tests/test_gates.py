@@ -133,6 +133,27 @@ def test_a_part_whose_gradient_stays_zero_is_stopped(prepare: Callable[..., Prep
         made.check()
 
 
+def test_scales_of_a_norm_have_to_move(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+    scales = {name: scale for name, scale in made.network.named_parameters() if name.endswith("bn1.weight")}
+    assert scales
+    for scale in scales.values():
+        scale.register_hook(lambda gradient: 0 * gradient)
+    with pytest.raises(ConfigError, match=rf"gate: the gradient of {next(iter(scales))} stays zero"):
+        made.check()
+
+
+def test_an_encoder_that_refuses_the_size_is_named(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("height (16) must be divisible by window (7)")
+
+    made.network.encoder.register_forward_pre_hook(refuse)
+    with pytest.raises(ConfigError, match=r"model\.encoder: .* does not take \d+ pixels: height \(16\)"):
+        made.check()
+
+
 def test_a_classifier_that_begins_at_zero_is_none_of_these(prepare: Callable[..., Prepared]) -> None:
     made = prepare()
     made.network.head.weight.data.zero_()  # pyright: ignore

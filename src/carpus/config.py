@@ -28,6 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 Precision = Annotated[
     Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda value: "32" if value == 32 else value)
 ]
+Addition = Literal["down", "up", "refine", "calibration", "aux"]
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
 
@@ -224,8 +225,10 @@ class Train(_Section):
     batch_size: Count = Field(default=8, description="images in a step, of all devices together")
     learning_rate: Positive = Field(default=1e-3, description="peak learning rate of AdamW")
     encoder_rate: Positive = Field(default=1.0, description="learning rate of the encoder, times learning_rate")
-    additions_rate: Positive = Field(
-        default=1.0, description="learning rate of down, up, refine, calibration and aux, times learning_rate"
+    additions_rate: Positive | dict[Addition, Positive] = Field(
+        default=1.0,
+        description="learning rate of down, up, refine, calibration and aux, times learning_rate; one number, or a "
+        "mapping as in {down: 10, aux: 2}, the others being 1",
     )
     weight_decay: Amount = Field(default=1e-2, description="weight decay of AdamW")
     warmup: Share = Field(default=0.05, description="share of the horizon in which the rate rises to its peak")
@@ -438,17 +441,21 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     return layer
 
 
+_WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+
+
 def weights_path(value: str, folder: Path) -> Path | None:
     """The path that `model.weights` names, from `folder`; None if it names a hub repository or a library's weights.
 
-    A path is what is there, what is written like one, or what has a suffix of weights or a folder to be in: a folder
-    mistyped is not looked for on the hub.
+    A path is a file that is there, a folder with weights in it, what is written like a path, or what has a suffix of
+    weights or a folder to be in: a folder mistyped is not looked for on the hub, and a data folder called imagenet is
+    not taken for weights.
     """
     path = folder / Path(value).expanduser()
     written = value.startswith((".", "~")) or Path(value).is_absolute() or value.count("/") > 1
     placed = "/" in value and path.parent.is_dir()
-    weights = path.suffix in {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
-    return path if path.exists() or written or placed or weights else None
+    there = path.is_file() or (path.is_dir() and any(each.suffix in _WEIGHTS for each in path.iterdir()))
+    return path if there or written or placed or path.suffix in _WEIGHTS else None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -529,7 +536,7 @@ def _complaint(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{name}: no such setting{_nearest(name)}"
     if rest and rest[-1] == "[key]":
-        return f"{name}.{rest[0]}: no such name; expected {error['ctx']['expected']}"
+        return f"{name}.{rest[-2]}: no such name; expected {error['ctx']['expected']}"
     # Keys of a mapping and places in a list; the other parts are pydantic's names for the branches of a union.
     inner = [str(part) for part in rest if re.fullmatch(r"\w+", str(part))]
     if inner:

@@ -4,7 +4,7 @@ Dimension key: B batch, K classes, S side of the canvas, h w logit resolution.
 
 The file takes ``images`` (B, 1, S, S) float32 of grey values 0 to 1 and gives ``logits`` (B, K, h, w); normalisation is
 inside, thresholding is not: `kernels.run_lengths` does that on the logits, which is faster than any graph of full-size
-planes. Batch and size are dynamic where the network allows it, and the size stays a multiple of 32.
+planes. Batch and size are dynamic where the network allows it, and the size stays a multiple of `Exported.multiple`.
 """
 
 import json
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from carpus import data, run
+from carpus import data, models, run
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, LabelMap
@@ -41,6 +41,7 @@ class Exported:
         path: the file.
         image_size: S that the run was trained with.
         dynamic: whether the file takes other sizes, too.
+        multiple: what these must be multiples of.
         difference: the largest difference from torch's logits, as a share of the largest of them (or of 1, if that is
             more), over the batches that were tried.
     """
@@ -48,6 +49,7 @@ class Exported:
     path: Path
     image_size: int
     dynamic: bool
+    multiple: int
     difference: float
 
 
@@ -83,21 +85,22 @@ def export(trained: run.Run, path: Path) -> Exported:
     if path.suffix != ".onnx":
         raise ConfigError(f"{path}: expected a name that ends in .onnx")
     network, size = _Network(trained.network()).eval(), trained.settings.data.image_size
+    multiple = models.multiple(trained.settings.model)
     facts = {"classes": json.dumps(list(trained.classes.names)), "image_size": str(size), "format": "carpus 1"}
     with files.atomic(path) as temporary:
-        dynamic = _write(network, temporary, size)
+        dynamic = _write(network, temporary, size, multiple)
         model = onnx.load(temporary)
         for key, value in facts.items():
             entry = model.metadata_props.add()
             entry.key, entry.value = key, value
         onnx.save(model, temporary)
         session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        difference = max(_difference(network, session, shape) for shape in _tried(size, dynamic))
+        difference = max(_difference(network, session, shape) for shape in _tried(size, dynamic, multiple))
         if not difference <= TOLERANCE:
             raise DataError(
                 f"{path}: its logits differ from torch's by {difference:.2g} of the largest; it is not kept"
             )
-    return Exported(path, size, dynamic, difference)
+    return Exported(path, size, dynamic, multiple, difference)
 
 
 class OnnxModel:
@@ -129,12 +132,12 @@ class OnnxModel:
         return labels_of(torch.from_numpy(logits), self._thresholds, image.shape)
 
 
-def _write(network: nn.Module, path: Path, size: int) -> bool:
+def _write(network: nn.Module, path: Path, size: int, multiple: int) -> bool:
     """Write the graph; returns whether its size is dynamic."""
     # A batch of two: an axis of one is taken for a constant.
     example = torch.zeros(2, 1, size, size)
     batch, side = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("side", min=2, max=128)
-    for axes in ({0: batch, 2: 32 * side, 3: 32 * side}, {0: batch}):
+    for axes in ({0: batch, 2: multiple * side, 3: multiple * side}, {0: batch}):
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # deprecations inside torch and onnxscript
@@ -156,8 +159,8 @@ def _write(network: nn.Module, path: Path, size: int) -> bool:
     raise AssertionError
 
 
-def _tried(size: int, dynamic: bool) -> Sequence[tuple[int, int]]:
-    return [(1, size), (3, size), *([(2, size + 32)] if dynamic else [])]
+def _tried(size: int, dynamic: bool, multiple: int) -> Sequence[tuple[int, int]]:
+    return [(1, size), (3, size), *([(2, size + multiple)] if dynamic else [])]
 
 
 def _difference(network: nn.Module, session: Any, shape: tuple[int, int]) -> float:

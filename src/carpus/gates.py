@@ -101,7 +101,7 @@ def check(
             passed(f"step 0: {_same_as_control(network, settings, classes, batch, launcher)}")
         _without_chance(network)
         with _enough_to_normalise(network, settings, launcher):
-            loss = _loss(network, batch, loss_of, launcher).detach()
+            loss = _first_loss(network, settings, batch, loss_of, launcher)
         if not math.isfinite(loss.item()):
             raise DivergedError(f"gate: the loss of the first batch is {loss.item():.4g} before any step")
         passed(f"loss: {loss.item():.4f} at step 0")
@@ -205,6 +205,16 @@ def _same_as_control(
     return "; ".join([f"logits as without {new} (largest difference {difference:.1g})", *notes])
 
 
+def _first_loss(
+    network: models.Network, settings: config.Config, batch: Batch, loss_of: losses.Loss, launcher: Fabric
+) -> Tensor:
+    try:
+        return _loss(network, batch, loss_of, launcher).detach()
+    except AssertionError as error:  # how libraries refuse a size
+        size = settings.data.image_size
+        raise ConfigError(f"model.encoder: {settings.model.encoder} does not take {size} pixels: {error}") from error
+
+
 def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fabric) -> str:
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     waiting, unused = dict(learning), []
@@ -220,7 +230,7 @@ def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fa
             break
         _step(learning.values())
     # A shift that the next norm takes out again has no gradient but for rounding; libraries have such biases.
-    shifts = [name for name in waiting if name.startswith(("encoder.", "decoder.")) and learning[name].ndim == 1]
+    shifts = [name for name in waiting if name.startswith(("encoder.", "decoder.")) and name.endswith(".bias")]
     still = [name for name in waiting if name not in shifts]
     if still:
         raise ConfigError(f"gate: the gradient of {still[0]} stays zero ({len(still)} such parameters)")

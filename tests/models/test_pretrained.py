@@ -73,6 +73,37 @@ def test_another_number_of_classes_gives_a_new_head_and_nothing_else(file: Path)
     assert torch.equal(network.get_parameter("decoder.0.weight"), load_file(file)["decoder.0.weight"])
 
 
+def test_another_number_of_classes_begins_calibration_and_auxiliary_classifiers_anew(file: Path) -> None:
+    chosen = settings("fcn", calibration=True, aux=[{"stage": 4}])
+    torch.manual_seed(7)
+    source = models.build(chosen, CLASSES + 2)
+    torch.nn.init.constant_(source.get_parameter("calibration.scale"), 3)
+    weights.save(source, file)
+    network = build(chosen.model_copy(update={"weights": str(file)}))
+    assert "6 new (other classes: 7 there, 5 here)" in network.origin
+    assert torch.equal(network.get_parameter("calibration.scale"), torch.ones(CLASSES))
+    assert torch.equal(network.get_parameter("aux.4.0.weight"), source.get_parameter("aux.4.0.weight"))
+    broken = dict(source.state_dict()) | {"aux.4.4.bias": torch.zeros(CLASSES + 1)}
+    with pytest.raises(DataError, match=r"1 reshaped\n  reshaped aux\.4\.4\.bias has shape \(6,\), expected \(5,\)"):
+        build(settings("fcn", weights=write(broken, file), calibration=True, aux=[{"stage": 4}]))
+
+
+def test_an_auxiliary_head_fills_that_of_its_own_stage_and_no_other(file: Path) -> None:
+    # All maps of a BEiT are of one width, so heads of different stages have the same shapes.
+    source = build(settings("beit", aux=[{"stage": 4}]), seed=7)
+    weights.save(source, file)
+    moved = build(settings("beit", weights=str(file), aux=[{"stage": 2}]))
+    assert "new (aux.2 is an addition)" in moved.origin
+    assert "left out (auxiliary head, for training only)" in moved.origin
+    assert moved.continued == ()
+    loaded = source.get_parameter("aux.4.0.weight")
+    assert moved.get_parameter("aux.2.0.weight").shape == loaded.shape
+    assert not torch.equal(moved.get_parameter("aux.2.0.weight"), loaded)
+    more = build(settings("beit", weights=str(file), aux=[{"stage": 2}, {"stage": 4}]))
+    assert "new (aux.2 is an addition)" in more.origin
+    assert torch.equal(more.get_parameter("aux.4.0.weight"), loaded)
+
+
 def test_every_key_that_does_not_fit_is_an_error(file: Path) -> None:
     state = dict(build(settings("fcn"), seed=7).state_dict())
     for broken, message in (
@@ -356,6 +387,22 @@ def test_a_folder_mistyped_is_said_at_once(name: str, tmp_path: Path, monkeypatc
     for mistyped in ("runs/resnet", str(tmp_path / "nothing"), "./nothing", "a/b/c", "gone.safetensors"):
         with pytest.raises(DataError, match="no such file or folder"):
             build(settings(name, weights=mistyped))
+
+
+@pytest.mark.parametrize("name", ["fcn", "beit"])
+def test_a_folder_with_a_pickle_alone_says_how_to_convert_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "beit"}))
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"pytorch_model\.bin: only \.safetensors is read.*python -c"):
+        build(settings(name, weights=str(tmp_path)))
+
+
+def test_a_data_folder_called_imagenet_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    monkeypatch.setattr("carpus.models.pretrained._online", lambda: False)
+    with pytest.raises(ConfigError, match=r"resnet\S* could not be fetched"):
+        build(settings("fcn", weights="imagenet"))
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

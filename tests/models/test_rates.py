@@ -29,6 +29,15 @@ def test_every_parameter_is_in_one_group_by_its_part() -> None:
     assert place[id(network.get_parameter("head.weight"))]["weight_decay"] == 0.1
 
 
+def test_each_addition_may_have_its_own_rate_and_the_others_keep_1() -> None:
+    options = config.load([], ["train.additions_rate={down: 10, aux: 2}"]).train
+    network = build(settings("segformer", down={"kind": "strided"}, up={}, refine={}, calibration=True, aux=[{}]))
+    place = {id(parameter): group for group in rates.groups(network, options) for parameter in group["params"]}
+    for name, parameter in network.named_parameters():
+        factor = 10 if name in network.widened else {"down": 10, "aux": 2}.get(name.split(".")[0], 1)
+        assert place[id(parameter)]["factor"] == factor, name
+
+
 def test_tables_of_positions_do_not_decay_and_frozen_norms_are_in_no_group() -> None:
     network = build(settings("beit"))
     network.get_parameter("encoder.fpn.fpn1.normalization.weight").requires_grad_(False)

@@ -212,7 +212,7 @@ def export(
     from carpus import run as runs
 
     made = export.export(runs.read(run), onnx)
-    sizes = "any side that 32 divides" if made.dynamic else f"sides of {made.image_size} only"
+    sizes = f"any side that {made.multiple} divides" if made.dynamic else f"sides of {made.image_size} only"
     console.print(
         f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
         highlight=False,

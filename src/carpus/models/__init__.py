@@ -145,7 +145,8 @@ def _add(network: Network, settings: config.Model, parts: Parts, classes: int) -
         network.refine = refine.build(settings.refine, classes)
     if settings.calibration:
         network.calibration = refine.Calibration(classes)
-    network.aux.extend(auxiliary.build(one, parts.channels, classes, PRIOR_LOGIT) for one in settings.aux)
+    for one in settings.aux:
+        network.aux[str(one.stage)] = auxiliary.build(one, parts.channels, classes, PRIOR_LOGIT)
     network.aux_settings = settings.aux
 
 

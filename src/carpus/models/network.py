@@ -55,6 +55,8 @@ class Network(nn.Module):
         head: the decoder's map to logits, linear in every pixel.
         stride: of the logits before `down` and `up`, in pixels of the encoder's input.
 
+    Auxiliary heads are named by their stage, as in `aux.4`: weights of one never fill that of another.
+
     Besides its parts it has `origin`, a sentence on its weights, and `continued`, the additions that they fill; and
     `widened`, the weights of the encoder that a down layer of several channels has made anew.
     """
@@ -66,7 +68,7 @@ class Network(nn.Module):
         self.up: nn.Module | None = None
         self.refine: nn.Module | None = None
         self.calibration: nn.Module | None = None
-        self.aux = nn.ModuleList()
+        self.aux = nn.ModuleDict()
         self.aux_settings: tuple[config.Aux, ...] = ()
         self.stride: int = stride
         self.frozen_norms = False
@@ -87,7 +89,7 @@ class Network(nn.Module):
             logits = self.calibration(logits)
         if not self.training:
             return Output(logits)
-        aux = zip(self.aux, self.aux_settings, strict=True)
+        aux = zip(self.aux.values(), self.aux_settings, strict=True)
         return Output(logits, tuple(head(features[settings.stage]) for head, settings in aux))
 
     def train(self, mode: bool = True) -> "Network":

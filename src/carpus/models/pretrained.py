@@ -101,6 +101,8 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
             return _of_transformers(source) if settings.name == "beit" else _fetch(source, None)
         return _fetch(*repository(source, settings))
     if path.is_dir():
+        if not any(path.glob("*.safetensors")) and (path / "pytorch_model.bin").is_file():
+            return weights.read(path / "pytorch_model.bin")  # refused, with how to convert it
         if settings.name == "beit":
             return _of_transformers(str(path))
         if not (path / "model.safetensors").is_file():
@@ -303,11 +305,9 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
             fitted[name] = tensor
         else:
             reshaped[name] = tuple(tensor.shape), tuple(wanted.shape)
-    if _other_classes(reshaped, expected):
-        (there, *_), (here, *_) = reshaped["head.bias"]
-        for name in HEAD:
-            del reshaped[name]
-            origin.note(f"new (other classes: {there} there, {here} here)")
+    for name in _of_other_classes(reshaped):
+        del reshaped[name]
+        origin.note(f"new (other classes: {len(state['head.bias'])} there, {len(expected['head.bias'])} here)")
     missing = set()
     for name in expected.keys() - state.keys():
         reason = _reason_to_be_new(name, state, whole)
@@ -322,14 +322,21 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
 HEAD = ("head.weight", "head.bias")
 
 
-def _other_classes(
-    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], expected: Mapping[str, Tensor]
-) -> bool:
-    """Whether the head, all of it, differs in the number of classes and in nothing else."""
-    if not all(name in reshaped for name in HEAD):
-        return False
-    weight, bias = reshaped["head.weight"][0], reshaped["head.bias"][0]
-    return len(bias) == 1 and weight == (bias[0], *expected["head.weight"].shape[1:])
+ROWS_OF_CLASSES = r"^(head|aux\.\d\.4)\.(weight|bias)$|^calibration\.(scale|bias)$"
+"""Tensors with one row for every class: another class list begins them anew, and nothing else."""
+
+
+def _of_other_classes(reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+    """Tensors of a class each row that differ in the number of classes and in nothing else, if all of the head does."""
+    if any(len(reshaped.get(name, ((), ()))[0]) == 0 for name in HEAD):
+        return []
+    there, here = (shape[0] for shape in reshaped["head.bias"])
+    found = [
+        name
+        for name, (came, wanted) in reshaped.items()
+        if re.search(ROWS_OF_CLASSES, name) and came == (there, *wanted[1:]) and wanted[0] == here
+    ]
+    return found if set(HEAD) <= set(found) else []
 
 
 def _reason_to_leave_out(name: str, network: str) -> str | None:
@@ -348,8 +355,10 @@ def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> st
     part = name.split(".", 1)[0]
     if name.endswith("num_batches_tracked"):
         return "a counter"
-    if part in ADDITIONS and not any(other.startswith(f"{part}.") for other in state):
-        return f"{part} is an addition"
+    if part in ADDITIONS:
+        addition = name[: len("aux.4")] if part == "aux" else part  # every auxiliary head is one of its own
+        if not any(other.startswith(f"{addition}.") for other in state):
+            return f"{addition} is an addition"
     if not whole and part in ("decoder", "head"):
         return "weights of an encoder only"
     if name.startswith("encoder.fpn.") and not any(other.startswith("encoder.fpn.") for other in state):

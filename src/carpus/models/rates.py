@@ -1,4 +1,4 @@
-"""Groups of parameters for the optimiser: encoder, rest of the base, additions; with and without weight decay."""
+"""Groups of parameters for the optimiser: encoder, rest of the base, each addition; with and without weight decay."""
 
 from typing import Any
 
@@ -22,15 +22,17 @@ def groups(network: nn.Module, options: config.Train) -> list[dict[str, Any]]:
         network: a `Network`, or any module, which is then all base.
         options: the `train` section of a config.
     """
-    factors = {"encoder": options.encoder_rate, "base": 1.0, "additions": options.additions_rate}
+    rate = options.additions_rate
+    additions = rate if isinstance(rate, dict) else dict.fromkeys(ADDITIONS, rate)
+    factors = {"encoder": options.encoder_rate, **additions}
     widened = network.widened if isinstance(network, Network) else ()
     members: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            place = ("additions", False) if name in widened else _place(name, parameter)
+            place = ("down", False) if name in widened else _place(name, parameter)
             members.setdefault(place, []).append(parameter)
     return [
-        {"params": found, "weight_decay": options.weight_decay if decays else 0.0, "factor": factors[part]}
+        {"params": found, "weight_decay": options.weight_decay if decays else 0.0, "factor": factors.get(part, 1.0)}
         for (part, decays), found in members.items()
     ]
 
@@ -38,6 +40,6 @@ def groups(network: nn.Module, options: config.Train) -> list[dict[str, Any]]:
 def _place(name: str, parameter: nn.Parameter) -> tuple[str, bool]:
     first = name.split(".", 1)[0]
     if first in ADDITIONS:
-        return "additions", False
+        return first, False
     decays = parameter.ndim > 1 and not name.endswith(TABLES)
     return "encoder" if first == "encoder" else "base", decays

@@ -12,7 +12,6 @@ tanh because a logit of -20 says no more than one of -4. ``local``: a 3x3. ``dep
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from carpus import config
 
@@ -51,10 +50,19 @@ class Attention(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, K, h, w) to mixtures of the same shape."""
-        tokens = functional.adaptive_avg_pool2d(maps, self.grid).flatten(2)  # (B, K, G*G)
+        rows, columns = (_means(side, self.grid, maps) for side in maps.shape[2:])
+        tokens = (rows @ maps @ columns.transpose(0, 1)).flatten(2)  # (B, K, G*G)
         agreement = self.query(tokens) @ self.key(tokens).transpose(1, 2)  # (B, K, K)
         shares = torch.softmax(agreement * self.query.out_features**-0.5, dim=-1)
         return torch.einsum("bkj,bjhw->bkhw", shares, maps)
+
+
+def _means(side: int, cells: int, like: Tensor) -> Tensor:
+    """A matrix (cells, side) of means, those of adaptive pooling, which an ONNX file cannot have at a dynamic size."""
+    cell = torch.arange(cells, device=like.device)[:, None]
+    pixel = torch.arange(side, device=like.device)
+    inside = (pixel >= cell * side // cells) & (pixel < ((cell + 1) * side + cells - 1) // cells)
+    return (inside / inside.sum(1, keepdim=True)).to(like.dtype)
 
 
 class Calibration(nn.Module):
