@@ -143,11 +143,8 @@ def segment_with(
 
     found = images.find(source, fault=left_out)
     if not found:
-        raise (
-            summary.faults[0]
-            if summary.faults
-            else DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
-        )
+        nothing = DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
+        raise next(iter(summary.faults), nothing)
     root = source if source.is_dir() else source.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
