@@ -98,11 +98,7 @@ class Model:
 
     def __call__(self, image: NDArray[np.uint8] | Path | str) -> Labels:
         """The labels of an image (H, W) uint8, or of the file of one."""
-        pixels = read(image) if isinstance(image, str | Path) else image
-        if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or not pixels.size:
-            is_array = isinstance(pixels, np.ndarray)
-            told = f"{pixels.dtype} of shape {pixels.shape}" if is_array else type(pixels).__name__
-            raise DataError(f"image: expected uint8 of shape (H, W), has {told}; carpus.read gives that for any file")
+        pixels = images.require(read(image) if isinstance(image, str | Path) else image)
         return Labels(self._ensemble(pixels), self.classes, pixels)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from carpus import data, models, run
 from carpus.errors import ConfigError, DataError
-from carpus.formats import files
+from carpus.formats import files, images
 from carpus.labels import Classes, LabelMap
 from carpus.predict import labels_of
 
@@ -127,7 +127,7 @@ class OnnxModel:
 
     def __call__(self, image: NDArray[np.uint8]) -> LabelMap:
         """Label map (H, W) int32 of an image (H, W) uint8."""
-        canvas = data.square(image, self.image_size)[None, None].astype(np.float32) / np.float32(255)
+        canvas = data.square(images.require(image), self.image_size)[None, None].astype(np.float32) / np.float32(255)
         logits = self._session.run(["logits"], {"images": canvas})[0]
         return labels_of(torch.from_numpy(logits), self._thresholds, image.shape)
 

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from carpus import data, journal, kernels, pictures, run
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, files, images, stem, submission
+from carpus.formats import Labelled, convert, dicomseg, files, images, stem, submission
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, decoded
@@ -133,14 +134,20 @@ def segment_with(
 
     The other arguments, returns and raises as `segment`.
     """
-    beside = beside or Beside()
-    found = images.find(source)
+    beside, summary = beside or Beside(), Summary()
+
+    def left_out(fault: DataError) -> None:
+        if strict:
+            raise fault
+        summary.faults.append(fault)
+
+    found = images.find(source, fault=left_out)
     if not found:
-        raise DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
+        nothing = DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
+        raise next(iter(summary.faults), nothing)
     root = source if source.is_dir() else source.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
-    summary = Summary()
     with journal.opened(target.with_name(f"{target.name}.partial"), identity) as done:
         todo = {name: path for name, path in paths.items() if not done.holds(name, _stamp(path))}
         summary.continued = len(paths) - len(todo)
@@ -149,7 +156,8 @@ def segment_with(
         if todo:
             work = make()
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
-            _work(work, todo, done, beside, summary, strict, told)
+            refuse = partial(dicomseg.require_source, classes=classes) if chosen == "dicomseg" else None
+            _work(work, todo, done, beside, left_out, refuse, told)
         whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
         if not whole:
             raise summary.faults[0]
@@ -163,13 +171,15 @@ def _work(
     todo: dict[str, Path],
     done: journal.Journal,
     beside: Beside,
-    summary: Summary,
-    strict: bool,
+    left_out: Callable[[DataError], None],
+    refuse: Callable[[Path], object] | None,
     told: Callable[[int], object] | None,
 ) -> None:
     """Fill the journal: images are decoded ahead and finished behind the networks, a few at a time."""
 
     def load(path: Path) -> tuple[NDArray[np.uint8], str]:
+        if refuse:
+            refuse(path)
         stamp = _stamp(path)  # before its pixels: a file that changes in between is predicted again
         return data.read_image(path), stamp
 
@@ -180,9 +190,7 @@ def _work(
             try:
                 pixels, stamp = image.result()
             except DataError as error:
-                if strict:
-                    raise
-                summary.faults.append(error)
+                left_out(error)
             else:
                 looked = work.look(pixels)
                 if behind is not None:

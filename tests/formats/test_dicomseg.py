@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +244,31 @@ def test_what_is_no_segmentation_of_these_classes_is_named(
         (tmp_path / "cut.dcm").write_bytes(whole[:end])
         with pytest.raises(DataError, match=r"cut\.dcm: "):
             dicomseg.read(tmp_path / "cut.dcm", BONES, skip=["other"])
+
+
+def referred(path: Path, **values: object) -> Path:
+    """A DICOM image of 32 x 32 as `values` have it; None takes a value away."""
+    made = dicomseg._capture(np.zeros((32, 32), np.uint8), path.stem)
+    for name, value in values.items():
+        made.pop(name, None) if value is None else setattr(made, name, value)
+    made.save_as(path)
+    return path
+
+
+def test_a_source_with_pixel_spacing_gives_a_file_that_highdicom_reads(tmp_path: Path) -> None:
+    source = referred(tmp_path / "a.dcm", PixelSpacing=[0.15, 0.15])
+    labels = np.ones((32, 32), np.int32)
+    dicomseg.write(tmp_path / "seg.dcm", labels, BONES, source)
+    assert highdicom.seg.segread(tmp_path / "seg.dcm").pixel_array.all()
+
+
+@pytest.mark.parametrize("values", [{"StudyInstanceUID": None}, {"StudyTime": "14:04:38"}], ids=str)
+def test_a_source_that_cannot_be_referred_to_is_named_beforehand(values: dict, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of the time
+        source = referred(tmp_path / "a.dcm", **values)
+    with pytest.raises(DataError, match=r"a\.dcm: "):
+        dicomseg.require_source(source, BONES)
+    with pytest.raises(DataError, match=r"a\.dcm: "):
+        dicomseg.write(tmp_path / "seg.dcm", np.ones((32, 32), np.int32), BONES, source)
+    assert not (tmp_path / "seg.dcm").exists()

@@ -129,20 +129,40 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
         ConfigError: highdicom is not installed.
     """
     path = Path(path)
-    highdicom = _highdicom()
+    _highdicom()
     label_map.validate(labels, len(classes), str(path))
     source = _source(path, labels, image)
     identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), _digest(labels), path.name])
     there = label_map.area(labels, len(classes)) > 0
+    with quiet():
+        made = _referring(source, there, classes, identity, str(image or path))
+        made.Rows, made.Columns = labels.shape
+        made.PixelData = _packed(labels, np.flatnonzero(there | (not there.any())))
+        with files.atomic(path) as temporary:
+            made.save_as(temporary)
+
+
+def require_source(image: Path, classes: Classes) -> None:
+    """Raise `DataError` for an image that no segmentation can refer to, before one has been made of it."""
+    if images.is_dicom(image):
+        with quiet():
+            _referring(_referred(image), np.ones(len(classes), bool), classes, uid.generate_uid(), str(image))
+
+
+def _referring(source: Dataset, there: np.ndarray, classes: Classes, identity: str, name: str) -> Any:
+    """A segmentation of `source` whose planes are still to come, for each class that is there (K,)."""
+    highdicom = _highdicom()
     # highdicom takes all planes at once, 280 MiB and 6 s at 2048 x 2048: it gets a pixel a class; bits are packed here.
     source.Rows = source.Columns = 1
-    described = [_described(k, name) for k, name in enumerate(classes, start=1)]
-    with quiet():
+    if "FrameOfReferenceUID" not in source:
+        # It would write it without a slice's thickness, and then not read the file itself.
+        source.pop("PixelSpacing", None)
+    try:
         made = highdicom.seg.Segmentation(
             source_images=[source],
             pixel_array=there.astype(np.uint8).reshape(1, 1, 1, -1),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=described,
+            segment_descriptions=[_described(k, name) for k, name in enumerate(classes, start=1)],
             series_instance_uid=uid.generate_uid(entropy_srcs=[identity, "series"]),
             series_number=9000,
             sop_instance_uid=identity,
@@ -152,14 +172,13 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
             software_versions=metadata.version("carpus"),
             device_serial_number="0",
             content_label="HAND_BONES",
-            omit_empty_frames=bool(labels.any()),
+            omit_empty_frames=bool(there.any()),
         )
-        for item, name in zip(made.SegmentSequence, classes, strict=True):
-            item.SegmentDescription = _code(name)["description"]
-        made.Rows, made.Columns = labels.shape
-        made.PixelData = _packed(labels, np.flatnonzero(there | (not there.any())))
-        with files.atomic(path) as temporary:
-            made.save_as(temporary)
+    except Exception as error:  # highdicom and pydicom raise whatever they stumble over
+        raise DataError(f"{name}: no DICOM segmentation can refer to it ({error})") from error
+    for item, bone in zip(made.SegmentSequence, classes, strict=True):
+        item.SegmentDescription = _code(bone)["description"]
+    return made
 
 
 def _packed(labels: LabelMap, frames: Iterable[int]) -> bytes:
@@ -248,17 +267,8 @@ def _described(number: int, name: str) -> Any:
 def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
     """The DICOM image that the segmentation refers to."""
     if image is not None and images.is_dicom(image):
-        with quiet():
-            source = dcmread(image, stop_before_pixels=True)
+        source = _referred(image)
         _same_size(image, (source.get("Rows"), source.get("Columns")), labels)
-        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-            if not source.get(name):
-                raise DataError(f"{image}: {name}: is missing; a segmentation has to refer to it")
-        # What highdicom copies must be there, if only empty.
-        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
-                     "ReferringPhysicianName", "StudyDate", "StudyTime"):  # fmt: skip
-            if name not in source:
-                setattr(source, name, None)
         return source
     pixels = np.zeros(labels.shape, np.uint8) if image is None else images.read(image)
     if image is not None:
@@ -268,6 +278,21 @@ def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
         with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary, quiet():
             made.save_as(temporary)
     return made
+
+
+def _referred(image: Path) -> Dataset:
+    """A DICOM image without its pixels, with all that a segmentation takes over from it."""
+    with quiet():
+        source = dcmread(image, stop_before_pixels=True)
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+        if not source.get(name):
+            raise DataError(f"{image}: {name}: is missing; a segmentation has to refer to it")
+    # What highdicom copies must be there, if only empty.
+    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
+                 "ReferringPhysicianName", "StudyDate", "StudyTime"):  # fmt: skip
+        if name not in source:
+            setattr(source, name, None)
+    return source
 
 
 def _same_size(image: Path, size: Sequence[Any], labels: LabelMap) -> None:

@@ -152,6 +152,14 @@ def ignored(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
+def require(image: object) -> NDArray[np.uint8]:
+    """`image`, if it is one as `read` gives it: (H, W) uint8 with pixels; raises `DataError` otherwise."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 2 and image.size:
+        return image
+    told = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise DataError(f"image: expected uint8 of shape (H, W), has {told}; carpus.read gives that for any file")
+
+
 def find(root: Path | str, *, fault: Callable[[DataError], object] = refuse) -> list[Path]:
     """All image files below a folder, sorted by path, or the one file that `root` names.
 
