@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from carpus.errors import DataError
+from carpus.formats import files
 from carpus.kernels import Runs
 
 
@@ -70,7 +71,8 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
-        _lock(stream, path)
+        if not files.hold(stream):
+            raise DataError(f"{path}: another process is predicting into it")
         head = json.dumps({"prediction": prediction}).encode() + b"\n"
         stream.seek(0)
         found = stream.readline(1 << 12)
@@ -112,14 +114,3 @@ def _record(stream: BinaryIO) -> tuple[dict, bytes] | None:
         return (head, payload) if zlib.crc32(payload) == head["crc"] else None
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _lock(stream: BinaryIO, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows lets one process write a file only if it was asked to
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise DataError(f"{path}: another process is predicting into it") from error

@@ -88,6 +88,24 @@ class Run:
         return network.eval()
 
 
+def read_manifest(path: Path) -> tuple[dict[str, Any], Classes]:
+    """The manifest of a finished run and its class list; no other file is looked at.
+
+    Raises:
+        DataError: no run there, or an unfinished one.
+    """
+    manifest_path = path / MANIFEST
+    if not manifest_path.is_file():
+        state = "an unfinished run" if (path / BEGUN).is_file() else "no finished run"
+        raise DataError(f"{path}: {state}; expected a folder made by `carpus train`, with {MANIFEST}")
+    manifest = files.read_json(manifest_path)
+    try:
+        groups = {name: tuple(of) for name, of in manifest["groups"].items()}
+        return manifest, Classes(tuple(manifest["classes"]), groups)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{manifest_path}: not a manifest of carpus train ({error!r})") from error
+
+
 def read(path: Path | str) -> Run:
     """Open a run folder and check its files against the manifest's hashes.
 
@@ -95,18 +113,13 @@ def read(path: Path | str) -> Run:
         DataError: no run there, an unfinished one, or a file that changed since it was written.
     """
     path = Path(path)
-    manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
-        state = "an unfinished run" if (path / BEGUN).is_file() else "no finished run"
-        raise DataError(f"{path}: {state}; expected a folder made by `carpus train`, with {MANIFEST}")
-    manifest = files.read_json(manifest_path)
+    manifest, classes = read_manifest(path)
     try:
         hashes = dict(manifest["files"])
-        classes = Classes(tuple(manifest["classes"]), {name: tuple(of) for name, of in manifest["groups"].items()})
         data.Fingerprint(**manifest["data"]["val"])
         frozenset(manifest["val_patients"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{manifest_path}: not a manifest of carpus train ({error!r})") from error
+        raise DataError(f"{path / MANIFEST}: not a manifest of carpus train ({error!r})") from error
     for name in (CONFIG, WEIGHTS, METRICS):
         if not (path / name).is_file():
             raise DataError(f"{path / name}: is missing")
@@ -227,17 +240,10 @@ def claim(path: Path, identity: Mapping[str, Any], *, overwrite: bool = False, r
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    import fcntl
-
     lock = path / ".lock"
     with lock.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have finished in between, and removed the file that is locked here.
-            held = os.fstat(handle.fileno()).st_nlink > 0
-        except OSError:
-            held = False
-        if not held:
+        # Another process may have finished in between, and removed the file that is locked here.
+        if not (files.hold(handle) and os.fstat(handle.fileno()).st_nlink > 0):
             raise BusyError(f"{path}: another process is training into this folder")
         try:
             yield

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from carpus.cli.options import ClassesOption
+from carpus.cli.options import ClassesOption, DeviceOption
 from carpus.cli.shell import app, console
 from carpus.progress import bar
 
@@ -32,7 +32,7 @@ def pseudo(
     calibration: Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote, for the runs.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Runs look at the mirrored image, too.")] = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
     classes: ClassesOption = None,
 ) -> None:
     """Make predictions a training folder, with what is to be believed of it: `carpus pseudo a.csv b.csv c.csv --images

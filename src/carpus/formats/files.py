@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, names that stay in their folder, JSON that means one thing."""
+"""Files that are written whole or not at all, names that stay in their folder, locks, JSON that means one thing."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from carpus.errors import DataError
 
@@ -107,6 +107,29 @@ def read_json(path: Path | str) -> Any:
         raise
     except ValueError as error:  # an integer of more digits than Python converts
         raise DataError(f"{path}: {error}") from error
+
+
+def hold(file: IO[Any] | int, *, wait: bool = False) -> bool:
+    """Lock an open file or folder against other processes until it is closed; False if another one has it.
+
+    Windows has no such locks: nobody is kept out there.
+
+    Args:
+        file: the file, or a descriptor.
+        wait: until the other one is done.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    if wait:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(path: Path | str) -> str:

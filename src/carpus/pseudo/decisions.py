@@ -127,16 +127,14 @@ def change(
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Hold the file of decisions against others; the lock is the folder's own, so that no file is left."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: the last to write wins
+    if os.name == "nt":  # a folder cannot be opened there: the last to write wins
         yield
         return
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     handle = os.open(root, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        files.hold(handle, wait=True)
         yield
     finally:
         os.close(handle)

@@ -138,8 +138,8 @@ def make(
             measured = quality.judge(known, f"the run {chosen.student.name}" if chosen.student else "the first run")
         predicted = list(_predict(sources, paths, lambda done, total: told("predict", done, total)))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
-        pixels = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
-        content = _content(sources, paths, rules, measured, selected, chosen)
+        pixels, digests = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
+        content = _content(sources, digests, rules, measured, selected, chosen)
         files.write_json(temporary / provenance.FILE, content, indent=1)
     return _summary(out, sources.classes, selected, predicted, pixels, measured)
 
@@ -203,11 +203,11 @@ def _write(
     classes: Classes,
     band: bool,
     told: Callable[[str, int, int], object],
-) -> int:
-    """Write every image's three files; returns how many pixels are in doubt."""
+) -> tuple[int, dict[str, str]]:
+    """Write every image's three files; returns how many pixels are in doubt, and the SHA-256 of every image."""
     pictures, annotated = (root / part for part in LAYOUT["train"])
 
-    def write(item: tuple[int, tuple[str, Path]]) -> int:
+    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str]:
         n, (name, path) = item
         each, case = predicted[n], stem(name)
         _link(path, pictures / name)
@@ -224,15 +224,17 @@ def _write(
             bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
             for k, bone in enumerate(classes)
         }
-        trust.write(root, case, trust.Found(files.sha256(path), bones, pixels))
-        return int(pixels[:, 1].sum())
+        digest = files.sha256(path)
+        trust.write(root, case, trust.Found(digest, bones, pixels))
+        return int(pixels[:, 1].sum()), digest
 
-    total = 0
+    total, digests = 0, list[str]()
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
-        for done, count in enumerate(pool.map(write, enumerate(paths.items())), start=1):
+        for done, (count, digest) in enumerate(pool.map(write, enumerate(paths.items())), start=1):
             total += count
+            digests.append(digest)
             told("write", done, len(paths))
-    return total
+    return total, dict(zip(map(stem, paths), digests, strict=True))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -253,7 +255,7 @@ def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 def _content(
     sources: Sources,
-    paths: dict[str, Path],
+    digests: dict[str, str],
     rules: Rules,
     measured: Quality | None,
     selected: Selected,
@@ -272,7 +274,7 @@ def _content(
         "tuned": int(rules.tuned.sum()),
         "quality": measured.as_json() if measured else None,
         "kept": round(float(selected.kept.mean()), 5),
-        "images": {stem(name): files.sha256(path) for name, path in paths.items()},
+        "images": digests,
     }
 
 

@@ -87,10 +87,10 @@ def refuse_judges(
     """
     judges = {case.patient for case in held_out}
     there = sorted(judges & {case.patient for case in pseudo})
-    digests = {files.sha256(case.image): case for case in held_out}
-    twins = [case for case in pseudo if files.sha256(case.image) in digests]
+    patient_of = {files.sha256(case.image): case.patient for case in held_out}
+    twins = [patient_of[digest] for case in pseudo if (digest := files.sha256(case.image)) in patient_of]
     if there or twins:
-        who = there[0] if there else digests[files.sha256(twins[0].image)].patient
+        who = (there or twins)[0]
         raise DataError(
             f"{labels.root}: holds images of patient {who} ({max(len(there), len(twins))} such), who validates: the "
             "network would learn from them; make pseudo-labels of other images"

@@ -118,14 +118,10 @@ def _submit(waiting: Sequence[Task], executor: Executor, now: Standing, out: Pat
 @contextmanager
 def claim(out: Path) -> Iterator[None]:
     """Hold the folder of a study against a second `carpus study run`."""
-    import fcntl
-
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BusyError(f"{out}: another `carpus study run` is at work in this folder") from None
+        if not files.hold(handle):
+            raise BusyError(f"{out}: another `carpus study run` is at work in this folder")
         yield
 
 

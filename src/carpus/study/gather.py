@@ -1,6 +1,5 @@
 """Arms from where they lie: the folder of a study, run folders, submissions."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -144,7 +143,7 @@ def _method(found: Sequence[Outcome]) -> str:
     decisive = config.decisive(settings)
     decisive["train"].pop("seed", None)
     decisive["data"].pop("fold", None)
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return json.dumps(decisive, sort_keys=True)
 
 
 def _numbered(found: Sequence[Outcome]) -> tuple[Outcome, ...]:

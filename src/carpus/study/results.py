@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from carpus import config, evaluate, run
 from carpus.errors import DataError, warn
-from carpus.formats import files
 from carpus.labels import Classes
 
 Values = NDArray[np.float64]
@@ -177,13 +176,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
     Raises:
         DataError: no finished run, or one without scores.
     """
-    if not (path / run.MANIFEST).is_file():
-        raise DataError(f"{path}: no finished run; expected a folder made by `carpus train`, with {run.MANIFEST}")
-    manifest = files.read_json(path / run.MANIFEST)
-    try:
-        classes = Classes(tuple(manifest["classes"]), {name: tuple(of) for name, of in manifest["groups"].items()})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path / run.MANIFEST}: not a manifest of carpus train ({error!r})") from error
+    manifest, classes = run.read_manifest(path)
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
     return Outcome(

@@ -15,7 +15,6 @@ from carpus import breakdown, kernels, metrics
 from carpus import labels as label_map
 from carpus.data import Case
 from carpus.errors import DataError
-from carpus.labels import Classes
 from carpus.phantom import anatomy
 from carpus.report.numbers import mean
 from carpus.viewer.sources import Entry, Workspace
@@ -145,15 +144,3 @@ def neighbours(chosen: Sequence[int], place: int) -> tuple[int | None, int | Non
         return None, None
     at = chosen.index(place)
     return (chosen[at - 1] if at else None), (chosen[at + 1] if at + 1 < len(chosen) else None)
-
-
-def spread(facts: Facts, classes: Classes) -> dict[str, tuple[float, float, float]]:
-    """The 10th, 50th and 90th percentile of every class's Dice; classes without any are absent."""
-    found = {}
-    for k, name in enumerate(classes):
-        column = facts.dice[:, k]
-        column = column[np.isfinite(column)]
-        if len(column):
-            low, middle, high = np.quantile(column, [0.1, 0.5, 0.9]).tolist()
-            found[name] = (low, middle, high)
-    return found
