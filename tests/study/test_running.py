@@ -185,20 +185,16 @@ def test_a_killed_worker_costs_no_run_and_changes_no_weight(
     key = work.rows[0].key
     killed: list[int] = []
 
-    def start() -> Local:
-        local = Local(dataset, out, workers=1)
+    class Mortal(Local):
+        """Its first worker is killed when it has saved a state, before anybody can hear that it is done."""
 
-        def watch_and_kill() -> None:
-            until(lambda: bool(list((tasks.folder(out, key) / run.STATE).glob("[0-9]*.safetensors"))))
-            killed.append(local._workers[0].process.pid or 0)
-            os.kill(killed[0], signal.SIGKILL)
+        def wait(self, seconds: float) -> list[tuple[str, str | None]]:
+            if not killed and any((tasks.folder(out, key) / run.STATE).glob("[0-9]*.safetensors")):
+                killed.append(self._workers[0].process.pid or 0)
+                os.kill(killed[0], signal.SIGKILL)
+            return super().wait(0.02)
 
-        import threading
-
-        threading.Thread(target=watch_and_kill, daemon=True).start()
-        return local
-
-    now = conduct.conduct(work, out, start)
+    now = conduct.conduct(work, out, lambda: Mortal(dataset, out, workers=1))
     assert killed
     assert now.done == {key}
     assert not now.failed

@@ -1,14 +1,20 @@
 """`carpus study`: several arms, seeds and folds as one experiment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carpus.cli.compare import DeviceOption, show
+from carpus.cli.compare import table as show_listing
 from carpus.cli.shell import app as carpus
 from carpus.cli.shell import console
 from carpus.errors import ConfigError
 from carpus.progress import bar, stderr
+
+if TYPE_CHECKING:
+    from carpus.study.conduct import Opened
+    from carpus.study.stats import Spread
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +72,7 @@ def run(
 
         with table.live(chosen.name, out, work.rows) as watch:
             now = conduct.conduct(work, out, start, watch)
-    _show(out)
+    _show_standing(out)
     if now.failed:
         raise typer.Exit(1)
 
@@ -74,10 +80,119 @@ def run(
 @app.command()
 def status(out: OutArgument) -> None:
     """How far a study is, from its folder: `carpus study status DIR`, also while it runs elsewhere."""
-    _show(out)
+    _show_standing(out)
 
 
-def _show(out: Path) -> None:
+@app.command()
+def report(
+    out: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OUT", help="A folder of `carpus study run`; with --published, study files (all, if none)."
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Judge the report's claims by the numbers it published, alone.")
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="The page to write; OUT/report.html if not given. With --published, Markdown."),
+    ] = None,
+    pictures: Annotated[bool, typer.Option(help="Predict the worst cases and show them.")] = True,
+    device: DeviceOption = "auto",
+) -> None:
+    """Judge a study: `carpus study report OUT` writes OUT/report.html, OUT/tables/ and OUT/figures/.
+
+    It may be called while the study runs, and tells what is missing. `carpus study report --published` needs no run:
+    which of its conclusions can the competition report's own table carry?
+    """
+    if published:
+        _published(out or [], page)
+        return
+    if not out or len(out) != 1:
+        raise ConfigError("study report: expected one folder of `carpus study run`, or --published")
+    from carpus.study import conduct, gather, judge
+    from carpus.study.report import page as pages
+    from carpus.study.report import worst
+
+    opened = conduct.open_(Path(out[0]))
+    with bar("read") as progress:
+        arms, notes = gather.of_study(opened, progress)
+    judgement = judge.judge(arms, opened.study.contrasts, margin=opened.study.margin, study=opened.study)
+    if not judgement.judged:
+        raise ConfigError(f"{out[0]}: no contrast has finished runs in both arms yet")
+    show(judgement)
+    cases = []
+    if pictures:
+        with bar("worst cases") as progress:
+            cases = worst.collect(judgement, opened.root, device=device, progress=progress)
+    target = page or opened.out / "report.html"
+    pages.write(
+        target,
+        judgement,
+        title=opened.study.name,
+        lead=f"{opened.study.question} {opened.study.about}".strip(),
+        study=opened.study,
+        cases=cases,
+        facts=pages.facts(judgement, _command(opened), opened.path),
+        notes=notes,
+    )
+    stderr.print(f"-> {target}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def plan(
+    pilot: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PILOT...]", help="A folder of `carpus study run`, or arms as of `carpus compare`."),
+    ] = None,
+    effect: Annotated[float, typer.Option(min=1e-6, max=1, help="The true difference of Dice to find.")] = 0.001,
+    contrasts: Annotated[int, typer.Option(min=1, help="How many contrasts the study will have.")] = 1,
+    patients: Annotated[int, typer.Option(min=5, help="How many there are.")] = 144,
+    power: Annotated[float, typer.Option(min=0.05, max=0.999, help="The chance to find it.")] = 0.8,
+    patient_sd: Annotated[
+        float | None, typer.Option(min=0, help="SD of the paired difference over patients; without a pilot.")
+    ] = None,
+    seed_sd: Annotated[float | None, typer.Option(min=0, help="SD of a run's mean Dice over seeds.")] = None,
+    residual_sd: Annotated[float | None, typer.Option(min=0, help="SD of one patient over seeds, beyond that.")] = None,
+) -> None:
+    """How many seeds and patients show a difference: `carpus study plan OUT --effect 0.001`.
+
+    From a pilot (a study or some runs), or from assumed standard deviations: `carpus study plan --seed-sd 0.0007
+    --patient-sd 0.006`.
+    """
+    from rich.table import Table
+
+    from carpus.study import planning, stats
+
+    spread, source = _spread(pilot or [])
+    given = (patient_sd, seed_sd, residual_sd)
+    values = (spread.patient, spread.seed, spread.residual)
+    spread = stats.Spread(*(own if own is not None else known for own, known in zip(given, values, strict=True)))
+    level = stats.LEVEL / contrasts
+    console.print(
+        f"SD over patients {spread.patient:.4f} (paired), over seeds {spread.seed:.4f}, rest {spread.residual:.4f}: "
+        f"{source if None in given else 'as given'}.",
+        highlight=False,
+    )
+    seeds, alone = planning.alone(effect, spread, level, power)
+    many = f"one of {contrasts} contrasts" if contrasts > 1 else "one contrast"
+    console.print(
+        f"To find {effect:g} in {many} with power {power:g}: at least {seeds or 'thousands of'} seeds an arm, however "
+        f"many patients, and at least {alone or 'countless'} patients, however many seeds. Together:",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name in ("seeds an arm", f"patients for {effect:g}", f"smallest difference found on {patients}"):
+        table.add_column(name, justify="right")
+    for number in (2, 3, 5, 8, 10, 12, 16, 20, 30, 50):
+        needed = planning.patients(effect, number, spread, level, power)
+        smallest = planning.detectable(planning.Design(number, patients), spread, level, power)
+        table.add_row(str(number), f"{needed:,}" if needed else "–", f"{smallest:.4f}")
+    console.print(table)
+
+
+def _show_standing(out: Path) -> None:
     from rich.markup import escape
 
     from carpus.study import conduct, table
@@ -91,3 +206,54 @@ def _show(out: Path) -> None:
         which = f"{row.arm}, seed {row.seed}, fold {row.fold}" if row else key
         console.print(f"[red]failed[/] {escape(which)}: {escape(why)}", highlight=False, soft_wrap=True)
         console.print(f"  {out}/failed/{key}.txt, {out}/logs/{key}.txt", highlight=False, soft_wrap=True)
+
+
+def _command(opened: "Opened") -> str:
+    seeds = len({row.seed for row in opened.rows})
+    made = opened.root == (opened.out / "data").resolve()
+    data = "" if made else f" --data {opened.root}"
+    return f"carpus study run {opened.path} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
+
+
+def _published(names: list[str], page: Path | None) -> None:
+    from carpus.formats import files
+    from carpus.study import published, spec
+    from carpus.study.report import writers
+
+    # The scatter is estimated over all of the report, whatever is asked for.
+    own = sorted(spec.STUDIES.glob("*.yaml"))
+    chosen = [spec.find(name) for name in names] or own
+    studies = [spec.load(path) for path in dict.fromkeys((*own, *chosen))]
+    shown = [spec.load(path).name for path in chosen]
+    found, apart = published.judge(studies)
+    listings = published.listings(
+        [study for study in studies if study.name in shown], [each for each in found if each.study in shown], apart
+    )
+    for listing in listings:
+        show_listing(listing)
+    if page is not None:
+        made = f"<!-- carpus study report --published {' '.join([*names, '--page', str(page)])} -->"
+        files.write_text(page, f"{made}\n" + "\n".join(map(writers.markdown, listings)))
+
+
+def _spread(pilot: list[str]) -> "tuple[Spread, str]":
+    from carpus.labels import BONES
+    from carpus.study import conduct, gather, judge, planning, tasks
+    from carpus.study.spec import Contrast
+
+    if not pilot:
+        return planning.ASSUMED, "assumed, of a competition-sized study; a pilot tells better"
+    with bar("read") as progress:
+        if len(pilot) == 1 and (Path(pilot[0]) / tasks.INDEX).is_file():
+            opened = conduct.open_(Path(pilot[0]))
+            arms, _ = gather.of_study(opened, progress)
+            pairs = list(opened.study.contrasts)
+        else:
+            arms = gather.of_paths(pilot, classes=BONES, progress=progress)
+            control, *others = arms
+            pairs = [Contrast(name, control) for name in others]
+    judgement = judge.judge(arms, pairs)
+    spread = planning.pooled([of for each in judgement.judged if (of := each.dice.spread()) is not None])
+    if spread is None:
+        raise ConfigError(f"{pilot[0]}: no contrast with two seeds an arm and five patients; give --seed-sd and so on")
+    return spread, f"measured, over the contrasts of {pilot[0]}"
