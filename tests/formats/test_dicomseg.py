@@ -18,6 +18,7 @@ from carpus import labels as label_map
 from carpus.errors import DataError
 from carpus.formats import dicomseg, images, submission
 from carpus.formats.convert import convert
+from carpus.formats.quiet import quiet
 from carpus.kernels import encode
 from carpus.labels import BONES, Classes
 
@@ -272,3 +273,9 @@ def test_a_source_that_cannot_be_referred_to_is_named_beforehand(values: dict, t
     with pytest.raises(DataError, match=r"a\.dcm: "):
         dicomseg.write(tmp_path / "seg.dcm", np.ones((32, 32), np.int32), BONES, source)
     assert not (tmp_path / "seg.dcm").exists()
+
+
+def test_decoders_are_kept_quiet_within_one_another() -> None:
+    with quiet(), quiet(), warnings.catch_warnings(record=True) as told:
+        warnings.warn_explicit("of a decoder", UserWarning, "pydicom/x.py", 1, module="pydicom.x")
+    assert not told

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 for _name in ("PIL", "pydicom"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -21,8 +21,8 @@ for _name in ("PIL", "pydicom"):
 def quiet() -> Iterator[None]:
     """Ignore the warnings that Pillow and pydicom attribute to themselves, while the block runs.
 
-    `warnings.catch_warnings` swaps a list of the whole process, so blocks exclude one another; the warnings of other
-    threads go on.
+    `warnings.catch_warnings` swaps a list of the whole process, so blocks exclude those of other threads, whose
+    warnings go on; within one, another changes nothing.
     """
     with _lock, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(PIL|pydicom)(\.|$)")
