@@ -196,8 +196,8 @@ def _worst(cases: Sequence[worst.Shown], gallery: Markup | None) -> Markup | Non
 def _method(judgement: Judgement) -> Markup:
     told = (
         "The unit is the patient; a claim about a method allows for patients and for training seeds, crossed. Patients "
-        "are resampled and studentised, seeds have Student's t with their own degrees of freedom, pooled over the two "
-        "arms and not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
+        "are resampled and studentised, seeds have Student's t with Welch's degrees of freedom, each arm its own "
+        "variance, and are not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
         f"(docs/studies.md). A difference proven to be below {judgement.margin:g} is called equivalent. With one seed "
         "the verdict is cannot tell, whatever the difference. Intervals hold for this data set and its split."
     )
