@@ -119,10 +119,12 @@ def test_calibration_moves_the_threshold_and_repairs_shapes(picture: np.ndarray)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"canvas": 100}, {"blend": "median"}], ids=["canvas no multiple of 32", "unknown blend"]
+    "wrong",
+    [{"canvas": 100}, {"blend": "median"}, {"batch": 0}, {"views": ()}],
+    ids=["canvas no multiple of 32", "unknown blend", "empty batch", "no view"],
 )
 def test_options_that_cannot_be_are_refused(wrong: dict) -> None:
-    with pytest.raises(ConfigError, match=r"canvas|blend"):
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: expected"):
         Options(**wrong)
 
 
