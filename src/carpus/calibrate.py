@@ -96,9 +96,11 @@ def calibrate(
 
     Raises:
         DataError: not the data that the runs held out.
-        ConfigError: runs of different classes or of overlapping folds, members with other patients, fewer than ten
-            patients held out, or votes, which have no probability.
+        ConfigError: no run, runs of different classes or of overlapping folds, members with other patients, fewer than
+            ten patients held out, or votes, which have no probability.
     """
+    if not runs:
+        raise ConfigError("calibrate: expected at least one run")
     classes, options = runs[0].classes, options or Options()
     for each in runs:
         if each.classes != classes:

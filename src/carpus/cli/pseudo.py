@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from carpus.cli.options import ClassesOption, DeviceOption
+from carpus.cli.options import CalibrationOption, ClassesOption, DeviceOption, FlipOption
 from carpus.cli.shell import app, console
 from carpus.progress import bar
 
@@ -29,8 +29,8 @@ def pseudo(
     seen: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Patients that made the CSVs' networks, one a line.")
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote, for the runs.")] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Runs look at the mirrored image, too.")] = False,
+    calibration: CalibrationOption = None,
+    flip: FlipOption = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
     device: DeviceOption = "auto",
     classes: ClassesOption = None,
