@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from torch import Tensor
 from carpus import data, journal, kernels, pictures, run
 from carpus.errors import ConfigError, DataError
 from carpus.formats import Labelled, convert, dicomseg, files, images, stem, submission
+from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, decoded
@@ -69,6 +71,7 @@ def segment(
     beside: Beside | None = None,
     target_format: str | None = None,
     strict: bool = False,
+    by: Callable[..., None] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Summary:
     """Predict every image below `source` and write the labels to `target`, whole or not at all.
@@ -87,6 +90,7 @@ def segment(
         beside: overlays and probabilities.
         target_format: one of the formats of `carpus convert`, where `target` does not tell.
         strict: stop at the first image that cannot be read instead of leaving it out.
+        by: what looks at the images: `work`, or what takes the same, as `cluster.work` does.
         progress: called with (images done, images in all).
 
     Returns:
@@ -100,7 +104,7 @@ def segment(
     if not runs:
         raise ConfigError("predict: expected at least one run")
     return segment_with(
-        lambda: Ensemble.of(runs, device, options, weights=weights, calibration=calibration),
+        partial(Ensemble.of, runs, device, options, weights=weights, calibration=calibration),
         runs[0].classes,
         source,
         target,
@@ -108,6 +112,7 @@ def segment(
         beside=beside,
         target_format=target_format,
         strict=strict,
+        by=by,
         progress=progress,
     )
 
@@ -122,6 +127,7 @@ def segment_with(
     beside: Beside | None = None,
     target_format: str | None = None,
     strict: bool = False,
+    by: Callable[..., None] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Summary:
     """`segment` with an ensemble of one's own.
@@ -154,10 +160,9 @@ def segment_with(
         if progress:
             progress(summary.continued, len(paths))
         if todo:
-            work = make()
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
             refuse = partial(dicomseg.require_source, classes=classes) if chosen == "dicomseg" else None
-            _work(work, todo, done, beside, left_out, refuse, told)
+            (by or work)(make, todo, done, beside, left_out, refuse, told)
         whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
         if not whole:
             raise summary.faults[0]
@@ -166,16 +171,36 @@ def segment_with(
     return summary
 
 
-def _work(
-    work: Ensemble,
+class Finished(Protocol):
+    """Where images go that are done: a journal, or what stands for one."""
+
+    def add(self, name: str, stamp: str, size: tuple[int, int], runs: Sequence[Runs], /) -> None:
+        """See `journal.Journal.add`."""
+        ...
+
+
+def work(
+    make: Callable[[], Ensemble],
     todo: dict[str, Path],
-    done: journal.Journal,
+    done: Finished,
     beside: Beside,
     left_out: Callable[[DataError], None],
     refuse: Callable[[Path], object] | None,
     told: Callable[[int], object] | None,
 ) -> None:
-    """Fill the journal: images are decoded ahead and finished behind the networks, a few at a time."""
+    """Look at images, which are decoded ahead and finished behind the networks, a few at a time.
+
+    Args:
+        make: gives the ensemble that looks at them.
+        todo: files by name.
+        done: takes what was found.
+        beside: see `segment`.
+        left_out: called with what is wrong with an image.
+        refuse: raises a DataError for a file that the target cannot take.
+        told: called with how many are done or left out.
+    """
+
+    ensemble = make()
 
     def load(path: Path) -> tuple[NDArray[np.uint8], str]:
         if refuse:
@@ -192,10 +217,10 @@ def _work(
             except DataError as error:
                 left_out(error)
             else:
-                looked = work.look(pixels)
+                looked = ensemble.look(pixels)
                 if behind is not None:
                     behind.result()
-                behind = pool.submit(_finish, work, name, stamp, pixels, looked, done, beside)
+                behind = pool.submit(_finish, ensemble, name, stamp, pixels, looked, done, beside)
             if told:
                 told(count)
         if behind is not None:
@@ -203,27 +228,27 @@ def _work(
 
 
 def _finish(
-    work: Ensemble,
+    ensemble: Ensemble,
     name: str,
     stamp: str,
     pixels: NDArray[np.uint8],
     looked: Sequence[Tensor],
-    done: journal.Journal,
+    done: Finished,
     beside: Beside,
 ) -> None:
     size = pixels.shape[0], pixels.shape[1]
-    runs = work.runs(looked, size)
+    runs = ensemble.runs(looked, size)
     if beside.overlays is not None:
         drawn = pictures.overlay(
             pixels,
             kernels.decode(runs, size),
-            classes=work.classes,
+            classes=ensemble.classes,
             longest=min(_LONGEST_OVERLAY, max(size)),
         )
         images.write(beside.overlays / f"{stem(name)}.png", drawn)
     if beside.probabilities is not None:
         path = beside.probabilities / f"{stem(name)}.npz"
-        save_probabilities(path, work.probabilities(looked).numpy(), size, work.classes)
+        save_probabilities(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
     done.add(name, stamp, size, runs)
 
 
