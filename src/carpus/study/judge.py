@@ -133,6 +133,16 @@ def judge(
     return Judgement(arms, tuple(judged), absent, splits, margin)
 
 
+def left_out(judgement: Judgement) -> list[str]:
+    """Seeds that no verdict is about, in sentences."""
+    return [
+        f"{name}: seed {seed} is left out, because it has not every fold that others have"
+        for name, arm in judgement.arms.items()
+        for seed in arm.seeds
+        if (there := arm.scores(judgement.splits)) and seed not in there
+    ]
+
+
 def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
     """Why a difference of two arms may come from something else than what they are named after.
 

@@ -99,16 +99,16 @@ class Arm:
         return {}
 
     def _by_seed(self, splits: Sequence[str], metric: str) -> dict[int, pandas.DataFrame]:
-        of_seed: dict[int, list[pandas.DataFrame]] = {}
+        of_seed: dict[int, dict[int | None, pandas.DataFrame]] = {}
         for outcome in self.runs:
             found = outcome.by_patient(splits, metric)
             if len(found):
-                of_seed.setdefault(outcome.seed, []).append(found)
-        folds = max(map(len, of_seed.values()), default=0)
+                of_seed.setdefault(outcome.seed, {})[outcome.fold] = found
+        folds = max((set(tables) for tables in of_seed.values()), key=len, default=set())
         return {
-            seed: pandas.concat(tables).groupby(level=0, sort=True).mean()
+            seed: pandas.concat(tables.values()).groupby(level=0, sort=True).mean()
             for seed, tables in sorted(of_seed.items())
-            if len(tables) == folds
+            if set(tables) == folds
         }
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
@@ -177,6 +177,8 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         DataError: no finished run, or one without scores.
     """
     manifest, classes = run.read_manifest(path)
+    if not (path / run.SCORES).is_file():
+        raise DataError(f"{path}: has no scores; `carpus evaluate {path} --data DATA --split test` makes them")
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
     return Outcome(

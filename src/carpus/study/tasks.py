@@ -17,7 +17,10 @@ from carpus.errors import ConfigError
 from carpus.formats import files
 from carpus.study import spec
 
-RUNS, FAILED, DONE, INDEX, COPY = "runs", "failed", "task.json", "study.json", "study.yaml"
+RUNS, FAILED, LOGS, DONE, INDEX, COPY = "runs", "failed", "logs", "task.json", "study.json", "study.yaml"
+
+CALIBRATION = "calibration.json"
+"""In the folder of a run that is predicted with fitted thresholds: what `carpus calibrate` found."""
 
 State = Literal["waiting", "begun", "failed", "done"]
 

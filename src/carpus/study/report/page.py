@@ -15,7 +15,7 @@ from carpus.report.document import document, figure_file, listed, repeat, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
-from carpus.study.judge import Judged, Judgement
+from carpus.study.judge import Judged, Judgement, left_out
 from carpus.study.report import figures, tables, worst, writers
 from carpus.study.results import TEST
 from carpus.study.spec import Study
@@ -50,7 +50,7 @@ def write(
     drawn = _drawings(judgement)
     classes = next(iter(judgement.arms.values())).classes
     body = [
-        _header(judgement, title, lead, notes),
+        _header(judgement, title, lead, [*notes, *(f"{told}." for told in left_out(judgement))]),
         _figures(judgement, drawn),
         *(
             listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
