@@ -116,8 +116,8 @@ def _sentence(each: Judged) -> str:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
         told += f"; {tables.needed(each)}"
-    kinds = [kind if kind != "budget" else "another budget" for kind in each.flags]
-    return f"{told}. Confounded: {', '.join(kinds)}." if kinds else f"{told}."
+    kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
+    return f"{told}. Flagged: {', '.join(kinds)}." if kinds else f"{told}."
 
 
 def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
