@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ Tiny = Callable[..., config.Config]
 PATIENTS = [f"ID{number:02}" for number in range(8)]
 
 
-def a_run(folder: Path, settings: config.Config, values: float | Sequence[float] = 0.9, **facts: object) -> Path:
+def a_run(folder: Path, settings: config.Config, values: float | Sequence[float] = 0.9, **facts: Any) -> Path:
     """A finished run that scored the same patients: all of them alike, or each by a value of its own."""
     dice = np.broadcast_to(np.reshape(values, (-1, 1)), (len(PATIENTS), 29)).astype(float)
     table = planted.table(dice, [(f"{name}/image{name}", name) for name in PATIENTS], "test", BONES)

@@ -153,6 +153,26 @@ def test_a_folder_holds_one_study_of_one_data_set(
         conduct.begin(out, other, "quick", out / "data", rows)
 
 
+def test_a_folder_is_opened_without_the_recipe_beside_the_study(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "mine" / "tiny.yaml", tmp_path / "out"
+    path.parent.mkdir()
+    path.write_text(study(ARMS).replace("recipe: demo", "recipe: own.yaml"))
+    path.with_name("own.yaml").write_text("train: {steps: 3}")
+    conduct.begin(out, path, "quick", dataset, work_of(path).rows)
+    path.with_name("own.yaml").unlink()
+    opened = conduct.open_(out)
+    assert list(opened.study.arms) == list(ARMS)
+    assert opened.source == str(path)
+
+
+def test_line_ends_of_another_system_are_no_other_study(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    path.write_bytes(study(ARMS).replace("\n", "\r\n").encode())
+    for _ in range(2):
+        conduct.begin(out, path, "quick", dataset, work_of(path).rows)
+    assert (out / tasks.COPY).read_bytes() == path.read_bytes()
+
+
 def test_two_drivers_do_not_share_a_folder(tmp_path: Path) -> None:
     with conduct.claim(tmp_path), pytest.raises(BusyError, match="is at work in this folder"), conduct.claim(tmp_path):
         pass

@@ -212,7 +212,7 @@ def _command(opened: "Opened") -> str:
     seeds = len({row.seed for row in opened.rows})
     made = opened.root == (opened.out / "data").resolve()
     data = "" if made else f" --data {opened.root}"
-    return f"carpus study run {opened.path} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
+    return f"carpus study run {opened.source} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
 
 
 def _published(names: list[str], page: Path | None) -> None:

@@ -3,7 +3,7 @@
 ::
 
     OUT/study.yaml    the study file, as it was run
-    OUT/study.json    scale, data, and every run: arm, seed, fold, folder, state
+    OUT/study.json    scale, data, where the study file was, and every run: arm, seed, fold, folder
     OUT/runs/KEY/     run folders; KEY is the hash of the settings, so arms with the same settings share them.
                       scores.csv has the splits val, public and private
     OUT/data/         made-up data, where none was given

@@ -42,7 +42,8 @@ class Opened:
     Args:
         out: the folder.
         study: the study file, as it was run.
-        path: its copy in the folder.
+        path: its copy in the folder, without the recipes beside it.
+        source: what it was run from: the name of a study that comes along, or a path.
         scale: full or quick.
         root: the data folder.
         rows: a run of an arm each, with the key of its task.
@@ -51,6 +52,7 @@ class Opened:
     out: Path
     study: spec.Study
     path: Path
+    source: str
     scale: spec.ScaleName
     root: Path
     rows: tuple[Row, ...]
@@ -137,7 +139,9 @@ def open_(out: Path) -> Opened:
     content = files.read_json(path)
     try:
         rows = tuple(Row(row["arm"], row["seed"], row["fold"], row["key"]) for row in content["runs"])
-        return Opened(out, spec.load(out / tasks.COPY), out / tasks.COPY, content["scale"], Path(content["data"]), rows)
+        copy = out / tasks.COPY
+        source = content.get("study", str(copy))
+        return Opened(out, spec.read(copy), copy, source, content["scale"], Path(content["data"]), rows)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not the index of a study ({error!r})") from error
 
@@ -173,7 +177,9 @@ def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Seque
         more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
         rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))
     else:
-        files.write_text(out / tasks.COPY, study.read_text(encoding="utf-8"))
+        with files.atomic(out / tasks.COPY) as copy:
+            copy.write_bytes(study.read_bytes())
+    content["study"] = study.stem if study.parent == spec.STUDIES else str(study.resolve())
     files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
 
 

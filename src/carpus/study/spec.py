@@ -176,7 +176,7 @@ class Study(_Section):
 
 
 def load(study: Path | str) -> Study:
-    """Read a study file.
+    """Read a study file, and look whether the settings of all its arms are such.
 
     Args:
         study: a path, or the name of a study that comes with Carpus, as ``2_losses``.
@@ -185,6 +185,19 @@ def load(study: Path | str) -> Study:
         ConfigError: one line that names the file, the key, and what is wrong with it.
     """
     path = find(study)
+    found = read(path)
+    for scale in found.scales:
+        for arm in found.arms:
+            settings(found, arm, scale, path)
+    return found
+
+
+def read(path: Path) -> Study:
+    """Read a study file without the recipes that it names, as it lies in the folder of a study.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     try:
         # As JSON, because there a list is a tuple although everything else is strict.
         found = Study.model_validate_json(json.dumps(config.read_yaml(path), default=str))
@@ -192,9 +205,6 @@ def load(study: Path | str) -> Study:
         raise ConfigError(f"{path}: {_complaint(error)}") from None
     for key, problem in _wrong_names(found):
         raise ConfigError(f"{path}: {key}: {problem}")
-    for scale in found.scales:
-        for arm in found.arms:
-            settings(found, arm, scale, path)
     return found
 
 
