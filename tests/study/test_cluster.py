@@ -31,6 +31,7 @@ def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, t
     assert found["after"].keys() == set(found["tasks"])
     assert not found["failed"]
     assert all(tasks.is_done(out, key) for key in found["tasks"])
+    assert all(tasks.log(out, key).is_file() for key in found["tasks"])
 
 
 def test_a_run_asks_for_no_more_than_a_node_has(tmp_path: Path) -> None:

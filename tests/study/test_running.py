@@ -84,6 +84,9 @@ def test_a_run_that_fails_stops_only_those_that_need_it_and_is_reported(
     assert states == dict.fromkeys(ARMS, "done") | {"broken": "failed", "after it": "failed"}
     assert "failed broken, seed 0, fold 0: ConfigError: train.batch_size: 3 images" in done.stdout
     assert "failed after it, seed 0, fold 0: needs the task" in done.stdout
+    told = [line.split(", ") for line in done.stdout.splitlines() if line.startswith("  /")]
+    assert [len(paths) for paths in told] == [2, 1]  # what never ran has no log
+    assert all(Path(path.strip()).is_file() for paths in told for path in paths)
 
 
 def test_every_run_is_scored_on_val_public_and_private(ran: tuple[Path, object]) -> None:

@@ -195,7 +195,7 @@ def plan(
 def _show_standing(out: Path) -> None:
     from rich.markup import escape
 
-    from carpus.study import conduct, table
+    from carpus.study import conduct, table, tasks
 
     opened = conduct.open_(out)
     now = table.standing(out, opened.rows)
@@ -205,7 +205,8 @@ def _show_standing(out: Path) -> None:
         row = first.get(key)
         which = f"{row.arm}, seed {row.seed}, fold {row.fold}" if row else key
         console.print(f"[red]failed[/] {escape(which)}: {escape(why)}", highlight=False, soft_wrap=True)
-        console.print(f"  {out}/failed/{key}.txt, {out}/logs/{key}.txt", highlight=False, soft_wrap=True)
+        told = [path for path in (tasks.note(out, key), tasks.log(out, key)) if path.is_file()]
+        console.print(f"  {', '.join(map(str, told))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _command(opened: "Opened") -> str:

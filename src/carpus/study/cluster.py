@@ -114,6 +114,7 @@ def _perform(task: Task, root: Path, out: Path) -> str | None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    tasks.print_to_log(out, task.key)
     from carpus.study.perform import perform
 
     try:

@@ -148,7 +148,7 @@ def _serve(pipe: Any, root: Path, out: Path, environment: dict[str, str]) -> Non
             task: Task = pipe.recv()
         except EOFError:
             return
-        _log(out / "logs" / f"{task.key}.txt")
+        tasks.print_to_log(out, task.key)
         try:
             perform(task, root, out)
             pipe.send(None)
@@ -164,11 +164,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _log(path: Path) -> None:
-    """What a task prints goes to a file, not through the table on the screen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
