@@ -1,5 +1,6 @@
 """A whole study: its folder, its data, and its tasks through an executor until nothing is left that can be done."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -144,6 +145,23 @@ def open_(out: Path) -> Opened:
         return Opened(out, spec.read(copy), copy, source, content["scale"], Path(content["data"]), rows)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not the index of a study ({error!r})") from error
+
+
+def require_truth(work: Work, root: Path) -> None:
+    """Refuse data on which an arm would have no score at all, before anything is trained.
+
+    Raises:
+        ConfigError: naming the arms.
+    """
+    from carpus import data
+
+    arms = list(dict.fromkeys(row.arm for row in work.rows if work.tasks[row.key].calibrates))
+    if arms and not any(case.annotation for case in data.read(root).test):
+        raise ConfigError(
+            f"{root}: has no test image with known truth, which arms with fitted thresholds need, because these are "
+            "fitted on the patients held out; leave them out with "
+            + " ".join(f"--without {shlex.quote(arm)}" for arm in arms)
+        )
 
 
 def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Sequence[Row]) -> None:

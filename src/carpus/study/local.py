@@ -1,8 +1,8 @@
 """Tasks in processes of this machine, each of which takes one after the other.
 
-Several runs side by side with few threads each are faster than one with all threads, because decoding, augmentation and
-validation do not fill a second core (docs/studies.md has the ratio). A process that dies costs the run nothing but the
-steps since its last saved state: another one goes on with it.
+Runs go side by side with few threads each, and not one by one with all threads, because decoding, augmentation and
+validation do not fill a second core. A process that dies costs the run nothing but the steps since its last saved
+state: another one goes on with it.
 """
 
 import multiprocessing

@@ -182,9 +182,15 @@ def regrets(judgement: Judgement, study: Study) -> Listing:
     rows = []
     for regret in study.regrets:
         for name in regret.arms:
-            found = [each for each in judgement.judged if each.pair.arm == name]
-            told = "; ".join(f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})" for each in found)
-            rows.append([regret.text, name, told or ("no contrast" if name in judgement.arms else "no runs")])
+            told = [
+                f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})"
+                if each.pair.arm == name
+                else f"{each.pair.arm} against it: {verdict(each)} ({_signed(each.difference)})"
+                for each in judgement.judged
+                if name in each.pair
+            ]
+            waiting = name not in judgement.arms or any(name in pair for pair in judgement.absent)
+            rows.append([regret.text, name, "; ".join(told) or ("no runs" if waiting else "no contrast")])
     return Listing("What the report regretted", "", ["Regret", "Arm", "Found"], rows)
 
 
