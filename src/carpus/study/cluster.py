@@ -6,10 +6,11 @@ come to lies in its run folder, so nothing goes through Ray but the task itself 
 
 import logging
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.errors import BusyError, ConfigError, StoppedError
+from carpus.errors import BusyError, ConfigError, StoppedError, warn
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
@@ -45,6 +46,8 @@ class Cluster:
                     f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
                 ) from error
         self._names: dict[Any, str] = {}
+        if not any(node.get("CPU", 0) >= 1 for node in self._nodes()):
+            warn(f"--ray {address}: no node of the cluster has a CPU to give; runs wait until one joins")
 
     @property
     def capacity(self) -> int:
@@ -54,7 +57,7 @@ class Cluster:
     def submit(self, task: Task) -> None:
         """See `conduct.Executor`."""
         remote = self._ray.remote(_perform).options(
-            **_resources(task, self._ray.cluster_resources()),
+            **_resources(task, self._nodes()),
             name=f"carpus {task.key}",
             max_retries=RETRIES,
             retry_exceptions=[StoppedError, BusyError],
@@ -65,6 +68,10 @@ class Cluster:
         """See `conduct.Executor`."""
         ended, _ = self._ray.wait(list(self._names), timeout=seconds)
         return [(key := self._names.pop(reference), self._result(reference, key)) for reference in ended]
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """What each node that is alive has."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _result(self, reference: Any, key: str) -> str | None:
         try:
@@ -90,10 +97,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _resources(task: Task, cluster: dict[str, float]) -> dict[str, float]:
-    """A GPU where the cluster has any, and a CPU for each thread that prepares batches; else one CPU."""
-    if task.settings.train.device != "cpu" and cluster.get("GPU"):
-        return {"num_gpus": 1, "num_cpus": task.settings.data.workers}
+def _resources(task: Task, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """A GPU where a node has one, and a CPU for each thread that prepares batches; else one CPU.
+
+    No more CPUs than the largest node beside its GPUs: Ray would wait for such a node without a word.
+    """
+    cpus = [node.get("CPU", 0) for node in nodes if node.get("GPU", 0) >= 1]
+    if task.settings.train.device != "cpu" and cpus:
+        return {"num_gpus": 1, "num_cpus": min(task.settings.data.workers, max(cpus))}
     return {"num_cpus": 1}
 
 
@@ -103,6 +114,7 @@ def _perform(task: Task, root: Path, out: Path) -> str | None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    tasks.print_to_log(out, task.key)
     from carpus.study.perform import perform
 
     try:

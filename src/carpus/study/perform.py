@@ -18,8 +18,6 @@ from carpus.pseudo import make
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
-CALIBRATION = "calibration.json"
-
 PATIENCE_SECONDS = 120
 """How long to wait for a process that still holds a run: one whose study was killed ends after its step."""
 
@@ -84,7 +82,7 @@ def _calibrate(folder: Path, trained: Path, root: Path) -> None:
         for name in (run.CONFIG, run.WEIGHTS, run.METRICS, run.MANIFEST):
             shutil.copy2(trained / name, work / name)
         opened = run.read(work)
-        calibrate.calibrate([opened], root, work / CALIBRATION, device=opened.settings.train.device)
+        calibrate.calibrate([opened], root, work / tasks.CALIBRATION, device=opened.settings.train.device)
 
 
 def _label(folder: Path, teachers: Sequence[Path], root: Path, device: str) -> None:
@@ -97,7 +95,7 @@ def _label(folder: Path, teachers: Sequence[Path], root: Path, device: str) -> N
 def _score(folder: Path, root: Path) -> None:
     """Put all metrics of every split into the run's scores.csv at once."""
     trained, dataset = run.read(folder), data.read(root)
-    fitted = folder / CALIBRATION
+    fitted = folder / tasks.CALIBRATION
     calibration = fitted if fitted.is_file() else None
     predict = evaluate.predictor(trained, trained.settings.train.device, calibration=calibration)
     found = []
