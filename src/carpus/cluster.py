@@ -110,13 +110,14 @@ class _Actor:
         sheet = _Sheet()
         todo = {str(name): Path(str(path)) for name, path in zip(names["name"], names["path"], strict=True)}
         self._work(todo=todo, done=sheet, left_out=sheet.left_out)
-        return {key: [row[key] for row in sheet.rows] for key in _Sheet.BLANK}
+        return {key: [row[key] for row in sheet.rows] for key in _BLANK}
+
+
+_BLANK = {"name": "", "stamp": "", "fault": "", "size": (0, 0), "counts": (), "runs": b""}
 
 
 class _Sheet:
     """What an actor found, in place of the journal: rows that Ray can carry."""
-
-    BLANK = {"name": "", "stamp": "", "fault": "", "size": (0, 0), "counts": (), "runs": b""}
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -124,10 +125,10 @@ class _Sheet:
     def add(self, name: str, stamp: str, size: tuple[int, int], runs: Sequence[Runs]) -> None:
         pairs = np.concatenate(runs).astype("<i8").tobytes()
         found = {"name": name, "stamp": stamp, "size": size, "counts": tuple(map(len, runs)), "runs": pairs}
-        self.rows.append(self.BLANK | found)
+        self.rows.append(_BLANK | found)
 
     def left_out(self, fault: DataError) -> None:
-        self.rows.append(self.BLANK | {"fault": str(fault)})
+        self.rows.append(_BLANK | {"fault": str(fault)})
 
 
 def _absolute(beside: segment.Beside) -> segment.Beside:

@@ -4,13 +4,13 @@ All nodes must see the data and the folder of the study under the same paths, an
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
 """
 
-import logging
-import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.errors import BusyError, ConfigError, StoppedError, warn
+from carpus.cluster import joined
+from carpus.errors import BusyError, StoppedError, warn
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
@@ -31,20 +31,8 @@ class Cluster:
     """
 
     def __init__(self, address: str, root: Path, out: Path) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("--ray: Ray is not installed (pip install 'carpus[cluster]')") from None
-        self._ray, self._root, self._out = ray, root, out
-        self._joined = not ray.is_initialized()
-        if self._joined:
-            try:
-                _knock(address)
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise ConfigError(
-                    f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
-                ) from error
+        self._root, self._out, self._left = root, out, ExitStack()
+        self._ray = self._left.enter_context(joined(address))
         self._names: dict[Any, str] = {}
         if not any(node.get("CPU", 0) >= 1 for node in self._nodes()):
             warn(f"--ray {address}: no node of the cluster has a CPU to give; runs wait until one joins")
@@ -86,15 +74,7 @@ class Cluster:
         """Stop what runs, which saves its step, and leave the cluster."""
         for reference in self._names:
             self._ray.cancel(reference, force=False)
-        if self._joined:
-            self._ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        self._left.close()
 
 
 def _resources(task: Task, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
