@@ -32,6 +32,9 @@ def pseudo(
     calibration: Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote, for the runs.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Runs look at the mirrored image, too.")] = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Also write the runs' mean probabilities, for data.pseudo.soft.")
+    ] = False,
     device: DeviceOption = "auto",
     classes: ClassesOption = None,
 ) -> None:
@@ -51,6 +54,7 @@ def pseudo(
 
     choices = make.Choices(
         band=not no_band,
+        soft=soft,
         device=device,
         options=Options(views=views(flip=flip)),
         calibration=calibration,
