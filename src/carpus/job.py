@@ -132,7 +132,7 @@ def _pseudo(
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)
     others = Others(
-        trust.trusted(cases, root, classes, selection=options.selection),
+        trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft),
         augment.Settings(**settings.augment.model_dump()).stronger(options.noise),
         options.share,
         options.weight,

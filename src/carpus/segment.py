@@ -5,9 +5,7 @@ target itself appears whole, at the end.
 """
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -22,7 +20,7 @@ from torch import Tensor
 
 from carpus import data, journal, kernels, pictures, run
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, dicomseg, files, images, stem, submission
+from carpus.formats import Labelled, convert, dicomseg, images, probabilities, stem, submission
 from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
@@ -52,7 +50,7 @@ class Beside:
 
     Args:
         overlays: a folder for PNGs with the outlines drawn over the image, at most 1024 pixels wide or high.
-        probabilities: a folder for compressed arrays, see `save_probabilities`.
+        probabilities: a folder for compressed arrays, see `formats.probabilities`.
     """
 
     overlays: Path | None = None
@@ -248,33 +246,8 @@ def _finish(
         images.write(beside.overlays / f"{stem(name)}.png", drawn)
     if beside.probabilities is not None:
         path = beside.probabilities / f"{stem(name)}.npz"
-        save_probabilities(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
+        probabilities.write(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
     done.add(name, stamp, size, runs)
-
-
-def save_probabilities(
-    path: Path, probabilities: NDArray[np.floating], size: tuple[int, ...], classes: Classes
-) -> None:
-    """Write probabilities as a compressed NumPy archive (`numpy.load`), whole or not at all.
-
-    It holds ``probabilities`` (K, h, w) float16, at the logits' resolution, ``size`` (H, W) of the image and
-    ``classes``. The array covers the square whose upper left part the image is: pixel (y, x) of the image lies at
-    ((y + 0.5) h / max(H, W) - 0.5, (x + 0.5) w / max(H, W) - 0.5). Equal content gives equal bytes.
-    """
-    arrays = {
-        "probabilities": probabilities.astype(np.float16),
-        "size": np.array(size, np.int64),
-        "classes": np.array(classes.names),
-    }
-    with (
-        files.atomic(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped,
-    ):
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            # Without a date, which would make the same content two files.
-            zipped.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
 
 
 def _write(target: Path, chosen: str, done: journal.Journal, names: dict[str, Path], classes: Classes) -> None:

@@ -120,6 +120,13 @@ def test_labels_are_made_by_the_runs_it_names(ran: tuple[Path, object]) -> None:
     assert len(trained.manifest["pseudo"]["images"]) == 4
 
 
+def test_arms_that_learn_soft_labels_have_them_made_apart(tmp_path: Path) -> None:
+    path, hard = tmp_path / "study.yaml", {**ARMS["pseudo"], "set": {"data": {"pseudo": {"selection": False}}}}
+    path.write_text(study({**ARMS, "hard": hard}))
+    made = [task for task in work_of(path).tasks.values() if task.teachers]
+    assert sorted(task.settings.data.pseudo.soft for task in made) == [False, True]
+
+
 def test_the_same_command_repeats_nothing_and_tries_again_what_failed(
     ran: tuple[Path, object], tiny_study: Path
 ) -> None:

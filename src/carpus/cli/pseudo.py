@@ -32,6 +32,9 @@ def pseudo(
     calibration: CalibrationOption = None,
     flip: FlipOption = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Also write the runs' mean probabilities, for data.pseudo.soft.")
+    ] = False,
     device: DeviceOption = "auto",
     classes: ClassesOption = None,
 ) -> None:
@@ -51,6 +54,7 @@ def pseudo(
 
     choices = make.Choices(
         band=not no_band,
+        soft=soft,
         device=device,
         options=Options(views=views(flip=flip)),
         calibration=calibration,

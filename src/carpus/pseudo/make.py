@@ -5,6 +5,7 @@
     OUT/train/DCM/ID040/image9.png              the image, linked or copied
     OUT/train/outputs_json/ID040/image9.json    the whole prediction, pixel for pixel
     OUT/train/pseudo/ID040/image9.json          which bones and pixels count, why not, and all measures (see `trust`)
+    OUT/train/pseudo/ID040/image9.npz           with `soft`: the mean probabilities of the runs, in 8 bits
     OUT/provenance.json                         sources, rules, quality out of fold (see `provenance`)
 
 The annotation holds every bone, kept or not: a selection is an opinion about labels, and any other tool, or a person in
@@ -26,10 +27,10 @@ from numpy.typing import NDArray
 
 from carpus import data, kernels, run
 from carpus.data import LAYOUT
-from carpus.errors import DataError
-from carpus.formats import annotations, files, images, once, safe_name, stem, submission, trees
+from carpus.errors import ConfigError, DataError
+from carpus.formats import annotations, files, images, once, probabilities, safe_name, stem, submission, trees
 from carpus.formats.sizes import Sizes
-from carpus.kernels import Runs
+from carpus.kernels import Runs, codes
 from carpus.labels import BONES, Classes
 from carpus.predict import Options, in_turn
 from carpus.pseudo import provenance, quality, selection, trust
@@ -70,6 +71,7 @@ class Choices:
 
     Args:
         band: whether pixels in doubt are left out.
+        soft: whether the mean probabilities are written besides; takes runs alone.
         device, options, calibration: as in `predict`, for runs.
         seen: the patients that made the submissions; None where nobody knows.
         student: a run that learnt from annotations alone, which the labels are compared with.
@@ -77,6 +79,7 @@ class Choices:
     """
 
     band: bool = True
+    soft: bool = False
     device: str = "auto"
     options: Options | None = None
     calibration: Path | None = None
@@ -106,9 +109,12 @@ def make(
 
     Raises:
         DataError: a source or image that cannot be read, images that the sources do not have, an `out` in use.
-        ConfigError: sources that do not fit together.
+        ConfigError: sources that do not fit together, or have no probabilities for soft labels.
     """
     chosen = choices or Choices()
+    tables = [path for path in predictions if not path.is_dir()]
+    if chosen.soft and tables:
+        raise ConfigError(f"--soft: {tables[0]} is no run; a submission has labels, but no probabilities")
     told = progress or (lambda *_: None)
     sizes = Sizes(folder)
     sources = Sources(
@@ -136,7 +142,7 @@ def make(
             )
             rules = quality.rules(known)
             measured = quality.judge(known, f"the run {chosen.student.name}" if chosen.student else "the first run")
-        predicted = list(_predict(sources, paths, lambda done, total: told("predict", done, total)))
+        predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
         pixels, digests = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
         content = _content(sources, digests, rules, measured, selected, chosen)
@@ -174,16 +180,23 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
     return paths
 
 
-def _predict(sources: Sources, paths: dict[str, Path], told: Callable[[int, int], object]) -> Iterator[_Predicted]:
+def _predict(
+    sources: Sources, paths: dict[str, Path], soft: Path | None, told: Callable[[str, int, int], object]
+) -> Iterator[_Predicted]:
+    """What is said of every image; its probabilities go to the data folder `soft`."""
+
     def judged(found: Prediction) -> _Predicted:
         return _Predicted(found.size, found.runs, measure(found, sources.classes), unsure(found))
 
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
         for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            size = image.shape[0], image.shape[1]
-            yield judged(sources.predict(submission.image_name(name), image, size))
-            told(done, len(paths))
+            found = sources.predict(submission.image_name(name), image, (image.shape[0], image.shape[1]))
+            if soft and found.probabilities is not None:
+                path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
+                probabilities.write_codes(path, content, found.size, sources.classes)
+            yield judged(found)
+            told("predict", done, len(paths))
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
         jobs = pool.map(
@@ -192,7 +205,7 @@ def _predict(sources: Sources, paths: dict[str, Path], told: Callable[[int, int]
         )
         for done, each in enumerate(jobs, start=1):
             yield each
-            told(done, len(paths))
+            told("predict", done, len(paths))
 
 
 def _write(
@@ -267,6 +280,7 @@ def _content(
         "sources": sources.describe(),
         "settings": {
             "band": chosen.band,
+            "soft": chosen.soft,
             "calibration": files.sha256(chosen.calibration) if chosen.calibration else None,
             "views": len(chosen.options.views) if chosen.options else 1,
         },

@@ -8,7 +8,8 @@ A folder of `carpus pseudo` has, beside every annotation, what was found about i
      "doubtful": "5213 4 7261 6"}
 
 `doubtful` are pixels in which nobody is sure, as run lengths of a submission. A bone that is not kept, and a pixel that
-is doubtful, do not count in the loss: they are neither bone nor background.
+is doubtful, do not count in the loss: they are neither bone nor background. Where labels are soft, image9.npz besides
+holds the probabilities, see `formats.probabilities`.
 """
 
 import hashlib
@@ -62,6 +63,11 @@ def path_of(root: Path | str, name: str) -> Path:
     return Path(root) / FOLDER / f"{name}.json"
 
 
+def soft_path(root: Path | str, name: str) -> Path:
+    """The probabilities of the case `name`."""
+    return path_of(root, name).with_suffix(".npz")
+
+
 def write(root: Path | str, name: str, found: Found) -> None:
     """Write what was found about the case `name`."""
     bones = {
@@ -96,7 +102,9 @@ def read(root: Path | str, name: str, size: tuple[int, int], classes: Classes) -
     return Found(image, bones, rle.parse(doubtful, size, f"{path}: doubtful"))
 
 
-def trusted(cases: Iterable[Case], root: Path, classes: Classes, *, selection: bool = True) -> list[Case]:
+def trusted(
+    cases: Iterable[Case], root: Path, classes: Classes, *, selection: bool = True, soft: bool = False
+) -> list[Case]:
     """The same cases, each with what of its annotation does not count.
 
     Args:
@@ -104,10 +112,11 @@ def trusted(cases: Iterable[Case], root: Path, classes: Classes, *, selection: b
         root: the data folder.
         classes: the class list.
         selection: whether what `carpus pseudo` left out counts for nothing; what people decided always does.
+        soft: whether probabilities are learnt instead of labels.
 
     Raises:
         DataError: as `read` and `decisions.read`, or a decision about an unknown bone.
-        ConfigError: doubtful pixels where all bits of a label map are classes.
+        ConfigError: doubtful pixels where all bits of a label map are classes, or probabilities that are not there.
     """
     decided = decisions.read(root)
     for image, bone in decided:
@@ -116,7 +125,24 @@ def trusted(cases: Iterable[Case], root: Path, classes: Classes, *, selection: b
     verdicts: defaultdict[str, dict[str, Verdict]] = defaultdict(dict)
     for (image, bone), each in decided.items():
         verdicts[image][bone] = each.verdict
-    return [replace(case, doubt=_doubt(case, root, classes, verdicts[case.name], selection)) for case in cases]
+    return [
+        replace(
+            case,
+            doubt=_doubt(case, root, classes, verdicts[case.name], selection),
+            soft=_soft(case, root) if soft else None,
+        )
+        for case in cases
+    ]
+
+
+def _soft(case: Case, root: Path) -> Path:
+    path = soft_path(root, case.name)
+    if not path.is_file():
+        raise ConfigError(
+            f"data.pseudo.soft: {path} is missing; make the labels with `carpus pseudo RUN... --soft`, or set "
+            "data.pseudo.soft=false"
+        )
+    return path
 
 
 def _doubt(case: Case, root: Path, classes: Classes, verdicts: Mapping[str, Verdict], selection: bool) -> Doubt | None:
@@ -138,8 +164,10 @@ def _doubt(case: Case, root: Path, classes: Classes, verdicts: Mapping[str, Verd
 
 
 def fingerprint(root: Path, cases: Iterable[Case]) -> dict[str, Any]:
-    """SHA-256 of all that decides what is learnt from a data folder: images, annotations, findings, decisions."""
+    """SHA-256 of all that decides what is learnt from a data folder: images, annotations, findings, decisions, and the
+    soft labels that `cases` have.
+    """
     cases = list(cases)
-    paths = [path_of(root, case.name) for case in cases]
+    paths = [path for case in cases for path in (path_of(root, case.name), case.soft) if path]
     beside = [files.sha256(path) if path.is_file() else "" for path in (*paths, root / decisions.FILE)]
     return {**data.fingerprint(cases)._asdict(), "trust": hashlib.sha256("\n".join(beside).encode()).hexdigest()}

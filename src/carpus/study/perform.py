@@ -37,7 +37,7 @@ def perform(task: Task, root: Path, out: Path) -> None:
         return
     folder = tasks.folder(out, task.key)
     if task.teachers:
-        _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings.train.device)
+        _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings)
         tasks.finish(out, task)
         return
     if task.calibrates:
@@ -85,10 +85,11 @@ def _calibrate(folder: Path, trained: Path, root: Path) -> None:
         calibrate.calibrate([opened], root, work / tasks.CALIBRATION, device=opened.settings.train.device)
 
 
-def _label(folder: Path, teachers: Sequence[Path], root: Path, device: str) -> None:
+def _label(folder: Path, teachers: Sequence[Path], root: Path, settings: config.Config) -> None:
     """Pseudo-labels of the test images as `carpus pseudo` makes them, measured beside the first teacher."""
     if not folder.is_dir():
-        choices = make.Choices(device=device, student=teachers[0], truth=root)
+        soft, device = settings.data.pseudo.soft, settings.train.device
+        choices = make.Choices(soft=soft, device=device, student=teachers[0], truth=root)
         make.make(teachers, root / data.LAYOUT["test"][0], folder, choices=choices)
 
 

@@ -121,7 +121,8 @@ def _task(
         content["start"] = of(chosen.start)
     if chosen.pseudo:
         teachers = tuple(of(name) for name in chosen.pseudo.teachers)
-        content["labels"] = _add(tasks, {"teachers": list(teachers)}, settings, teachers=teachers).key
+        made = {"teachers": list(teachers)} | ({"soft": True} if settings.data.pseudo.soft else {})
+        content["labels"] = _add(tasks, made, settings, teachers=teachers).key
     task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
     if chosen.calibrated:
         task = _add(tasks, {"calibrated": task.key}, settings, calibrates=task.key)
