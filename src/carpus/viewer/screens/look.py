@@ -7,13 +7,14 @@ import numpy as np
 import streamlit as st
 
 from carpus.errors import DataError
+from carpus.report.findings import plural
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
-from carpus.viewer.reviews import Reviews
+from carpus.viewer.reviews import Decided, Reviews
 from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
 from carpus.viewer.view import Labelled, Order, View
-from carpus.viewer.workbench import workbench
+from carpus.viewer.workbench import Row, workbench
 
 _NONE = "nothing"
 _ORDERS: dict[Order, str] = {
@@ -37,29 +38,22 @@ def page() -> None:
         known = state.known(shown, view)
         chosen = facts.choose(workspace, known, view)
         at = _place(shown, view, chosen)
-        review = state.reviews(shown, view)
-        decided = review.read() if review else {}
+        decided = _decided(shown, view)
     except DataError as error:
         st.error(str(error))
         return
     view = st.session_state.view
-    places = _panes(shown, view, at)
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
-    names = [workspace.entries[n].name for n in chosen]
-    decided_images = {image for image, _ in decided}
-    bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
+    places = _panes(shown, view, at)
     workbench(
         workspace,
         view,
         places,
-        [
-            (n, name, _score(known, n, view, bone), "✓" if name in decided_images else "")
-            for n, name in zip(chosen, names, strict=True)
-        ],
+        _rows(shown, view, known, chosen, decided),
         told=lambda message: _answer(shown, message),
         ahead=[n for n in (after, before) if n is not None],
-        marks={workspace.entries[n].name: reviews.marks(decided, workspace.entries[n].name) for n in places},
-        deciding={"done": reviews.done(decided, names), "all": len(names), "undo": review.can_undo} if review else None,
+        decided=decided,
+        can_undo=[name for name in decided.known if state.reviews(shown, name).can_undo],
         notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
     )
 
@@ -162,6 +156,21 @@ def _panes(shown: Shown, view: View, at: int | None) -> list[int]:
     return of_patient[place - place % 2 : place - place % 2 + 2]
 
 
+def _decided(shown: Shown, view: View) -> Decided:
+    names = reviews.folders(shown.workspace, (view.first, view.second))
+    return Decided(shown.workspace, {name: state.reviews(shown, name).read() for name in names})
+
+
+def _rows(shown: Shown, view: View, known: Facts, chosen: list[int], decided: Decided) -> list[Row]:
+    bone = shown.workspace.classes.index(view.bone) if view.bone in shown.workspace.classes else None
+    rows = []
+    for n in chosen:
+        entry = shown.workspace.entries[n]
+        mark = "✓" if decided.begun(entry) else ""
+        rows.append(Row(n, entry.name, _score(known, n, view, bone), mark, _panes(shown, view, n)[0]))
+    return rows
+
+
 def _score(known: Facts, place: int, view: View, bone: int | None) -> float | None:
     worst = known.worst(place)
     value = worst[1] if worst and view.order == "worst" else known.score(place, bone if view.order == "bone" else None)
@@ -174,7 +183,7 @@ def _told(shown: Shown, known: Facts, place: int) -> str:
     words = [entry.split, patient.sex if patient else None]
     words += [kinds.get(entry.name) for name, kinds in known.kinds.items() if name == "pose"]
     missing = known.missing.get(entry.name)
-    words.append(f"{len(missing)} bones missing" if missing else None)
+    words.append(f"{plural(len(missing), 'bone')} missing" if missing else None)
     return "  ·  ".join(word for word in words if word)
 
 
@@ -184,22 +193,34 @@ def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
     place = message.get("go")
     if isinstance(place, int) and 0 <= place < len(entries):
         state.change(case=entries[place].name, at="")
-    review = state.reviews(shown, st.session_state.view)
-    if review is None:
-        return
     try:
-        if message.get("undo"):
-            image = review.undo()
-            if image in shown.workspace.place:
-                state.change(case=image)
+        if message.get("undo") in shown.workspace.folders:
+            _undo(shown, state.reviews(shown, message["undo"]))
         elif isinstance(asked := message.get("decide"), Mapping):
-            _decide(shown, review, asked)
+            _decide(shown, asked)
     except (DataError, OSError) as error:
         st.toast(str(error), icon="⚠️")
 
 
-def _decide(shown: Shown, review: Reviews, asked: Mapping[str, Any]) -> None:
-    image, bone, verdict = asked.get("case"), asked.get("bone"), asked.get("verdict")
-    if image not in shown.workspace.place:
+def _undo(shown: Shown, review: Reviews) -> None:
+    undone = review.undo()
+    if undone is None:
         return
+    if undone.image in shown.workspace.place:
+        state.change(case=undone.image)
+    if undone.left:
+        st.toast(f"{undone.image}: somebody has decided anew on {', '.join(undone.left)}, which stays.")
+
+
+def _decide(shown: Shown, asked: Mapping[str, Any]) -> None:
+    image, bone, verdict, folder = (asked.get(name) for name in ("case", "bone", "verdict", "folder"))
+    place = shown.workspace.place.get(str(image))
+    if place is None:
+        return
+    view, workspace = st.session_state.view, shown.workspace
+    names = reviews.folders(workspace, (view.first, view.second))
+    # The screen may be older than the view by now: it is decided in the folder that was named there, or not at all.
+    if not folder or folder != reviews.folder_of(workspace, names, workspace.entries[place]):
+        return
+    review = state.reviews(shown, str(folder))
     review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)
