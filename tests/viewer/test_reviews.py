@@ -76,37 +76,25 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pseudo(dataset: Path, tmp_path: Path) -> Path:
-    """A folder with labels of the first training image alone, and others without: what `carpus pseudo` leaves."""
-    root = shutil.copytree(dataset, tmp_path / "pseudo")
-    shutil.rmtree(root / "test")
-    others = sorted((root / "train/outputs_json").rglob("*.json"))[1:]
-    for path in others:
-        path.unlink()
-    (root / "provenance.json").write_text("{}")
-    return root
-
-
-@pytest.fixture
 def both(dataset: Path, pseudo: Path) -> Workspace:
     return sources.open_paths([dataset, pseudo])
 
 
 def test_an_image_is_decided_on_where_it_has_labels(both: Workspace) -> None:
     names = reviews.folders(both, ("data", "pseudo"))
-    of = {entry.name: reviews.folder_of(both, names, entry) for entry in both.entries}
-    first = both.entries[0].name
-    assert of == {name: "pseudo" if name == first else "data" for name in of}
-    assert {reviews.folder_of(both, ["pseudo"], entry) for entry in both.entries[1:]} == {""}
+    assert names == ["pseudo", "data"]
+    of = {entry.name: (entry.split, reviews.folder_of(both, names, entry)) for entry in both.entries}
+    assert set(of.values()) == {("train", "data"), ("test", "pseudo")}
+    assert {reviews.folder_of(both, ["pseudo"], entry) for entry in both.entries if entry.split == "train"} == {""}
     assert reviews.folders(both, ("no folder", "")) == []
 
 
 def test_progress_counts_the_images_of_its_folder_alone(both: Workspace) -> None:
-    first, second = both.entries[:2]
-    known: dict[str, Decisions] = {"pseudo": {(first.name, "Lunate"): Decision("reject")}, "data": {}}
-    known["pseudo"][second.name, "Lunate"] = Decision("accept")  # of an image that the folder does not label
+    drawn, made = both.entries[0], both.entries[-1]
+    known: dict[str, Decisions] = {"pseudo": {(made.name, "Lunate"): Decision("reject")}, "data": {}}
+    known["pseudo"][drawn.name, "Lunate"] = Decision("accept")  # of an image that the folder does not label
     decided = Decided(both, known)
-    assert decided.progress("pseudo", both.entries) == (1, 1)
-    assert decided.progress("data", both.entries) == (0, len(both.entries) - 1)
-    assert (decided.marks(first), decided.marks(second)) == ({"Lunate": "reject"}, {})
-    assert (decided.begun(first), decided.begun(second)) == (True, False)
+    assert decided.progress("pseudo", both.entries) == (1, 4)
+    assert decided.progress("data", both.entries) == (0, 8)
+    assert (decided.marks(made), decided.marks(drawn)) == ({"Lunate": "reject"}, {})
+    assert (decided.begun(made), decided.begun(drawn)) == (True, False)

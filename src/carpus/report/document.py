@@ -42,6 +42,13 @@ def document(path: Path | str, title: str, *body: Part) -> None:
     files.write_text(path, f"<!doctype html>\n{page}\n")
 
 
+def dark(page: str) -> str:
+    """The text of a page of `document` in its dark colours, whatever the reader's device prefers."""
+    return page.replace("color-scheme: light dark", "color-scheme: dark").replace(
+        "(prefers-color-scheme: dark)", "(width)"
+    )
+
+
 def figure_file(path: Path | str, drawing: Markup) -> None:
     """Write a drawing of `charts.svg` as a file of its own, in the page's light colours."""
     light, _, _ = _sheet("figure.css").partition("@media")

@@ -8,9 +8,10 @@ from typing import get_args
 
 from carpus.errors import DataError
 from carpus.labels import Classes
-from carpus.pseudo import decisions, provenance
+from carpus.pseudo import decisions
 from carpus.pseudo.decisions import Changes, Decisions, Verdict
-from carpus.viewer.sources import Entry, Workspace
+from carpus.viewer.layers import Entry
+from carpus.viewer.sources import Workspace
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Reviews:
 def folders(workspace: Workspace, layers: Sequence[str]) -> list[str]:
     """The data folders among some layers, pseudo-labelled ones first: those are what people decide about."""
     names = [name for name in layers if name in workspace.folders]
-    return sorted(names, key=lambda name: not (workspace.folders[name] / provenance.FILE).is_file())
+    return sorted(names, key=lambda name: name not in workspace.selections)
 
 
 def folder_of(workspace: Workspace, names: Iterable[str], entry: Entry) -> str:

@@ -11,13 +11,14 @@ import streamlit as st
 from streamlit.components import v2
 
 from carpus import pictures
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
 from carpus.formats import images
 from carpus.report.numbers import grouped
+from carpus.viewer.layers import Entry
 from carpus.viewer.packets import TOLERANCE_PX
 from carpus.viewer.reviews import Decided
 from carpus.viewer.server import STATIC
-from carpus.viewer.sources import Entry, Workspace
+from carpus.viewer.sources import Workspace
 from carpus.viewer.view import View
 
 # Modules come from the viewer's own route, so that they may import each other.
@@ -39,6 +40,7 @@ class Row(NamedTuple):
         name: of the entry.
         score: a Dice; None where it is not known.
         mark: a sign beside it.
+        out: how many bones were left out, in words.
         pane: the place of the first entry that is shown together with it.
     """
 
@@ -46,6 +48,7 @@ class Row(NamedTuple):
     name: str
     score: float | None
     mark: str
+    out: str
     pane: int
 
 
@@ -70,6 +73,8 @@ def workbench(
     decided: Decided | None = None,
     can_undo: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
+    found: Mapping[str, Mapping[str, Any] | None] | None = None,
+    selection: Mapping[str, Any] | None = None,
     address: View | None = None,
     narrow: bool = False,
     key: str = "workbench",
@@ -87,6 +92,8 @@ def workbench(
         decided: the decisions that are there; None where none can be made.
         can_undo: the folders in which this session has one to take back.
         notes: a few words about an entry.
+        found: what `carpus pseudo` found about an entry, see `Selection.told`.
+        selection: {"layer"} that it made, and what `Selection.origin` says of it.
         address: what the address holds beside how it is drawn, if not `view`.
         narrow: leave the list on the left out.
         key: tells several of them apart.
@@ -106,19 +113,20 @@ def workbench(
         "first": layers[0],
         "second": layers[1],
         "panes": [
-            _pane(place, entry, decided, (notes or {}).get(entry.name, ""))
+            _pane(place, entry, decided, (notes or {}).get(entry.name, "")) | {"found": (found or {}).get(entry.name)}
             for place, entry in zip(places, entries, strict=True)
         ],
         "rows": [list(row) for row in rows],
         "ahead": list(ahead),
         "deciding": _progress(workspace, rows, decided, can_undo),
         "heard": st.session_state.get(_heard(key), 0),
+        "selection": dict(selection) if selection else None,
         "case": view.case,
         "chosen": view.chosen,
         "narrow": narrow,
         "view": {
             name: getattr(view, name)
-            for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "at")
+            for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
         },
         "address": _shared(address or view).address(),
     }
@@ -137,7 +145,7 @@ def workbench(
 def _shared(view: View) -> View:
     """The part of the view that Python knows; the rest of the address is the browser's."""
     plain = View()
-    browser = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "at")
+    browser = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
     return view.but(**{name: getattr(plain, name) for name in browser})
 
 
@@ -162,7 +170,7 @@ def _progress(
 def _pane(place: int, entry: Entry, decided: Decided | None, told: str) -> dict[str, Any]:
     try:
         size, spacing = entry.size, images.spacing_mm(entry.image) if entry.image else None
-    except DataError:  # the picture says so itself
+    except REFUSALS:  # the picture says so itself
         size, spacing = (0, 0), None
     return {
         "place": place,

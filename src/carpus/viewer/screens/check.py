@@ -1,11 +1,11 @@
 """Check: what is wrong with a data set, each finding with its picture."""
 
-import pandas
 import streamlit as st
 
 from carpus.check import Finding, check
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
 from carpus.viewer.screens import state
+from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 from carpus.viewer.workbench import Row, workbench
@@ -49,7 +49,7 @@ def _check(shown: Shown, name: str) -> list[Finding]:
             classes=shown.workspace.classes,
             progress=lambda done, total: bar.progress(done / total, f"Checking: {done} of {total}"),
         )
-    except DataError as error:
+    except REFUSALS as error:
         st.error(str(error))
         st.stop()
     finally:
@@ -71,21 +71,14 @@ def _findings(found: list[Finding]) -> Finding | None:
         label_visibility="collapsed",
     )
     listed = [finding for finding in found if finding.severity in levels]
-    table = pandas.DataFrame(
+    row = chosen_row(
         [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
-        columns=["level", "kind", "bone", "image", "what"],
-    )
-    event = st.dataframe(
-        table,
-        hide_index=True,
-        height=560,
-        on_select="rerun",
-        selection_mode="single-row",
+        ["level", "kind", "bone", "image", "what"],
         key="findings",
-        column_config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
+        height=560,
+        config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
     )
-    rows = event.selection.rows
-    finding = listed[rows[0]] if rows and rows[0] < len(listed) else next(iter(listed), None)
+    finding = next(iter(listed), None) if row is None else listed[row]
     if finding:
         st.caption(f"**{finding.kind}** · {finding.case} · {finding.message}")
     return finding
@@ -105,7 +98,7 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         shown.workspace,
         picked,
         [place],
-        [Row(place, finding.case, None, "", place)],
+        [Row(place, finding.case, None, "", "", place)],
         told=lambda message: None,
         narrow=True,
         key="check",

@@ -6,14 +6,16 @@ from typing import Any, get_args
 import numpy as np
 import streamlit as st
 
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
 from carpus.report.findings import plural
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
 from carpus.viewer.reviews import Decided, Reviews
-from carpus.viewer.screens import state
+from carpus.viewer.screens import selection, state
+from carpus.viewer.screens.unread import unread
+from carpus.viewer.selections import Overview
 from carpus.viewer.server import Shown
-from carpus.viewer.view import Labelled, Order, View
+from carpus.viewer.view import Labelled, LeftOut, Order, View
 from carpus.viewer.workbench import Row, workbench
 
 _NONE = "nothing"
@@ -22,7 +24,10 @@ _ORDERS: dict[Order, str] = {
     "worst": "lowest bone first",
     "mean": "lowest mean first",
     "bone": "lowest of this bone first",
+    "left_out": "most bones left out first",
+    "agreement": "lowest agreement first",
 }
+_OF_SELECTIONS = ("left_out", "agreement")
 _LABELLED: dict[Labelled, str] = {"any": "any", "yes": "labelled", "no": "not labelled", "missing": "bones missing"}
 
 
@@ -36,10 +41,11 @@ def page() -> None:
     try:
         view = _controls(shown, view)
         known = state.known(shown, view)
-        chosen = facts.choose(workspace, known, view)
+        overview = selection.overview(shown, view)
+        chosen = facts.choose(workspace, known, view, overview)
         at = _place(shown, view, chosen)
         decided = _decided(shown, view)
-    except DataError as error:
+    except REFUSALS as error:
         st.error(str(error))
         return
     view = st.session_state.view
@@ -49,25 +55,29 @@ def page() -> None:
         workspace,
         view,
         places,
-        _rows(shown, view, known, chosen, decided),
+        _rows(shown, view, known, chosen, overview, decided),
         told=lambda message: _answer(shown, message),
         ahead=[n for n in (after, before) if n is not None],
         decided=decided,
         can_undo=[name for name in decided.known if state.reviews(shown, name).can_undo],
         notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
+        found=selection.found(workspace, view, places),
+        selection=selection.origin(workspace, view),
     )
 
 
 def _controls(shown: Shown, view: View) -> View:
     workspace = shown.workspace
     layers = list(workspace.layers)
-    columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9], vertical_alignment="center")
+    faults = _faults(shown, view)
+    columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9, *([0.9] if faults else [])], vertical_alignment="center")
     with columns[0]:
         first = _select("Labels", layers, view.first)
     with columns[1]:
         second = _select("against", [_NONE, *(name for name in layers if name != first)], view.second or _NONE)
     with columns[2]:
-        order = _select("Order", list(_ORDERS), view.order, _ORDERS)
+        orders = [order for order in _ORDERS if workspace.selections or order not in _OF_SELECTIONS]
+        order = _select("Order", orders, view.order, _ORDERS)
     with columns[3], st.popover(_filtered(view), use_container_width=True):
         view = _filters(shown, view)
     with columns[4]:
@@ -82,7 +92,16 @@ def _controls(shown: Shown, view: View) -> View:
     if asked:
         state.measure(shown, view)
         st.rerun()
+    if faults:
+        with columns[6]:
+            unread(faults)
     return view
+
+
+def _faults(shown: Shown, view: View) -> list[str]:
+    """What could not be read so far."""
+    overview = shown.kept.get(("overview", selection.name_of(shown.workspace, view)))
+    return [*shown.workspace.faults, *state.known(shown, view).faults, *(overview.faults if overview else ())]
 
 
 _MEASURE = "Read the labels of every image once: for scores in the list, orders, and filters on pose, side and bones."
@@ -97,23 +116,38 @@ def _filters(shown: Shown, view: View) -> View:
             "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
         )
         labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
+        if workspace.selections:
+            left_out = _select("Bones left out", list(get_args(LeftOut)), view.left_out)
+        else:
+            left_out = view.left_out
     with right:
         sexes = sorted({p.sex for p in workspace.patients.values() if p.sex})
         sex = _select("Sex", ["", *sexes], view.sex, {"": "any"}) if sexes else ""
         pose = _select("Pose", ["", *_of(known, "pose", view.pose)], view.pose, {"": "any"})
         thumb = _select("Thumb", ["", *_of(known, "thumb", view.thumb)], view.thumb, {"": "any"})
-    bone = _select("Score of", ["", *workspace.classes], view.bone, {"": "the mean of all bones"})
+    bone = _select("Bone", ["", *workspace.classes], view.bone, {"": "all of them"})
     low, high = st.slider("Dice between", 0.0, 1.0, (view.low, view.high), 0.005, key="dice")
     if not state.measured(shown, view):
         st.caption("Pose, side, missing bones and scores are known once everything is measured.")
     return state.change(
-        search=search, split=split, labelled=labelled, sex=sex, pose=pose, thumb=thumb, bone=bone, low=low, high=high
+        search=search,
+        split=split,
+        labelled=labelled,
+        left_out=left_out,
+        sex=sex,
+        pose=pose,
+        thumb=thumb,
+        bone=bone,
+        low=low,
+        high=high,
     )
 
 
 def _select(label: str, options: list[Any], value: Any, names: Mapping[Any, str] | None = None) -> Any:
     index = options.index(value) if value in options else 0
-    visible = "visible" if label in ("Split", "Labels are", "Sex", "Pose", "Thumb", "Score of") else "collapsed"
+    visible = (
+        "visible" if label in ("Split", "Labels are", "Bones left out", "Sex", "Pose", "Thumb", "Bone") else "collapsed"
+    )
     prefix = "" if visible == "visible" else f"{label}: "
     return st.selectbox(
         label,
@@ -131,7 +165,7 @@ def _of(known: Facts, kind: str, value: str) -> list[str]:
 
 def _filtered(view: View) -> str:
     plain = View()
-    names = ("search", "split", "labelled", "sex", "pose", "thumb", "low", "high")
+    names = ("search", "split", "labelled", "left_out", "sex", "pose", "thumb", "low", "high")
     count = sum(getattr(view, name) != getattr(plain, name) for name in names)
     return f"Filter · {count}" if count else "Filter"
 
@@ -161,20 +195,28 @@ def _decided(shown: Shown, view: View) -> Decided:
     return Decided(shown.workspace, {name: state.reviews(shown, name).read() for name in names})
 
 
-def _rows(shown: Shown, view: View, known: Facts, chosen: list[int], decided: Decided) -> list[Row]:
-    bone = shown.workspace.classes.index(view.bone) if view.bone in shown.workspace.classes else None
+def _rows(
+    shown: Shown, view: View, known: Facts, chosen: list[int], overview: Overview | None, decided: Decided
+) -> list[Row]:
     rows = []
     for n in chosen:
         entry = shown.workspace.entries[n]
-        mark = "✓" if decided.begun(entry) else ""
-        rows.append(Row(n, entry.name, _score(known, n, view, bone), mark, _panes(shown, view, n)[0]))
+        score, mark = _score(shown, known, view, n, overview), "✓" if decided.begun(entry) else ""
+        rows.append(Row(n, entry.name, score, mark, _out(overview, entry.name), _panes(shown, view, n)[0]))
     return rows
 
 
-def _score(known: Facts, place: int, view: View, bone: int | None) -> float | None:
-    worst = known.worst(place)
-    value = worst[1] if worst and view.order == "worst" else known.score(place, bone if view.order == "bone" else None)
+def _score(shown: Shown, known: Facts, view: View, place: int, overview: Overview | None) -> float | None:
+    """What the order is about; the mean Dice where that is the name, or bones left out, which are counted beside it."""
+    shown_by = view.but(order="mean") if view.order == "left_out" else view
+    value = facts.number(shown.workspace, known, shown_by, place, overview)
     return float(value) if np.isfinite(value) else None
+
+
+def _out(overview: Overview | None, name: str) -> str:
+    """How many bones of an image were left out, in words."""
+    count = overview.count(name) if overview else 0
+    return f"{count:.0f} out" if count > 0 else ""
 
 
 def _told(shown: Shown, known: Facts, place: int) -> str:
@@ -198,7 +240,7 @@ def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
             _undo(shown, state.reviews(shown, message["undo"]))
         elif isinstance(asked := message.get("decide"), Mapping):
             _decide(shown, asked)
-    except (DataError, OSError) as error:
+    except (*REFUSALS, OSError) as error:
         st.toast(str(error), icon="⚠️")
 
 

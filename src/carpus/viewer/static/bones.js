@@ -1,15 +1,16 @@
 // The list of bones: which are drawn, how well they agree, what was decided about them.
 
 import { badness, h, score } from "./page.js";
+import { mark as leftOut } from "./selection.js";
 
 const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
 
 /**
- * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance}
+ * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
  * @param told {mask(mask), chosen(k), decide(name, verdict)}
  */
 export function bones(shown, told) {
-  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance } = shown;
+  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found } = shown;
   const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
   const head = h("div", { class: "bone head" },
     tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
@@ -34,17 +35,18 @@ export function bones(shown, told) {
   });
 
   function row(k) {
-    const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name];
+    const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name], judged = found?.bones[name];
     const absent = areas && !areas[k] && !compared;
     return h("div", {
-      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}`, "data-bone": name,
+      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
+      "data-bone": name, title: judged?.why,
       onclick: () => told.chosen(chosen === k ? -1 : k),
     },
       tick((mask >>> k) & 1, (event) => {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, name),
+      h("span", { class: "name" }, h("span", {}, name), leftOut(judged)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),

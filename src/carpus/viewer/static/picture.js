@@ -2,6 +2,7 @@
 
 import { departures } from "./borders.js";
 import { outline } from "./labels.js";
+import { Doubt } from "./selection.js";
 
 const SMALLEST = 0.05, LARGEST = 40;
 const STRIPE = 5; // log2 of label pixels: where bones overlap, stripes in the colours of all of them
@@ -19,6 +20,7 @@ export class Picture {
     this.image = null; // {height, width, grey}
     this.first = this.second = null; // what `unpack` gives
     this.toned = document.createElement("canvas");
+    this.doubt = new Doubt();
     this.fills = { first: document.createElement("canvas"), second: document.createElement("canvas") };
     this.place = { x: 0, y: 0, scale: 1 };
     this.fitted = true;
@@ -31,6 +33,7 @@ export class Picture {
   show(image, first, second) {
     const same = this.image && image && this.image.width === image.width && this.image.height === image.height;
     Object.assign(this, { image, first, second });
+    this.doubt.set(null);
     this.stale = { tone: true, fills: true };
     if (!same || this.fitted) this.fit();
     else this.draw();
@@ -127,6 +130,7 @@ export class Picture {
     context.imageSmoothingEnabled = scale < 4;
     context.imageSmoothingQuality = this.moving ? "low" : "high";
     context.drawImage(this.toned, 0, 0);
+    if (look.doubt && !look.bare) this.doubt.paint(context, ratio);
     if (look.bare || look.style === "none") return;
     for (const [side, from, to] of this.sides()) {
       context.save();

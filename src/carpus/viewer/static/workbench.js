@@ -10,9 +10,10 @@ import * as packets from "./packets.js";
 import { h, renew, score } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
 import * as rails from "./rail.js";
+import * as selections from "./selection.js";
 
 const BLINK_MS = 650;
-const PANE = 4; // in a row: rows of the same one are shown together
+const PANE = 5; // in a row: rows of the same one are shown together
 const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
 
 const benches = new WeakMap();
@@ -108,7 +109,7 @@ class Workbench {
     return {
       style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
       low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
-      at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
+      doubt: view.doubt, at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
       ...(same && Object.fromEntries(["style", "compare", "opacity", "low", "high", "gamma", "invert"].map((name) => [name, same[name]]))),
     };
   }
@@ -135,7 +136,7 @@ class Workbench {
         style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
         opacity: view.opacity !== 0.35 && String(view.opacity), chosen: view.chosen >= 0 && data.classes[view.chosen].name,
         bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
-        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1",
+        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
         at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
       };
       for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
@@ -191,11 +192,18 @@ class Workbench {
     if (this.loading !== loading) return;
     this.side();
     this.status();
+    this.doubt();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
     if (this.loading !== loading) return;
     this.side();
     packets.ahead(data.ahead, layers);
+  }
+
+  /** Nothing is fetched that is not shown. */
+  doubt() {
+    const { data, loading, view } = this;
+    if (view.doubt && data.selection) selections.fetchDoubt(data, this.pictures, () => this.loading !== loading);
   }
 
   picture() {
@@ -230,6 +238,7 @@ class Workbench {
     const drawn = this.drawn();
     this.pictures.forEach((picture) => picture.set(drawn));
     if (!Object.keys(changes).length) return;
+    if (changes.doubt) this.doubt();
     this.remember();
     this.side();
     this.bar();
@@ -272,7 +281,8 @@ class Workbench {
     const compared = picture.first && picture.second;
     tip.replaceChildren(...bitsOf(first | second).map((k) => {
       const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
-      const told = !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
+      const judged = this.data.panes[this.focus]?.found?.bones[data.classes[k].name];
+      const told = judged && !judged.kept ? judged.why : !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
       return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
     }));
     tip.hidden = false;
@@ -335,6 +345,7 @@ class Workbench {
     const list = h("div", { class: "list" }, pane ? bones({
       classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
       areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding, compared, tolerance: data.tolerance,
+      found: pane.found,
     }, {
       mask: (mask) => this.look({ mask }),
       chosen: (chosen) => this.choose(chosen),
@@ -343,7 +354,11 @@ class Workbench {
     renew(side,
       compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
         h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
-      list, deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, pane.marks, {
+      list, data.selection && pane ? selections.box({
+        selection: data.selection, found: pane.found, chosen: data.classes[view.chosen]?.name || "", doubt: view.doubt,
+        open: this.originOpen,
+      }, { doubt: (doubt) => this.look({ doubt }), open: (open) => (this.originOpen = open) }) : "",
+      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, pane.marks, {
         decide: (verdict) => this.decide("", verdict), undo: () => this.undo() }) : "");
     list.scrollTop = scroll;
   }
@@ -434,7 +449,7 @@ class Workbench {
       ArrowDown: () => this.stepBone(1), ArrowUp: () => this.stepBone(-1),
       o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
       c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
-      i: () => this.look({ invert: !view.invert }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
+      i: () => this.look({ invert: !view.invert }), d: () => data.selection && this.look({ doubt: !view.doubt }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
       u: () => this.undo(),
       " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
       Escape: () => {
