@@ -42,7 +42,7 @@ def page() -> None:
     st.caption("  ·  ".join(on) or "This recipe changes nothing.")
     for row in range(0, len(drawn), 4):
         for column, (title, picture) in zip(st.columns(4, gap="small"), drawn[row : row + 4], strict=False):
-            column.image(picture, caption=title, use_container_width=True)
+            column.image(picture, caption=title, width="stretch")
 
 
 def _draws(

@@ -78,7 +78,7 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[2]:
         orders = [order for order in _ORDERS if workspace.selections or order not in _OF_SELECTIONS]
         order = _select("Order", orders, view.order, _ORDERS)
-    with columns[3], st.popover(_filtered(view), use_container_width=True):
+    with columns[3], st.popover(_filtered(view), width="stretch"):
         view = _filters(shown, view)
     with columns[4]:
         both = st.toggle("Both hands", view.both, key="both")
@@ -86,9 +86,7 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[5]:
         # Scores of all images take a pass over all labels, so they are asked for.
         label = "Measured" if state.measured(shown, view) else "Measure all"
-        asked = st.button(
-            label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE
-        )
+        asked = st.button(label, disabled=state.measured(shown, view) or not first, width="stretch", help=_MEASURE)
     if asked:
         state.measure(shown, view)
         st.rerun()
