@@ -21,7 +21,8 @@ from carpus.phantom import skeleton
 from carpus.phantom.anatomy import Points, Side, Wrist
 from carpus.phantom.dataset import moved
 from carpus.phantom.hands import outward_normals, within
-from carpus.pseudo.measures import MEASURES, Floats, measure
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import Floats, measure
 from carpus.pseudo.selection import Rules, select, tune
 from carpus.pseudo.sources import Prediction
 

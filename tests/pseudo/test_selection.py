@@ -7,7 +7,8 @@ import pytest
 from carpus import ensemble, kernels
 from carpus.labels import BONES, Classes
 from carpus.pseudo import selection
-from carpus.pseudo.measures import MEASURES, doubtful, measure, unsure
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import doubtful, measure, unsure
 from carpus.pseudo.sources import Prediction
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

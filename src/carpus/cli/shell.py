@@ -9,7 +9,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
-from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
+from carpus.errors import REFUSALS, CapacityError, DataWarning, DivergedError, StoppedError
 from carpus.progress import stderr
 
 console = Console()
@@ -24,7 +24,7 @@ class _Commands(typer.core.TyperGroup):
         warnings.simplefilter("error" if ctx.params["strict"] else "always", DataWarning)
         try:
             return super().invoke(ctx)
-        except (DataError, ConfigError, DataWarning) as error:
+        except REFUSALS as error:
             _fail(ctx, "error", error, 2)
         except KeyboardInterrupt:
             stderr.print("stopped")

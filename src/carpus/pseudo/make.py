@@ -34,7 +34,8 @@ from carpus.kernels import Runs, codes
 from carpus.labels import BONES, Classes
 from carpus.predict import Options, in_turn
 from carpus.pseudo import provenance, quality, selection, trust
-from carpus.pseudo.measures import MEASURES, Floats, doubtful, measure, unsure
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import Floats, doubtful, measure, unsure
 from carpus.pseudo.quality import Quality
 from carpus.pseudo.selection import Rules, Selected
 from carpus.pseudo.sources import Prediction, Sources

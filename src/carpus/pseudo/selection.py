@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carpus.labels import Classes
-from carpus.pseudo.measures import MEASURES, Floats
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import Floats
 
 Bools = NDArray[np.bool_]
 

@@ -41,7 +41,7 @@ class Bone:
     Args:
         kept: whether it counts in the loss.
         reasons: the measures that spoke against it, and "quota".
-        measures: by name, None where it could not be measured; see `pseudo.measures`.
+        measures: by name, None where it could not be measured; see `pseudo.criteria`.
     """
 
     kept: bool
