@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
+
+PROVENANCE = "provenance.json"
+"""A data folder with this file has predictions for labels, see `pseudo.provenance`."""
 """Where the images and the annotations of a split lie below the data folder."""
 
 

@@ -36,6 +36,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "data": {"path": str(root.resolve()), **job.fingerprints},
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
+        "start": job.start,
         "pseudo": _pseudo(job),
         "parameters": models.parameters(job.network),
         "steps": state.step,

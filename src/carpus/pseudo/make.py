@@ -74,7 +74,8 @@ class Choices:
         band: whether pixels in doubt are left out.
         soft: whether the mean probabilities are written besides; takes runs alone.
         device, options, calibration: as in `predict`, for runs.
-        seen: the patients that made the submissions; None where nobody knows.
+        seen: the patients that made the submissions, and the local weights that runs started from; None where nobody
+            knows.
         student: a run that learnt from annotations alone, which the labels are compared with.
         truth: the data folder of the runs; None for where they were trained.
     """
@@ -110,9 +111,11 @@ def make(
 
     Raises:
         DataError: a source or image that cannot be read, images that the sources do not have, an `out` in use.
-        ConfigError: sources that do not fit together, or have no probabilities for soft labels.
+        ConfigError: sources that do not fit together, or have no probabilities for soft labels; choices for runs where
+            there is none.
     """
     chosen = choices or Choices()
+    _refuse_unused(predictions, chosen)
     tables = [path for path in predictions if not path.is_dir()]
     if chosen.soft and tables:
         raise ConfigError(f"--soft: {tables[0]} is no run; a submission has labels, but no probabilities")
@@ -129,7 +132,7 @@ def make(
     )
     paths = _images(folder, sources)
     with trees.replacing(out) as temporary:
-        rules, measured = selection.fixed(len(sources.classes)), None
+        rules, measured, tuned_on = selection.fixed(len(sources.classes)), None, []
         if sources.runs:
             student = run.read(chosen.student) if chosen.student else None
             root = chosen.truth or Path(sources.runs[0].manifest["data"]["path"])
@@ -142,11 +145,16 @@ def make(
                 progress=lambda done, total: told("out of fold", done, total),
             )
             rules = quality.rules(known)
-            measured = quality.judge(known, f"the run {chosen.student.name}" if chosen.student else "the first run")
+            who = f"the run {chosen.student.name}" if chosen.student else "the first run"
+            measured, tuned_on = quality.judge(known, who, sources.classes), sorted(set(known.patients))
         predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
-        pixels, digests = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
-        content = _content(sources, digests, rules, measured, selected, chosen)
+        pixels, digests, annotated = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
+        content = _content(sources, rules, measured, selected, chosen) | {
+            "tuned_on": tuned_on,
+            "images": digests,
+            "annotations": annotated,
+        }
         files.write_json(temporary / provenance.FILE, content, indent=1)
     return _summary(out, sources.classes, selected, predicted, pixels, measured)
 
@@ -167,7 +175,7 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
     root = folder if folder.is_dir() else folder.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     known = sources.names()
-    if known:
+    if known is not None:
         paths = {name: path for name, path in paths.items() if submission.image_name(name) in known}
         sources.complete([submission.image_name(name) for name in paths])
         bases = list(once(list(paths), str(folder), str, submission.image_name))
@@ -178,7 +186,27 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
         raise DataError(f"{folder}: holds no image to label")
     for name in once(list(paths), str(folder), str):
         safe_name(name, str(folder))
+        if Path(LAYOUT["test"][0]).name in name.split("/"):
+            raise DataError(
+                f"{folder}: {name}: its folder shall be its patient; give the folder DCM itself as --images"
+            )
     return paths
+
+
+def _refuse_unused(predictions: Sequence[Path], chosen: Choices) -> None:
+    """Raise a `ConfigError` for choices that only runs heed, where there are submissions alone."""
+    if any(path.is_dir() for path in predictions):
+        return
+    given = {
+        "--student": chosen.student,
+        "--data": chosen.truth,
+        "--calibration": chosen.calibration,
+        "--flip": chosen.options and len(chosen.options.views) > 1,
+        "--device": chosen.device != "auto",
+    }
+    unused = [name for name, value in given.items() if value]
+    if unused:
+        raise ConfigError(f"{', '.join(unused)}: submissions alone have no use for it; give a run folder, too")
 
 
 def _predict(
@@ -217,11 +245,11 @@ def _write(
     classes: Classes,
     band: bool,
     told: Callable[[str, int, int], object],
-) -> tuple[int, dict[str, str]]:
-    """Write every image's three files; returns how many pixels are in doubt, and the SHA-256 of every image."""
+) -> tuple[int, dict[str, str], dict[str, str]]:
+    """Write every image's three files; returns the pixels in doubt, and the SHA-256 of images and annotations."""
     pictures, annotated = (root / part for part in LAYOUT["train"])
 
-    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str]:
+    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str, str]:
         n, (name, path) = item
         each, case = predicted[n], stem(name)
         _link(path, pictures / name)
@@ -238,17 +266,17 @@ def _write(
             bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
             for k, bone in enumerate(classes)
         }
-        digest = files.sha256(path)
+        digest = images.digest(path)
         trust.write(root, case, trust.Found(digest, bones, pixels))
-        return int(pixels[:, 1].sum()), digest
+        return int(pixels[:, 1].sum()), digest, files.sha256(annotated / f"{case}.json")
 
-    total, digests = 0, list[str]()
+    total, digests, written = 0, dict[str, str](), dict[str, str]()
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
-        for done, (count, digest) in enumerate(pool.map(write, enumerate(paths.items())), start=1):
+        for case, (count, *hashes) in zip(map(stem, paths), pool.map(write, enumerate(paths.items())), strict=True):
             total += count
-            digests.append(digest)
-            told("write", done, len(paths))
-    return total, dict(zip(map(stem, paths), digests, strict=True))
+            digests[case], written[case] = hashes
+            told("write", len(digests), len(paths))
+    return total, digests, written
 
 
 def _link(source: Path, target: Path) -> None:
@@ -269,7 +297,6 @@ def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 def _content(
     sources: Sources,
-    digests: dict[str, str],
     rules: Rules,
     measured: Quality | None,
     selected: Selected,
@@ -289,7 +316,6 @@ def _content(
         "tuned": int(rules.tuned.sum()),
         "quality": measured.as_json() if measured else None,
         "kept": round(float(selected.kept.mean()), 5),
-        "images": digests,
     }
 
 
