@@ -174,7 +174,7 @@ def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
     Returns:
         By kind, "budget" or "transductive", what differs.
     """
-    found = dict[str, str](study.flags(Contrast(arm.name, against.name))) if study is not None else {}
+    found = study.flags(Contrast(arm.name, against.name)) if study is not None else {}
     saw = {one.name: told for one in (arm, against) if (told := _seen(one))}
     if len(saw) == 1 and "transductive" not in found:
         ((name, told),) = saw.items()

@@ -159,9 +159,9 @@ class Study(_Section):
         control = self.arms[arm].control or self.control
         return None if control == arm else control
 
-    def flags(self, pair: Contrast) -> dict[Flag, str]:
+    def flags(self, pair: Contrast) -> dict[str, str]:
         """Why the difference of a pair may come from something else, as the file says of either arm."""
-        found: dict[Flag, str] = {}
+        found: dict[str, str] = {}
         for one, other in (pair, (pair.against, pair.arm)):
             whose = "" if one == pair.arm else f"{one}: "
             for kind, why in self.arms[one].flags.items():
