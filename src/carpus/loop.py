@@ -102,8 +102,8 @@ def fit(
                 losses.append(loss.detach())
             norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)
             value, steepness, signal = devices.agree(launcher, torch.stack(losses).sum(), norm, stop.signal)
-            if scaler and math.isfinite(value) and not math.isfinite(steepness) and scaler.get_scale() >= 1:
-                state.skipped += 1  # the scaler leaves the weights alone and halves its scale
+            if devices.overflowed(scaler, value, steepness):
+                state.skipped += 1
             elif not (math.isfinite(value) and math.isfinite(steepness)):
                 names = ", ".join(case.name for case in job.batches.cases_of(step - 1))
                 raise DivergedError(
