@@ -181,13 +181,12 @@ def _predict(sources: Sources, paths: dict[str, Path], told: Callable[[int, int]
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
         for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            size = image.shape[0], image.shape[1]
-            yield judged(sources.predict(submission.image_name(name), image, size))
+            yield judged(sources.predict(submission.image_name(name), image))
             told(done, len(paths))
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
         jobs = pool.map(
-            lambda item: judged(sources.predict(submission.image_name(item[0]), None, images.size(item[1]))),
+            lambda item: judged(sources.predict(submission.image_name(item[0]), images.read(item[1]))),
             paths.items(),
         )
         for done, each in enumerate(jobs, start=1):
