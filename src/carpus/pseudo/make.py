@@ -220,7 +220,7 @@ def _predict(
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
         for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            found = sources.predict(submission.image_name(name), image, (image.shape[0], image.shape[1]))
+            found = sources.predict(submission.image_name(name), image)
             if soft and found.probabilities is not None:
                 path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
                 probabilities.write_codes(path, content, found.size, sources.classes)
@@ -229,7 +229,7 @@ def _predict(
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
         jobs = pool.map(
-            lambda item: judged(sources.predict(submission.image_name(item[0]), None, images.size(item[1]))),
+            lambda item: judged(sources.predict(submission.image_name(item[0]), images.read(item[1]))),
             paths.items(),
         )
         for done, each in enumerate(jobs, start=1):
