@@ -24,6 +24,10 @@ def _quiet() -> object:
         yield
 
 
+def _address(app: AppTest) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
+
+
 def test_every_page_opens(dataset: Path, trained: Path) -> None:
     server.show(sources.open_paths([dataset, trained]))
     app = AppTest.from_file(str(APP), default_timeout=120).run()
@@ -35,9 +39,54 @@ def test_without_images_the_first_page_tells_of_runs_and_studies(trained: Path, 
     (tmp_path / "study").mkdir()
     (tmp_path / "study/study.yaml").touch()
     server.show(sources.open_paths([trained, tmp_path / "study"]))
-    app = AppTest.from_file(str(APP), default_timeout=120).run()
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    app.query_params["tab"] = "study"
+    app.run()
     assert [tab.label for tab in app.tabs] == ["run", "study"]
+    assert [told.value for told in app.info if "carpus evaluate" in told.value] == []  # the run's tab is not open
     assert f"carpus study report {tmp_path / 'study'}" in app.info[-1].value
+    assert _address(app)["tab"] == "study"
+
+
+def test_the_address_holds_what_understand_compares(dataset: Path, trained: Path) -> None:
+    def understand() -> None:
+        from carpus.viewer.screens import understand
+
+        understand.page()
+
+    server.show(sources.open_paths([dataset, trained]))
+    app = AppTest.from_function(understand, default_timeout=120).run()
+    assert not app.exception
+    assert _address(app) == {"first": "data", "second": "run"}
+
+
+def test_the_address_holds_the_augmentation(dataset: Path) -> None:
+    def augmentation() -> None:
+        from carpus.viewer.screens import augmentation
+
+        augmentation.page()
+
+    workspace = sources.open_paths([dataset])
+    server.show(workspace)
+    names = [entry.name for entry in workspace.entries]
+    given = {"case": names[3], "recipe": "fcn_resnet50", "change": "rotation_deg=30", "seed": "7", "outlined": "0"}
+    app = AppTest.from_function(augmentation, default_timeout=120)
+    for name, value in given.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    shown = [*app.selectbox, *app.text_input, *app.number_input, *app.toggle]
+    assert {each.key: each.value for each in shown} == {
+        "recipe": "fcn_resnet50",
+        "image": names[3],
+        "change": "rotation_deg=30",
+        "seed": 7,
+        "outlined": False,
+    }
+    assert "rotation_deg 30" in app.caption[0].value
+    app.number_input[0].set_value(8)
+    app.selectbox[1].set_value(names[4]).run()
+    assert _address(app) == given | {"seed": "8", "case": names[4], "first": "data"}
 
 
 def test_an_unusable_device_is_told(dataset: Path, trained: Path) -> None:

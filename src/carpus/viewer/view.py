@@ -37,6 +37,10 @@ class View:
         invert: white is black.
         doubt: whether pixels of which nobody is sure are hatched.
         at: centre and size of what is in sight, "x,y,scale" in label pixels and screen pixels a label pixel.
+        tab: what of Understand is open: a run, a study; the first if empty or not there.
+        recipe, change, seed: whose augmentation is drawn, with which settings changed, and from which seed; no recipe
+            for the usual one.
+        outlined: the augmentation's bones are outlined.
     """
 
     case: str = ""
@@ -64,6 +68,11 @@ class View:
     invert: bool = False
     doubt: bool = False
     at: str = ""
+    tab: str = ""
+    recipe: str = ""
+    change: str = ""
+    seed: int = 0
+    outlined: bool = True
 
     @classmethod
     def read(cls, address: Mapping[str, str]) -> "View":
@@ -93,17 +102,23 @@ _CHOICES = {
     "left_out": get_args(LeftOut),
 }
 
-_RANGES = {"low": (0.0, 1.0), "high": (0.0, 1.0), "opacity": (0.0, 1.0), "gamma": (0.2, 5.0)}
+RANGES: dict[str, tuple[float, float]] = {
+    "low": (0.0, 1.0),
+    "high": (0.0, 1.0),
+    "opacity": (0.0, 1.0),
+    "gamma": (0.2, 5.0),
+    "seed": (0, 10_000),
+}
 
 
 def _value(default: Any, name: str, text: str) -> Any:
     """What `text` says of a field, or None where it says nothing usable."""
     if isinstance(default, bool):
         return text == "1"
-    if isinstance(default, float):
-        low, high = _RANGES[name]
+    if isinstance(default, int | float):
+        low, high = RANGES[name]
         try:
-            value = float(text)
+            value = type(default)(text)
         except ValueError:
             return None
         return value if low <= value <= high else None
@@ -111,4 +126,6 @@ def _value(default: Any, name: str, text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(int(value)) if isinstance(value, int) else value

@@ -8,7 +8,7 @@ from carpus import augment, config, data, pictures
 from carpus.errors import REFUSALS, DataError
 from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
-from carpus.viewer.view import View
+from carpus.viewer.view import RANGES, View
 
 _SIDE = 512
 _DRAWS = 8
@@ -22,16 +22,18 @@ def page() -> None:
         return
     columns = st.columns([1.2, 1.6, 1.6, 0.7, 0.9], vertical_alignment="bottom")
     recipes = shown.workspace.recipes
-    usual = next((name for name in (*shown.workspace.given, *shown.workspace.runs) if name in recipes), "unet")
-    recipe = columns[0].selectbox("Recipe", list(recipes), list(recipes).index(usual))
+    given = (view.recipe, *shown.workspace.given, *shown.workspace.runs)
+    usual = next((name for name in given if name in recipes), "unet")
+    recipe = columns[0].selectbox("Recipe", list(recipes), list(recipes).index(usual), key="recipe")
     names = [entry.name for entry in shown.workspace.entries]
-    case = columns[1].selectbox("Image", names, shown.workspace.place.get(view.case, 0))
-    change = columns[2].text_input("Change", placeholder="rotation_deg=30 elastic=0.02")
-    seed = int(columns[3].number_input("Seed", 0, 10_000, 0))
-    outlined = columns[4].toggle("Outlines", True)
+    case = columns[1].selectbox("Image", names, shown.workspace.place.get(view.case, 0), key="image")
+    change = columns[2].text_input("Change", view.change, placeholder="rotation_deg=30 elastic=0.02", key="change")
+    seed = int(columns[3].number_input("Seed", 0, int(RANGES["seed"][1]), view.seed, key="seed"))
+    outlined = columns[4].toggle("Outlines", view.outlined, key="outlined")
+    view = state.change(case=case, recipe=recipe, change=change, seed=seed, outlined=outlined)
+    state.address(view)
     try:
         settings = config.load([recipes[recipe]], [f"augment.{word}" for word in change.split()]).augment
-        state.change(case=case)
         drawn = _draws(shown, view, case, augment.Settings(**settings.model_dump()), seed, outlined)
     except REFUSALS as error:
         st.error(str(error))
@@ -40,7 +42,7 @@ def page() -> None:
     st.caption("  ·  ".join(on) or "This recipe changes nothing.")
     for row in range(0, len(drawn), 4):
         for column, (title, picture) in zip(st.columns(4, gap="small"), drawn[row : row + 4], strict=False):
-            column.image(picture, caption=title, use_container_width=True)
+            column.image(picture, caption=title, width="stretch")
 
 
 def _draws(

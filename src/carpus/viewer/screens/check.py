@@ -8,7 +8,7 @@ from carpus.viewer.screens import state
 from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
-from carpus.viewer.workbench import workbench
+from carpus.viewer.workbench import Row, workbench
 
 _LEVELS = ("error", "warning", "note")
 
@@ -18,6 +18,7 @@ def page() -> None:
     shown, view = state.opened()
     folders = shown.workspace.folders
     if not folders:
+        state.address(view)
         st.info("There is no data folder to check: `carpus view DATA`.")
         return
     left, right = st.columns([1, 1.9], gap="small")
@@ -29,6 +30,7 @@ def page() -> None:
         )
         found: list[Finding] | None = shown.kept.get(("check", name))
         if found is None:
+            state.address(view)
             st.write(f"Every image and annotation of **{name}** is read once and held against the anatomy.")
             if st.button("Check", type="primary"):
                 shown.kept["check", name] = _check(shown, name)
@@ -84,9 +86,11 @@ def _findings(found: list[Finding]) -> Finding | None:
 
 def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> None:
     if finding is None:
+        state.address(view)
         return
     place = shown.workspace.place.get(finding.case)
     if place is None:
+        state.address(view)
         st.info(f"{finding.case}: is no image that can be shown. {finding.message}")
         return
     picked = view.but(case=finding.case, first=name, second="", chosen=finding.bone or "", bones="", at="", both=False)
@@ -94,9 +98,10 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         shown.workspace,
         picked,
         [place],
-        [(place, finding.case, None, "", "")],
+        [Row(place, finding.case, None, "", "", place)],
         told=lambda message: None,
         narrow=True,
         key="check",
         notes={finding.case: finding.message},
+        address=view.but(case=finding.case),
     )

@@ -7,15 +7,16 @@ import numpy as np
 import streamlit as st
 
 from carpus.errors import REFUSALS
+from carpus.report.findings import plural
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
-from carpus.viewer.reviews import Reviews
+from carpus.viewer.reviews import Decided, Reviews
 from carpus.viewer.screens import selection, state
 from carpus.viewer.screens.unread import unread
 from carpus.viewer.selections import Overview
 from carpus.viewer.server import Shown
 from carpus.viewer.view import Labelled, LeftOut, Order, View
-from carpus.viewer.workbench import workbench
+from carpus.viewer.workbench import Row, workbench
 
 _NONE = "nothing"
 _ORDERS: dict[Order, str] = {
@@ -43,34 +44,22 @@ def page() -> None:
         overview = selection.overview(shown, view)
         chosen = facts.choose(workspace, known, view, overview)
         at = _place(shown, view, chosen)
-        review = state.reviews(shown, view)
-        decided = review.read() if review else {}
+        decided = _decided(shown, view)
     except REFUSALS as error:
         st.error(str(error))
         return
     view = st.session_state.view
-    places = _panes(shown, view, at)
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
-    names = [workspace.entries[n].name for n in chosen]
-    decided_images = {image for image, _ in decided}
+    places = _panes(shown, view, at)
     workbench(
         workspace,
         view,
         places,
-        [
-            (
-                n,
-                name,
-                _score(shown, known, view, n, overview),
-                "✓" if name in decided_images else "",
-                _out(overview, name),
-            )
-            for n, name in zip(chosen, names, strict=True)
-        ],
+        _rows(shown, view, known, chosen, overview, decided),
         told=lambda message: _answer(shown, message),
         ahead=[n for n in (after, before) if n is not None],
-        marks={workspace.entries[n].name: reviews.marks(decided, workspace.entries[n].name) for n in places},
-        deciding={"done": reviews.done(decided, names), "all": len(names), "undo": review.can_undo} if review else None,
+        decided=decided,
+        can_undo=[name for name in decided.known if state.reviews(shown, name).can_undo],
         notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
         found=selection.found(workspace, view, places),
         selection=selection.origin(workspace, view),
@@ -90,7 +79,7 @@ def _controls(shown: Shown, view: View) -> View:
         pseudo = selection.name_of(workspace, view) or view.order in _OF_SELECTIONS
         orders = [order for order in _ORDERS if pseudo or order not in _OF_SELECTIONS]
         order = _select("Order", orders, view.order, _ORDERS)
-    with columns[3], st.popover(_filtered(view), use_container_width=True):
+    with columns[3], st.popover(_filtered(view), width="stretch"):
         view = _filters(shown, view)
     with columns[4]:
         both = st.toggle("Both hands", view.both, key="both")
@@ -98,9 +87,7 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[5]:
         # Scores of all images take a pass over all labels, so they are asked for.
         label = "Measured" if state.measured(shown, view) else "Measure all"
-        asked = st.button(
-            label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE
-        )
+        asked = st.button(label, disabled=state.measured(shown, view) or not first, width="stretch", help=_MEASURE)
     if asked:
         state.measure(shown, view)
         st.rerun()
@@ -202,6 +189,22 @@ def _panes(shown: Shown, view: View, at: int | None) -> list[int]:
     return of_patient[place - place % 2 : place - place % 2 + 2]
 
 
+def _decided(shown: Shown, view: View) -> Decided:
+    names = reviews.folders(shown.workspace, (view.first, view.second))
+    return Decided(shown.workspace, {name: state.reviews(shown, name).read() for name in names})
+
+
+def _rows(
+    shown: Shown, view: View, known: Facts, chosen: list[int], overview: Overview | None, decided: Decided
+) -> list[Row]:
+    rows = []
+    for n in chosen:
+        entry = shown.workspace.entries[n]
+        score, mark = _score(shown, known, view, n, overview), "✓" if decided.begun(entry) else ""
+        rows.append(Row(n, entry.name, score, mark, _out(overview, entry.name), _panes(shown, view, n)[0]))
+    return rows
+
+
 def _score(shown: Shown, known: Facts, view: View, place: int, overview: Overview | None) -> float | None:
     """What the order is about; the mean Dice where that is the name, or bones left out, which are counted beside it."""
     shown_by = view.but(order="mean") if view.order == "left_out" else view
@@ -221,7 +224,7 @@ def _told(shown: Shown, known: Facts, place: int) -> str:
     words = [entry.split, patient.sex if patient else None]
     words += [kinds.get(entry.name) for name, kinds in known.kinds.items() if name == "pose"]
     missing = known.missing.get(entry.name)
-    words.append(f"{len(missing)} bones missing" if missing else None)
+    words.append(f"{plural(len(missing), 'bone')} missing" if missing else None)
     return "  ·  ".join(word for word in words if word)
 
 
@@ -231,22 +234,34 @@ def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
     place = message.get("go")
     if isinstance(place, int) and 0 <= place < len(entries):
         state.change(case=entries[place].name, at="")
-    review = state.reviews(shown, st.session_state.view)
-    if review is None:
-        return
     try:
-        if message.get("undo"):
-            image = review.undo()
-            if image in shown.workspace.place:
-                state.change(case=image)
+        if message.get("undo") in shown.workspace.folders:
+            _undo(shown, state.reviews(shown, message["undo"]))
         elif isinstance(asked := message.get("decide"), Mapping):
-            _decide(shown, review, asked)
+            _decide(shown, asked)
     except (*REFUSALS, OSError) as error:
         st.toast(str(error), icon="⚠️")
 
 
-def _decide(shown: Shown, review: Reviews, asked: Mapping[str, Any]) -> None:
-    image, bone, verdict = asked.get("case"), asked.get("bone"), asked.get("verdict")
-    if image not in shown.workspace.place:
+def _undo(shown: Shown, review: Reviews) -> None:
+    undone = review.undo()
+    if undone is None:
         return
+    if undone.image in shown.workspace.place:
+        state.change(case=undone.image)
+    if undone.left:
+        st.toast(f"{undone.image}: somebody has decided anew on {', '.join(undone.left)}, which stays.")
+
+
+def _decide(shown: Shown, asked: Mapping[str, Any]) -> None:
+    image, bone, verdict, folder = (asked.get(name) for name in ("case", "bone", "verdict", "folder"))
+    place = shown.workspace.place.get(str(image))
+    if place is None:
+        return
+    view, workspace = st.session_state.view, shown.workspace
+    names = reviews.folders(workspace, (view.first, view.second))
+    # The screen may be older than the view by now: it is decided in the folder that was named there, or not at all.
+    if not folder or folder != reviews.folder_of(workspace, names, workspace.entries[place]):
+        return
+    review = state.reviews(shown, str(folder))
     review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)

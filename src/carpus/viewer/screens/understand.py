@@ -27,19 +27,23 @@ def page() -> None:
     if pair:
         titles.insert(0, pair)
     if not titles:
+        state.address(view)
         st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
         return
-    for tab, title in zip(st.tabs(titles), titles, strict=True):
-        with tab:
-            try:
-                if title == pair:
-                    _pair(shown, view)
-                elif title in shown.workspace.runs:
-                    _run(shown, shown.workspace.runs[title])
-                else:
-                    _study(shown.workspace.studies[title])
-            except REFUSALS as error:
-                st.error(str(error))
+    tabs = st.tabs(titles, default=view.tab if view.tab in titles else None, key="tabs", on_change="rerun")
+    place = next((n for n, tab in enumerate(tabs) if tab.open), 0)
+    title = titles[place]
+    state.address(state.change(tab=title if place else ""))
+    with tabs[place]:
+        try:
+            if title == pair:
+                _pair(shown, view)
+            elif title in shown.workspace.runs:
+                _run(shown, shown.workspace.runs[title])
+            else:
+                _study(shown.workspace.studies[title])
+        except REFUSALS as error:
+            st.error(str(error))
 
 
 def _pair(shown: Shown, view: View) -> None:

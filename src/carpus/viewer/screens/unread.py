@@ -13,7 +13,7 @@ def unread(faults: Sequence[str]) -> None:
     """A button that opens the list of faults, each in its reader's words; nothing where there are none."""
     if not faults:
         return
-    with st.popover(f"{plural(len(faults), 'file')} not read", icon=":material/warning:", use_container_width=True):
+    with st.popover(f"{plural(len(faults), 'file')} not read", icon=":material/warning:", width="stretch"):
         # Plain text: the name of a file is no markup.
         for fault in faults[:_LISTED]:
             st.text(fault)

@@ -6,17 +6,17 @@ import { mark as leftOut } from "./selection.js";
 const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
 
 /**
- * @param shown {classes, groups, view: {mask, chosen}, scores, areas, marks, deciding, compared, found}
+ * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
  * @param told {mask(mask), chosen(k), decide(name, verdict)}
  */
 export function bones(shown, told) {
-  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, found } = shown;
+  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found } = shown;
   const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
   const head = h("div", { class: "bone head" },
     tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
     h("span", { class: "name" }, "Bones"),
     compared && h("span", { class: "number" }, "Dice"),
-    compared && h("span", { class: "number", title: "surface Dice: the share of both borders within 2 px of the other" }, "NSD"),
+    compared && h("span", { class: "number", title: `surface Dice: the share of both borders within ${tolerance} px of the other` }, "NSD"),
     !compared && h("span", { class: "number wide" }, "px"),
     deciding && h("span", { class: "verdicts" }, ""));
   const rows = Object.entries(groups).map(([group, names]) => {
@@ -75,13 +75,14 @@ function mean(values) {
 }
 
 /** What was decided about an image as a whole, and how far one has come. */
-export function decisions({ done, all, undo }, marks, told) {
+export function decisions({ folder, done, all, undo }, marks, told) {
   const count = Object.keys(marks).length;
   const button = (verdict, key) =>
     h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
       `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
   return h("div", { class: "decisions" },
-    h("div", { class: "line told" }, count ? `${count} bones of this image decided` : "nothing decided about this image"),
+    h("div", { class: "told" }, count ? `${count} ${count === 1 ? "bone" : "bones"} of this image decided in ` : "nothing decided about this image in ",
+      h("em", { class: "folder" }, folder)),
     h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
     h("div", { class: "line" },
       h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
