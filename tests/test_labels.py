@@ -115,6 +115,7 @@ def test_opencv_is_exact_on_the_channels() -> None:
     [
         (np.zeros((2, 2), np.int64), "expected int32"),
         (np.zeros((2, 2, 2), np.int32), "of 2 dimensions"),
+        ([[0, 1]], "expected int32 of 2 dimensions, has list"),
         (np.full((2, 2), -1, np.int32), "beyond class 28"),
         (np.full((2, 2), 1 << 29, np.int32), "beyond class 28"),
     ],

@@ -159,6 +159,9 @@ class Pseudo(_Section):
         default=True,
         description="honour what `carpus pseudo` left out; false: every label and pixel counts, the naive way",
     )
+    soft: bool = Field(
+        default=False, description="learn the probabilities of `carpus pseudo --soft` instead of labels of 0 and 1"
+    )
     unverified: bool = Field(
         default=False,
         description="train although nobody knows which patients made the labels; validation may then be optimistic",

@@ -1,6 +1,7 @@
 """Where and in which arithmetic to compute: one device, several of a machine, or several machines."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -72,6 +73,17 @@ def training(options: config.Train) -> Fabric:
 def scaler(launcher: Fabric) -> GradScaler | None:
     """What scales the loss in fp16, so that small gradients do not vanish; None in any other precision."""
     return cast(GradScaler | None, getattr(launcher.strategy.precision, "scaler", None))
+
+
+def overflowed(scaler: GradScaler | None, loss: float, norm: float) -> bool:
+    """Whether the scale of the loss was too large for fp16: the scaler then leaves the weights alone and halves it.
+
+    Args:
+        scaler: of `scaler`.
+        loss: a number, or it is no matter of scale.
+        norm: of the gradient, no number where it overflowed.
+    """
+    return scaler is not None and math.isfinite(loss) and not math.isfinite(norm) and scaler.get_scale() >= 1
 
 
 def normalised_together(network: nn.Module, launcher: Fabric) -> nn.Module:

@@ -122,8 +122,9 @@ def validate(labels: LabelMap, classes: int, source: str = "label map") -> Label
 
     For file and model boundaries, not for loops.
     """
-    if labels.dtype != np.int32 or labels.ndim != 2:
-        raise DataError(f"{source}: expected int32 of 2 dimensions, has {labels.dtype} of {labels.ndim}")
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 2:
+        told = f"{labels.dtype} of {labels.ndim}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise DataError(f"{source}: expected int32 of 2 dimensions, has {told}")
     if not 1 <= classes <= MAX_CLASSES:
         raise DataError(f"{source}: expected 1 to {MAX_CLASSES} classes, got {classes}")
     if labels.size and (labels.min() < 0 or int(labels.max()) >> classes):

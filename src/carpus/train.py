@@ -153,14 +153,15 @@ def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object
         tell: called with a line for every gate passed.
 
     Raises:
-        DataError, ConfigError, DivergedError: as `train`.
+        DataError, ConfigError, DivergedError, CapacityError: as `train`.
     """
     options = settings.train
     launcher = devices.fabric(options.device, options.precision)
-    job = prepare(settings, root, launcher)
-    _gates(job, launcher, tell)
-    steps = min(200, options.steps)
-    return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
+    with capacity.explained(settings):
+        job = prepare(settings, root, launcher)
+        _gates(job, launcher, tell)
+        steps = min(200, options.steps)
+        return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
 
 
 def _gates(job: Job, launcher: Fabric, tell: Callable[[str], object] | None) -> list[str]:

@@ -93,6 +93,25 @@ def test_a_quota_keeps_the_surest():
     assert found.reasons(0, 0) == ("quota",)
 
 
+def test_the_order_of_the_files_decides_nothing():
+    rng = np.random.default_rng(0)
+    ties = dict.fromkeys(("missing", "pieces", "holes", "swapped", "mirrored"), np.zeros(200))
+    measures = values_of(
+        **ties,
+        agreement=rng.uniform(0.95, 1, 200).round(3),
+        confidence=rng.uniform(0.95, 1, 200),
+        border=rng.uniform(0, 0.1, 200),
+    )
+    rules = selection.fixed(1)
+    rules = selection.Rules(rules.limits, np.array([0.7]), rules.tuned)
+    kept = selection.select(measures, rules).kept[:, 0]
+    assert abs(int(kept[:100].sum()) - int(kept[100:].sum())) < 20
+    order = rng.permutation(200)
+    assert np.array_equal(selection.select(measures[order], rules).kept[:, 0], kept[order])
+    alike = selection.select(np.tile(measures[:1], (10, 1, 1)), rules).kept
+    assert alike.all()
+
+
 def test_a_hard_class_gets_limits_and_a_quota_of_its_own():
     rng = np.random.default_rng(0)
     agreement = rng.uniform([0.95, 0.80], [1.0, 0.9], (200, 2))

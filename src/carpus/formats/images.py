@@ -11,6 +11,7 @@ before it is decoded.
 16-bit colour keeps its 16 bits in PNG without interlacing and in TIFF without alpha, else the upper 8.
 """
 
+import hashlib
 import io
 import stat
 import unicodedata
@@ -89,6 +90,12 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     if pixels.dtype == np.uint16 and 0 < pixels.max() < 1 << 12:
         warn(f"{path}: uses at most 12 of its 16 bits and is read nearly black; multiply its pixels by 16")
     return scale(pixels, bits)
+
+
+def digest(path: Path | str) -> str:
+    """SHA-256 of the size and the 8-bit pixels of an image, in hexadecimal: the same however the file was written."""
+    pixels = read(path)
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 
 def size(path: Path | str) -> tuple[int, int]:

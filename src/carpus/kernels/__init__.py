@@ -57,9 +57,9 @@ def sums(
         weight: (B, H, W) floating point, >= 0 (not checked): every pixel counts this much in every sum. Not
             differentiable.
         ignore: a bit of the label map, 0 to 30; pixels that carry it count nothing.
-        soft: (B, K, any height, any width) probabilities (not checked), upsampled as the logits are,
-            which are the labels instead of those in `labels`; these still give the size and the pixels to ignore. Not
-            differentiable.
+        soft: (B, K, any height, any width) probabilities (not checked), floating point or uint8 `codes`, upsampled as
+            the logits are, which are the labels instead of those in `labels`; these still give the size and the pixels
+            to ignore. Not differentiable.
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
@@ -83,8 +83,9 @@ def sums(
     if gamma is not None and not 0 <= gamma < math.inf:
         raise DataError(f"gamma: expected a finite number of at least 0, got {gamma}")
     if soft is not None:
-        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
-            expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point"
+        number = soft.is_floating_point() or str(soft.dtype) == "torch.uint8"
+        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not number:
+            expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point or uint8"
             raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
         from carpus.kernels import by_class
 

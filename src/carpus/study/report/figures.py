@@ -140,7 +140,7 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
         top=height + 26,
         bottom=height + 226,
         x=(0.0, float(max(steps))),
-        y=(lowest, min(1.0, max(dice) + (max(dice) - lowest) * 0.1)),
+        y=(lowest, min(1.0, max(dice) + max((max(dice) - lowest) * 0.1, 0.005))),
     )
     parts = [keys, frame.y_axis("Validation Dice"), frame.x_axis("Step")]
     for place, (name, points) in enumerate(curves.items()):
@@ -264,5 +264,5 @@ def _shapes(flagged: bool) -> Markup:
         parts.append(element("text", word, x=x + 10, y=13.0))
         x += 40 + 6.4 * len(word)
     if flagged:
-        parts.append(element("text", "* confounded: may have another cause", x=0.0, y=31.0))
+        parts.append(element("text", "* flagged: see the table of flags", x=0.0, y=31.0))
     return join(*parts)

@@ -15,7 +15,7 @@ from carpus.report.document import document, figure_file, listed, repeat, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
-from carpus.study.judge import Judged, Judgement
+from carpus.study.judge import Judged, Judgement, left_out
 from carpus.study.report import figures, tables, worst, writers
 from carpus.study.results import TEST
 from carpus.study.spec import Study
@@ -50,7 +50,7 @@ def write(
     drawn = _drawings(judgement)
     classes = next(iter(judgement.arms.values())).classes
     body = [
-        _header(judgement, title, lead, notes),
+        _header(judgement, title, lead, [*notes, *(f"{told}." for told in left_out(judgement))]),
         _figures(judgement, drawn),
         *(
             listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
@@ -116,8 +116,8 @@ def _sentence(each: Judged) -> str:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
         told += f"; {tables.needed(each)}"
-    kinds = [kind if kind != "budget" else "another budget" for kind in each.flags]
-    return f"{told}. Confounded: {', '.join(kinds)}." if kinds else f"{told}."
+    kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
+    return f"{told}. Flagged: {', '.join(kinds)}." if kinds else f"{told}."
 
 
 def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
@@ -196,8 +196,8 @@ def _worst(cases: Sequence[worst.Shown], gallery: Markup | None) -> Markup | Non
 def _method(judgement: Judgement) -> Markup:
     told = (
         "The unit is the patient; a claim about a method allows for patients and for training seeds, crossed. Patients "
-        "are resampled and studentised, seeds have Student's t with their own degrees of freedom, pooled over the two "
-        "arms and not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
+        "are resampled and studentised, seeds have Student's t with Welch's degrees of freedom, each arm its own "
+        "variance, and are not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
         f"(docs/studies.md). A difference proven to be below {judgement.margin:g} is called equivalent. With one seed "
         "the verdict is cannot tell, whatever the difference. Intervals hold for this data set and its split."
     )

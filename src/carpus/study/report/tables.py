@@ -137,7 +137,10 @@ def costs(judgement: Judgement) -> Listing:
             ]
         )
     columns = ["Arm", "Parameters", "Steps", "Images a step", "Side, px", "Patients", "Time a run", "Images/s", "Peak"]
-    about = "Time is the wall time of a training with its validations on the device named, which may have been shared."
+    about = (
+        "Steps are all that made the weights, those of the runs that an arm started from included. Time is the wall "
+        "time of its own training with its validations on the device named, which may have been shared."
+    )
     return Listing("Cost", about, [*columns, "Device"], rows)
 
 
@@ -179,21 +182,30 @@ def regrets(judgement: Judgement, study: Study) -> Listing:
     rows = []
     for regret in study.regrets:
         for name in regret.arms:
-            found = [each for each in judgement.judged if each.pair.arm == name]
-            told = "; ".join(f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})" for each in found)
-            rows.append([regret.text, name, told or ("no contrast" if name in judgement.arms else "no runs")])
+            told = [
+                f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})"
+                if each.pair.arm == name
+                else f"{each.pair.arm} against it: {verdict(each)} ({_signed(each.difference)})"
+                for each in judgement.judged
+                if name in each.pair
+            ]
+            waiting = name not in judgement.arms or any(name in pair for pair in judgement.absent)
+            rows.append([regret.text, name, "; ".join(told) or ("no runs" if waiting else "no contrast")])
     return Listing("What the report regretted", "", ["Regret", "Arm", "Found"], rows)
 
 
 def warnings(judgement: Judgement) -> Listing:
-    """Contrasts whose difference may come from something else than what they are named after."""
+    """Contrasts whose difference may come from something else than what they are named after, or from nothing."""
     rows = [
         [pair_name(each.pair), kind if kind != "budget" else "confounded: budget", why]
         for each in judgement.judged
         for kind, why in each.flags.items()
     ]
-    about = "A difference here may be due to this, whatever its verdict; a control arm with the same removes the doubt."
-    return Listing("Confounded and transductive", about, ["Contrast", "What", "Why"], rows)
+    about = (
+        "Confounded: the difference may be due to this, whatever its verdict; a control arm with the same removes the "
+        "doubt. Transductive: one arm learnt from test images. Collapsed: a run has learned nothing."
+    )
+    return Listing("Flags", about, ["Contrast", "What", "Why"], rows)
 
 
 def short(judgement: Judgement) -> Listing:
@@ -229,6 +241,8 @@ def needed(each: Judged) -> str:
     """What would decide an undecided contrast, as a sentence; empty for a decided one."""
     if each.word != "cannot tell":
         return ""
+    if math.isnan(each.effect):
+        return "there is nothing to judge by"
     design = each.needed
     basis = f", going by {each.assumed}" if each.assumed else ""
     if design is None:
@@ -239,6 +253,8 @@ def needed(each: Judged) -> str:
 def _design(each: Judged) -> str:
     if each.word != "cannot tell":
         return ""
+    if math.isnan(each.effect):
+        return "–"
     return f"{each.needed.seeds} × {number(each.needed.patients)}" if each.needed else "out of reach"
 
 
