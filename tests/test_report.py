@@ -15,6 +15,7 @@ from carpus import labels as label_map
 from carpus import pictures, report
 from carpus.errors import DataError
 from carpus.labels import BONES, Classes
+from carpus.report import document
 from carpus.report.charts import ticks
 from carpus.report.markup import element
 
@@ -330,3 +331,12 @@ def test_the_pictures_of_a_page_can_be_read_back(full):
     assert image.shape[:2] == (int(full.all("img")[0]["height"] or 0), int(full.all("img")[0]["width"] or 0))
     assert np.ptp(image.astype(int), axis=2).max() > 100
     assert pictures.TRUTH != pictures.PREDICTION
+
+
+def test_a_page_is_dark_where_it_shall_be(tmp_path):
+    document.document(tmp_path / "page.html", "Title", "words")
+    page = (tmp_path / "page.html").read_text()
+    assert "prefers-color-scheme: dark" in page
+    dark = document.dark(page)
+    assert "prefers-color-scheme" not in dark
+    assert "light dark" not in dark

@@ -28,17 +28,17 @@ from numpy.typing import NDArray
 from carpus import kernels
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
-from carpus.formats import MAX_PIXELS, annotations, files, images, probabilities, stem
+from carpus.formats import MAX_PIXELS, annotations, cells, files, images, probabilities, stem
 from carpus.labels import BONES, Classes, LabelMap
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
+"""Where the images and the annotations of a split lie below the data folder."""
 
 PROVENANCE = "provenance.json"
 """A data folder with this file has predictions for labels, see `pseudo.provenance`."""
-"""Where the images and the annotations of a split lie below the data folder."""
 
 
 @dataclass(frozen=True)
@@ -153,23 +153,21 @@ def metadata(root: Path) -> dict[str, Patient]:
     Raises:
         DataError: it cannot be read as a table.
     """
-    import pandas
-
     paths = [path for path in (root / "meta_data.xlsx", root / "meta_data.csv") if path.is_file()]
     if not paths:
         return {}
     try:
-        table = pandas.read_excel(paths[0]) if paths[0].suffix == ".xlsx" else pandas.read_csv(paths[0])
+        header, *rows = _rows(paths[0]) or [[]]
     except ImportError:
         warn(f"{paths[0]}: not read, because openpyxl is missing (pip install 'carpus[xlsx]')")
         return {}
     except Exception as error:  # what the readers of spreadsheets raise is without limit
         raise DataError(f"{paths[0]}: cannot be read as a table ({error})") from error
-    columns = {str(column).split("(")[0].strip().lower(): column for column in table.columns}
+    places = {str(name).split("(")[0].strip().lower(): place for place, name in enumerate(header)}
 
     def column(*names: str) -> list[object]:
-        found = next((columns[name] for name in names if name in columns), None)
-        return [None] * len(table) if found is None else table[found].tolist()
+        place = next((places[name] for name in names if name in places), None)
+        return [None if place is None or place >= len(row) else row[place] for row in rows]
 
     patients: dict[str, Patient] = {}
     for number, sex, height in zip(column("id"), column("성별", "sex"), column("키", "height"), strict=True):
@@ -179,6 +177,19 @@ def metadata(root: Path) -> dict[str, Patient]:
             continue
         patients[identity] = Patient(_sex(sex), _height(height))
     return patients
+
+
+def _rows(path: Path) -> list[Sequence[object]]:
+    """The first sheet of a workbook, or a CSV file. Importing pandas alone takes longer than either."""
+    if path.suffix == ".csv":
+        return [row for _, row in cells.lines(path)]
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        return list(book.worksheets[0].iter_rows(values_only=True))
+    finally:
+        book.close()
 
 
 def _sex(cell: object) -> str | None:

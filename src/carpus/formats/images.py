@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carpus.errors import DataError, DataWarning, warn
-from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, dicom, files, png
+from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, files, png
 from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
 from carpus.formats.quiet import muted, quiet
 
@@ -83,6 +83,8 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     content = _content(path)
     kind = _kind(path, content[:_HEAD])
     if kind == "DICOM":
+        from carpus.formats import dicom  # its import takes as long as all others, and few images need it
+
         return scale(dicom.read(path, content), bits)
     pixels = _png(path, content) if kind == "PNG" else _pillow(path, kind, content)
     if pixels.dtype == np.uint16 and 0 < pixels.max() < 1 << 12:
@@ -101,6 +103,8 @@ def size(path: Path | str) -> tuple[int, int]:
     path = Path(path)
     kind = _kind(path, _content(path, _HEAD))
     if kind == "DICOM":
+        from carpus.formats import dicom
+
         return dicom.size(path)
     with path.open("rb") as file:
         if kind == "PNG":
@@ -116,6 +120,8 @@ def spacing_mm(path: Path | str) -> tuple[float, float] | None:
     path = Path(path)
     if _kind(path, _content(path, _HEAD)) != "DICOM":
         return None
+    from carpus.formats import dicom
+
     return dicom.spacing_mm(path)
 
 

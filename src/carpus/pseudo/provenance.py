@@ -16,16 +16,21 @@ learns from such labels has been told about these patients, so they can no longe
 were tuned on may: of them the labels have a few limits of each class.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from carpus import config, data, run
+from carpus import data
 from carpus.data import Case
 from carpus.errors import DataError, warn
 from carpus.formats import files, images
+
+if TYPE_CHECKING:
+    from carpus import run
 
 FILE = data.PROVENANCE
 
@@ -105,6 +110,8 @@ def taught(weights: str | None) -> list[str] | None:
 
     None, for nobody knows, where a file is not that of a finished run.
     """
+    from carpus import config, run  # and with them torch, which nobody needs who only reads where labels come from
+
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
         return []
@@ -186,6 +193,8 @@ def _refuse_strangers(labels: Provenance, pseudo: Sequence[Case], digests: dict[
 
 def _digests(cases: Iterable[Case]) -> dict[str, str]:
     """SHA-256 of the pixels by name: a file saved anew is the same image."""
+    from carpus import run
+
     named = {case.name: case.image for case in cases}
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="digest") as pool:
         return dict(zip(named, pool.map(images.digest, named.values()), strict=True))
