@@ -57,6 +57,7 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
     [
         ("train: {stepz: 3}", "train.stepz: no such setting; did you mean train.steps?"),
         ("steps: 3", "steps: no such setting; did you mean train.steps?"),
+        ("train: {lr: 1e-3}", r"train\.lr: no such setting; did you mean train\.learning_rate\?"),
         ("train: {steps: many}", "train.steps: expected integer >= 1, got 'many'"),
         ("train: {steps: 0}", "train.steps: expected integer >= 1, got 0"),
         ("train: {steps: true}", "train.steps: expected integer >= 1, got True"),
