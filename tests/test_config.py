@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from carpus import config, losses
 from carpus.errors import ConfigError
@@ -30,6 +31,15 @@ def test_dump_reads_back_to_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", sorted(config.RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_loads_by_name(recipe: Path) -> None:
     assert config.load([recipe.stem]) == config.load([recipe])
+
+
+def test_the_recipe_of_pseudo_labels_goes_on_top_of_any_other() -> None:
+    plain, mixed = (config.load(["unet", *more], ["data.pseudo.root=/labels"]) for more in ([], ["pseudo"]))
+    stated = yaml.safe_load((config.RECIPES / "pseudo.yaml").read_text())
+    assert list(stated) == ["data"]
+    assert mixed.data.pseudo.model_dump(include=set(stated["data"]["pseudo"])) == stated["data"]["pseudo"]
+    assert mixed.data.pseudo.root == "/labels"
+    assert (mixed.model, mixed.train, mixed.augment) == (plain.model, plain.train, plain.augment)
 
 
 def test_every_loss_can_be_set() -> None:
