@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carpus import ensemble, kernels, metrics
 from carpus import labels as label_map
 from carpus.labels import BONES
-from carpus.phantom import skeleton
+from carpus.phantom import exposure, skeleton
 from carpus.phantom.anatomy import Points, Side, Wrist
 from carpus.phantom.dataset import moved
 from carpus.phantom.hands import outward_normals, within
@@ -101,7 +101,10 @@ def labelled(images: int, size: int, seed: int, damage: Damage | None = None, sh
         rng = np.random.default_rng([seed, n])
         wrist: Wrist = "bent" if n % 3 == 2 else "straight"
         side: Side = "left" if n % 2 else "right"
-        truth: Outlines = list(skeleton.pose(rng, skeleton.patient(rng), wrist=wrist, side=side, size=size).outlines)
+        who = skeleton.patient(rng)
+        bones = skeleton.pose(rng, who, wrist=wrist, side=side, size=size)
+        image = exposure.image(bones, who, size, rng.spawn(1)[0], side=side)
+        truth: Outlines = list(bones.outlines)
         pixel = size / 2048
         common: Outlines = [moved(_there(outline), COMMON_PX * pixel, rng) for outline in truth]
         wrong = list(common)
@@ -113,7 +116,7 @@ def labelled(images: int, size: int, seed: int, damage: Damage | None = None, sh
             own = [outline if outline is None else moved(outline, OWN_PX * pixel, rng) for outline in seen]
             members.append(kernels.encode(drawn(own, size), len(BONES)))
         runs = [ensemble.vote(masks, [1.0] * 3) for masks in zip(*members, strict=True)]
-        rows.append(measure(Prediction((size, size), runs, members), BONES))
+        rows.append(measure(Prediction((size, size), runs, members, image=image), BONES))
         counts = [
             kernels.overlap_runs(a, b)
             for a, b in zip(runs, kernels.encode(drawn(truth, size), len(BONES)), strict=True)

@@ -175,6 +175,12 @@ def test_one_of_several_processes_reports_and_none_trains_again(dataset: Path, t
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stderr.count("is finished, and is what this command asks for") == 1
     assert again.stdout == done.stdout
+    other = subprocess.run(
+        [*command, "--set=train.seed=5"], env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert other.returncode != 0
+    assert "already holds a finished run" in other.stderr
+    assert "lost another" not in other.stderr
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "expected auto, cpu or cuda"), ("cuda", "sees no CUDA")])

@@ -3,9 +3,9 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config
 from carpus.errors import ConfigError, warn
+
+Result = TypeVar("Result")
 
 # Fabric announces its precision at every start; here it is a setting that the user has seen.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -133,6 +135,23 @@ def together(launcher: Fabric) -> Iterator[None]:
             f"lost another of the {launcher.world_size} processes of this training; the same command goes on from the "
             f"last state that was saved ({str(error).splitlines()[0]})"
         ) from error
+
+
+def by_first(launcher: Fabric, work: Callable[[], Result]) -> Result:
+    """What `work` of the first process comes to, in every process; an error of it is raised in all.
+
+    Else the others would wait for a process that has given up, and say that it was lost.
+    """
+    found, failed = None, None
+    if launcher.is_global_zero:
+        try:
+            found = work()
+        except Exception as error:
+            failed = error
+    found, failed = launcher.broadcast((found, failed))
+    if failed:
+        raise failed
+    return cast(Result, found)
 
 
 def agree(launcher: Fabric, loss: Tensor, norm: Tensor | None, signal: int) -> tuple[float, float, int]:

@@ -18,9 +18,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from carpus import config, devices, evaluate, outcome, run, schedule
+from carpus import config, devices, diverged, evaluate, outcome, run, schedule
 from carpus.ema import Average
-from carpus.errors import DataError, DivergedError, StoppedError
+from carpus.errors import DataError, StoppedError
 from carpus.formats import files
 from carpus.job import Job
 from carpus.models import rates, weights
@@ -70,7 +70,6 @@ def fit(
     model, stepper = launcher.setup(devices.compiled(network) if options.compile else network, optimizer)
     parts = Parts(network, optimizer, Average(network, options.ema) if options.ema else None, scaler)
     store = Store(out / run.STATE)
-    launcher.barrier()  # the first process has claimed the folder
     state = store.load(parts) or _inherit(longer_than, parts, store, out, leads) or State()
     state.go_on(phases.seconds, phases.peak_mib, run.versions())
     launcher.barrier()  # all have read what the first is about to replace
@@ -105,11 +104,7 @@ def fit(
             if devices.overflowed(scaler, value, steepness):
                 state.skipped += 1
             elif not (math.isfinite(value) and math.isfinite(steepness)):
-                names = ", ".join(case.name for case in job.batches.cases_of(step - 1))
-                raise DivergedError(
-                    f"step {step}: the loss is {value:.4g} and the gradient's norm {steepness:.4g}, at the images "
-                    f"{names}; a lower train.learning_rate may help"
-                )
+                raise diverged.error(job, launcher, step, value, steepness)
             stepper.step()
             stepper.zero_grad()
             if parts.average:

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from carpus import data, kernels, run
+from carpus import data, kernels, phantom, run
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
 from carpus.pseudo import make, provenance, trust
+from carpus.pseudo.measures import MEASURES
 
 SIZE = (96, 96)
 
@@ -63,6 +64,18 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
         assert set(found.bones) == set(BONES)
         assert all(not bone.kept and "pieces" in bone.reasons for bone in found.bones.values())
         assert found.bones["Lunate"].measures["agreement"] is None
+
+
+def test_submissions_are_held_against_the_image(tmp_path):
+    phantom.write(tmp_path / "data", patients=1, test_patients=1, size=256)
+    truth = tmp_path / "data" / "test_labels" / "submission.csv"
+    make.make([truth], tmp_path / "data" / "test" / "DCM", tmp_path / "pseudo")
+    for case in data.read(tmp_path / "pseudo").train:
+        found = trust.read(tmp_path / "pseudo", case.name, (256, 256), BONES)
+        assert found is not None
+        distances = [bone.measures["edge"] for bone in found.bones.values()]
+        assert all(distance is None or distance < MEASURES["edge"].limit for distance in distances)
+        assert sum(distance is not None for distance in distances) > len(BONES) / 2
 
 
 def test_what_does_not_fit_leaves_no_folder(dataset, sheet, tmp_path):

@@ -25,9 +25,10 @@ def rules():
     return selection.tune(clean.measures, clean.dice)
 
 
+@pytest.mark.parametrize("sharing", [2, 3])
 @pytest.mark.parametrize("kind", list(pseudo_damage.KINDS))
-def test_planted_damage_is_left_out_and_what_is_good_is_kept(kind, rules):
-    found = pseudo_damage.labelled(12, 256, 1, pseudo_damage.KINDS[kind])
+def test_planted_damage_is_left_out_and_what_is_good_is_kept(kind, sharing, rules):
+    found = pseudo_damage.labelled(12, 256, 1, pseudo_damage.KINDS[kind], sharing)
     caught, kept = pseudo_damage.shares(found, rules)
     assert caught >= 0.8
     assert kept >= 0.9

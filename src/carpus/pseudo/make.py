@@ -111,14 +111,10 @@ def make(
 
     Raises:
         DataError: a source or image that cannot be read, images that the sources do not have, an `out` in use.
-        ConfigError: sources that do not fit together, or have no probabilities for soft labels; choices for runs where
-            there is none.
+        ConfigError: sources that do not fit together, or choices for runs where there are submissions.
     """
     chosen = choices or Choices()
-    _refuse_unused(predictions, chosen)
-    tables = [path for path in predictions if not path.is_dir()]
-    if chosen.soft and tables:
-        raise ConfigError(f"--soft: {tables[0]} is no run; a submission has labels, but no probabilities")
+    _refuse_unheeded(predictions, chosen)
     told = progress or (lambda *_: None)
     sizes = Sizes(folder)
     sources = Sources(
@@ -193,10 +189,11 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
     return paths
 
 
-def _refuse_unused(predictions: Sequence[Path], chosen: Choices) -> None:
-    """Raise a `ConfigError` for choices that only runs heed, where there are submissions alone."""
-    if any(path.is_dir() for path in predictions):
-        return
+def _refuse_unheeded(predictions: Sequence[Path], chosen: Choices) -> None:
+    """Raise a `ConfigError` for choices that submissions, or submissions alone, cannot heed."""
+    tables = [path for path in predictions if not path.is_dir()]
+    if chosen.soft and tables:
+        raise ConfigError(f"--soft: {tables[0]} is no run; a submission has labels, but no probabilities")
     given = {
         "--student": chosen.student,
         "--data": chosen.truth,
@@ -204,9 +201,9 @@ def _refuse_unused(predictions: Sequence[Path], chosen: Choices) -> None:
         "--flip": chosen.options and len(chosen.options.views) > 1,
         "--device": chosen.device != "auto",
     }
-    unused = [name for name, value in given.items() if value]
-    if unused:
-        raise ConfigError(f"{', '.join(unused)}: submissions alone have no use for it; give a run folder, too")
+    unheeded = [name for name, value in given.items() if value]
+    if unheeded and len(tables) == len(predictions):
+        raise ConfigError(f"{', '.join(unheeded)}: submissions alone have no use for it; give a run folder, too")
 
 
 def _predict(
@@ -220,7 +217,7 @@ def _predict(
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
         for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            found = sources.predict(submission.image_name(name), image, (image.shape[0], image.shape[1]))
+            found = sources.predict(submission.image_name(name), image)
             if soft and found.probabilities is not None:
                 path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
                 probabilities.write_codes(path, content, found.size, sources.classes)
@@ -229,7 +226,7 @@ def _predict(
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
         jobs = pool.map(
-            lambda item: judged(sources.predict(submission.image_name(item[0]), None, images.size(item[1]))),
+            lambda item: judged(sources.predict(submission.image_name(item[0]), images.read(item[1]))),
             paths.items(),
         )
         for done, each in enumerate(jobs, start=1):

@@ -130,7 +130,7 @@ def out_of_fold(
         image = data.read_image(case.image)
         size = image.shape[0], image.shape[1]
         truth = kernels.encode(data.read_labels(case, classes), len(classes))
-        found = sources.predict("", image, size, asked)
+        found = sources.predict("", image, asked)
         rows.append(measure(found, classes))
         dice.append(_dice(found.runs, truth))
         if own is None:

@@ -34,12 +34,14 @@ class Prediction:
         members: M lists of K runs.
         probabilities: (K, h, w) float32, the mean of the runs, over the square of the image's longer side; None without
             runs.
+        image: (H, W), bone bright; None if nobody is to look at it.
     """
 
     size: tuple[int, int]
     runs: list[Runs]
     members: list[list[Runs]]
     probabilities: NDArray[np.float32] | None = None
+    image: NDArray[np.uint8] | None = None
 
 
 class Sources:
@@ -133,27 +135,25 @@ class Sources:
                 ]
         return {case: members for case, members in found.items() if members}
 
-    def predict(
-        self, name: str, image: NDArray[np.uint8] | None, size: tuple[int, int], runs: Sequence[int] | None = None
-    ) -> Prediction:
+    def predict(self, name: str, image: NDArray[np.uint8], runs: Sequence[int] | None = None) -> Prediction:
         """What the members say of an image.
 
         Args:
             name: in the submissions, which take part if they have it.
-            image: (H, W), for the runs.
-            size: (H, W).
+            image: (H, W), bone bright.
             runs: the numbers of the runs to ask; None for all.
         """
+        size = image.shape[0], image.shape[1]
         tables = [table[name] for table in self._tables if name in table]
         asked = [self._predictors[n] for n in (range(len(self.runs)) if runs is None else runs)]
-        if not asked or image is None:
-            return Prediction(size, _voted(tables), tables)
+        if not asked:
+            return Prediction(size, _voted(tables), tables, image=image)
         # Votes keep apart what each member says; their mean is taken here, too.
         work = Ensemble(asked, self.classes, blend="votes", calibration=self.calibration)
         looked = work.look(image)
         said = [work.runs([logits], size) for logits in looked]
         label = _voted([*tables, *said]) if tables else work.runs([_mean(looked)], size)
-        return Prediction(size, label, [*tables, *said], work.probabilities(looked).numpy())
+        return Prediction(size, label, [*tables, *said], work.probabilities(looked).numpy(), image)
 
 
 def patients(path: Path) -> list[str]:
@@ -178,8 +178,6 @@ def _voted(members: list[list[Runs]]) -> list[Runs]:
 
 
 def _mean(looked: Sequence[Tensor]) -> Tensor:
-    if len(looked) == 1:  # a mean cuts off what is very sure, which moves borders between pixels
-        return looked[0]
     mean = Mean("probabilities")
     for logits in looked:
         mean.add(logits)

@@ -126,12 +126,12 @@ def suited(runs: int, workers: int | None = None) -> tuple[int, int, int]:
     """
     import torch
 
-    from carpus import plan, run
+    from carpus import room, run
 
     gpus = torch.cuda.device_count()
     cores = run.threads()
-    room = gpus or min(cores, int(plan.available_mib(gpu=False) // MIB_A_RUN))
-    workers = max(1, min(workers or room, runs))
+    places = gpus or min(cores, int(room.available_mib(gpu=False) // MIB_A_RUN))
+    workers = max(1, min(workers or places, runs))
     return workers, max(1, cores // workers), gpus
 
 
