@@ -114,6 +114,13 @@ def test_union_keeps_its_arguments() -> None:
     assert a.tolist() == [[1, 2]]
 
 
+def test_another_size_takes_the_pixel_under_the_centre_with_all_its_classes() -> None:
+    labels = np.array([[1, 2, 4 | 1 << 30], [8, 16, 32]], np.int32)
+    assert np.array_equal(label_map.resized(labels, (4, 6)), labels.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(label_map.resized(labels.repeat(3, 0).repeat(3, 1), (2, 3)), labels)
+    assert np.array_equal(label_map.resized(labels, (2, 1)), labels[:, 1:2])
+
+
 def test_opencv_is_exact_on_the_channels() -> None:
     labels = dense()
     assert np.array_equal(label_map.from_channels(label_map.channels(labels)), labels)

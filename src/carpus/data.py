@@ -279,8 +279,7 @@ def square_labels(labels: LabelMap, side: int) -> LabelMap:
         labels = np.pad(labels, ((0, max(width - height, 0)), (0, max(height - width, 0))))
     if labels.shape[0] == side:
         return labels
-    pixels = cv2.resize(label_map.channels(labels), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    return label_map.from_channels(pixels.astype(np.uint8, copy=False))
+    return label_map.resized(labels, (side, side))
 
 
 def normalise(pictures: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -237,3 +238,9 @@ def channels(labels: LabelMap) -> NDArray[np.uint8]:
 def from_channels(pixels: NDArray[np.uint8]) -> LabelMap:
     """The inverse of `channels`: (H, W, 4) uint8 to (H, W) int32."""
     return np.ascontiguousarray(pixels).view(np.int32).reshape(pixels.shape[:2])
+
+
+def resized(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
+    """The map at another `size` (H, W): every pixel has the word of the one that its centre falls into."""
+    pixels = cv2.resize(channels(labels), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return from_channels(pixels.astype(np.uint8, copy=False))

@@ -63,8 +63,7 @@ def distances(labels: LabelMap, image: NDArray[np.uint8], classes: int) -> Float
     height, width = (max(1, round(side * scale)) for side in image.shape)
     grey = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     grey = cv2.GaussianBlur(grey, (0, 0), BLUR).astype(np.float32, copy=False)
-    pixels = cv2.resize(label_map.channels(labels), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    small = label_map.from_channels(pixels.astype(np.uint8, copy=False))
+    small = label_map.resized(labels, (height, width))
     edges = label_map.edges(small)
     for k, box in enumerate(label_map.boxes(small, classes)):
         if box is not None:

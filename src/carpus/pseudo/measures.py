@@ -60,8 +60,7 @@ def unsure(found: Prediction) -> list[Runs]:
         return [np.empty((0, 2), np.int64)] * len(found.runs)
     side = max(found.size)
     small = label_map.pack((found.probabilities > UNSURE[0]) & (found.probabilities < UNSURE[1]))
-    pixels = cv2.resize(label_map.channels(small), (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-    labels = label_map.from_channels(pixels.astype(np.uint8, copy=False))
+    labels = label_map.resized(small, (side, side))
     return kernels.encode(np.ascontiguousarray(labels[: found.size[0], : found.size[1]]), len(found.runs))
 
 
@@ -92,8 +91,7 @@ def _sureness(labels: LabelMap, probabilities: NDArray[np.float32]) -> tuple[Flo
     side = max(labels.shape)
     square = np.zeros((side, side), np.int32)
     square[: labels.shape[0], : labels.shape[1]] = labels
-    pixels = cv2.resize(label_map.channels(square), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    small = label_map.from_channels(pixels.astype(np.uint8, copy=False))
+    small = label_map.resized(square, (height, width))
     confidence, border = np.full((2, len(probabilities)), np.nan)
     for k, plane in enumerate(probabilities):
         inside = plane[label_map.has(small, k)]
