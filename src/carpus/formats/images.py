@@ -94,7 +94,11 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
 
 def digest(path: Path | str) -> str:
     """SHA-256 of the size and the 8-bit pixels of an image, in hexadecimal: the same however the file was written."""
-    pixels = read(path)
+    return digest_of(read(path))
+
+
+def digest_of(pixels: NDArray[np.uint8]) -> str:
+    """`digest` of an image that `read` gave before."""
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
 
 

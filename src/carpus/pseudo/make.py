@@ -157,9 +157,10 @@ def make(
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A prediction without its probabilities, its measures (K, M), and what is unsure of every class."""
+    """A prediction without its probabilities; the image's hash, the measures (K, M), and what is unsure by class."""
 
     size: tuple[int, int]
+    image: str
     runs: list[Runs]
     measures: Floats
     unsure: list[Runs] = field(repr=False)
@@ -211,8 +212,13 @@ def _predict(
 ) -> Iterator[_Predicted]:
     """What is said of every image; its probabilities go to the data folder `soft`."""
 
-    def judged(found: Prediction) -> _Predicted:
-        return _Predicted(found.size, found.runs, measure(found, sources.classes), unsure(found))
+    def judged(found: Prediction, image: NDArray[np.uint8]) -> _Predicted:
+        digest = images.digest_of(image)
+        return _Predicted(found.size, digest, found.runs, measure(found, sources.classes), unsure(found))
+
+    def voted(name: str, path: Path) -> _Predicted:
+        image = images.read(path)
+        return judged(sources.predict(submission.image_name(name), image), image)
 
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
@@ -221,15 +227,11 @@ def _predict(
             if soft and found.probabilities is not None:
                 path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
                 probabilities.write_codes(path, content, found.size, sources.classes)
-            yield judged(found)
+            yield judged(found, image)
             told("predict", done, len(paths))
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
-        jobs = pool.map(
-            lambda item: judged(sources.predict(submission.image_name(item[0]), images.read(item[1]))),
-            paths.items(),
-        )
-        for done, each in enumerate(jobs, start=1):
+        for done, each in enumerate(pool.map(voted, paths, paths.values()), start=1):
             yield each
             told("predict", done, len(paths))
 
@@ -263,9 +265,8 @@ def _write(
             bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
             for k, bone in enumerate(classes)
         }
-        digest = images.digest(path)
-        trust.write(root, case, trust.Found(digest, bones, pixels))
-        return int(pixels[:, 1].sum()), digest, files.sha256(annotated / f"{case}.json")
+        trust.write(root, case, trust.Found(each.image, bones, pixels))
+        return int(pixels[:, 1].sum()), each.image, files.sha256(annotated / f"{case}.json")
 
     total, digests, written = 0, dict[str, str](), dict[str, str]()
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
