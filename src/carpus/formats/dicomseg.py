@@ -10,7 +10,6 @@ Dimension key: K classes, H rows, W columns.
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -28,8 +27,6 @@ from carpus.formats import Labelled, check_size, files, images, once, safe_name,
 from carpus.formats.quiet import quiet
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
-
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # as in `dicom`
 
 SOURCE = ".source.dcm"
 """What the name of a secondary capture ends in that was made for an image that is no DICOM file."""
@@ -276,10 +273,11 @@ def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
     pixels = np.zeros(labels.shape, np.uint8) if image is None else images.read(image)
     if image is not None:
         _same_size(image, pixels.shape, labels)
-    made = _capture(pixels, path.stem)
-    if image is not None:
-        with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary, quiet():
-            made.save_as(temporary)
+    with quiet():
+        made = _capture(pixels, path.stem)
+        if image is not None:
+            with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary:
+                made.save_as(temporary)
     return made
 
 

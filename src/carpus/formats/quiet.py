@@ -13,18 +13,23 @@ from pathlib import Path
 
 _lock = threading.RLock()
 
-logging.getLogger("PIL").setLevel(logging.CRITICAL)
+_TALKERS = "PIL", "pydicom"
+
+for _name in _TALKERS:
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore the warnings that Pillow and pydicom attribute to themselves, while the block runs.
+    """Ignore the warnings that Pillow and pydicom attribute to themselves, while the block runs, and what they log.
 
     `warnings.catch_warnings` swaps a list of the whole process, so blocks exclude those of other threads, whose
     warnings go on; within one, another changes nothing.
     """
     with _lock, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(PIL|pydicom)(\.|$)")
+        warnings.filterwarnings("ignore", module=rf"({'|'.join(_TALKERS)})(\.|$)")
+        for name in _TALKERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # once more: importing pydicom has set another level
         yield
 
 
