@@ -63,17 +63,18 @@ def satterthwaite(a: Values, b: Values) -> NDArray[np.bool_]:
 
 def pooled(a: Values, b: Values) -> NDArray[np.bool_]:
     """As ours, but with one variance for the seeds of both arms."""
-    patients, runs, both = parts(a, b)
-    q, t = special.stdtrit(PATIENTS - 1, 1 - stats.LEVEL / 2), special.stdtrit(2 * len(a) - 2, 1 - stats.LEVEL / 2)
-    square = np.maximum(q**2 * patients + t**2 * runs - q * t * both, q**2 * patients)
-    return (a - b).mean(axis=(0, 1)) ** 2 > square
+    return _beyond(a, b, parts(a, b)[1], 2 * len(a) - 2)
 
 
 def by_seed(a: Values, b: Values) -> NDArray[np.bool_]:
     """As ours, but with seeds paired: the difference of every seed, with one degree of freedom less than seeds."""
+    return _beyond(a, b, (a - b).mean(axis=1).var(axis=0, ddof=1) / len(a), len(a) - 1)
+
+
+def _beyond(a: Values, b: Values, runs: Values, freedom: int) -> NDArray[np.bool_]:
+    """Whether the difference is beyond the bound of `stats`, without skew, with V_S and its freedom as given."""
     patients, _, both = parts(a, b)
-    runs = (a - b).mean(axis=1).var(axis=0, ddof=1) / len(a)
-    q, t = special.stdtrit(PATIENTS - 1, 1 - stats.LEVEL / 2), special.stdtrit(len(a) - 1, 1 - stats.LEVEL / 2)
+    q, t = (special.stdtrit(free, 1 - stats.LEVEL / 2) for free in (PATIENTS - 1, freedom))
     square = np.maximum(q**2 * patients + t**2 * runs - q * t * both, q**2 * patients)
     return (a - b).mean(axis=(0, 1)) ** 2 > square
 
