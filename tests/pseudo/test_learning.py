@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pseudo_jobs import prepared
 from typer.testing import CliRunner
 
-from carpus import augment, competition, data, evaluate, job, kernels, losses, run, schedule, train
+from carpus import augment, competition, data, evaluate, kernels, losses, run, schedule, train
 from carpus.batches import Batches, Others
 from carpus.cli import app
 from carpus.data import Doubt
-from carpus.devices import fabric
 from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import annotations, convert, images
 from carpus.labels import BONES
@@ -29,15 +29,6 @@ def pseudo(dataset, trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("pseudo") / "data"
     make.make([trained], dataset / "test" / "DCM", out)
     return out
-
-
-@pytest.fixture
-def copy(pseudo, tmp_path):
-    return shutil.copytree(pseudo, tmp_path / "data")
-
-
-def prepared(settings, root):
-    return job.prepare(settings, root, fabric("cpu", "32"))
 
 
 def test_a_bone_that_does_not_count_gets_no_gradient_and_neither_does_a_doubtful_pixel():

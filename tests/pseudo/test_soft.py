@@ -5,14 +5,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from pseudo_jobs import prepared
 from safetensors.torch import load_file
 from torch.nn import functional
 from typer.testing import CliRunner
 
-from carpus import augment, data, job, losses, run, train
+from carpus import augment, data, losses, run, train
 from carpus.batches import Batches, Others
 from carpus.cli import app
-from carpus.devices import fabric
 from carpus.errors import ConfigError, DataError
 from carpus.formats import images, probabilities
 from carpus.kernels import codes
@@ -32,15 +32,6 @@ def pseudo(dataset, trained, tmp_path_factory):
     result = CliRunner().invoke(app, ["pseudo", str(trained), "--images", images_of, "--out", str(out), "--soft"])
     assert result.exit_code == 0, result.output
     return out
-
-
-@pytest.fixture
-def copy(pseudo, tmp_path):
-    return shutil.copytree(pseudo, tmp_path / "data")
-
-
-def prepared(settings, root):
-    return job.prepare(settings, root, fabric("cpu", "32"))
 
 
 def exact(root, side):
