@@ -1,6 +1,7 @@
 """A prediction on two Ray nodes, one of which is killed: `python ray_prediction.py RUN IMAGES OUT` prints JSON."""
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from carpus import cluster, run, segment
+from carpus.errors import DataError
 
 
 def main(trained: Path, images: Path, out: Path) -> None:
@@ -25,10 +27,25 @@ def main(trained: Path, images: Path, out: Path) -> None:
             nodes.remove_node(workers[0], allow_graceful=False)
 
     by = partial(cluster.work, str(nodes.address))
-    summary = segment.segment([run.read(trained)], images, out, device="cpu", by=by, progress=watch)
+    os.chdir(trained.parent)  # where the actors are not
+    here = Path(trained.name)
+    summary = segment.segment([run.read(here)], images, out, device="cpu", by=by, progress=watch)
+    lost = run.read(here)
+    (trained / run.WEIGHTS).rename(trained / "elsewhere")
+    try:
+        segment.segment([lost], images, out.with_name("lost.csv"), device="cpu", by=by)
+    except DataError as error:
+        told = str(error)
+    else:
+        told = ""
+    (trained / "elsewhere").rename(trained / run.WEIGHTS)
     ray.shutdown()
     nodes.shutdown()
-    print(json.dumps({"images": summary.images, "faults": list(map(str, summary.faults)), "killed after": killed}))
+    print(
+        json.dumps(
+            {"images": summary.images, "faults": list(map(str, summary.faults)), "killed after": killed, "told": told}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Prediction on a Ray cluster of several nodes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -25,11 +26,14 @@ def test_a_cluster_that_loses_a_node_predicts_what_one_process_does(trained: Pat
     (tmp_path / "images/a007.png").write_bytes(b"not a picture")
     alone = segment.segment([run.read(trained)], tmp_path / "images", tmp_path / "alone.csv", device="cpu")
     script = Path(__file__).with_name("ray_prediction.py")
-    command = [sys.executable, script, trained, tmp_path / "images", tmp_path / "ray.csv"]
+    shutil.copytree(trained, tmp_path / "run")
+    command = [sys.executable, script, tmp_path / "run", tmp_path / "images", tmp_path / "ray.csv"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=590)
     assert told.returncode == 0, told.stderr[-3000:]
     found = json.loads(told.stdout.splitlines()[-1])
     assert found["killed after"]
+    assert found["told"].startswith("--ray ")
+    assert run.WEIGHTS in found["told"]
     assert found["images"] == alone.images == 59
     assert found["faults"] == list(map(str, alone.faults))
     assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()

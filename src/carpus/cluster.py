@@ -70,10 +70,15 @@ def work(
         make: gives the ensemble, in every actor.
 
     The other arguments as of `segment.work`.
+
+    Raises:
+        DataError: no actor could make the ensemble, or look at an image, with its last words.
+        ConfigError: see `joined`.
     """
     with joined(address) as ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         gpus = int(ray.cluster_resources().get("GPU", 0))
         share = {"num_gpus": 1} if gpus else {"num_cpus": 1}
         actors = gpus or int(ray.cluster_resources().get("CPU", 1))
@@ -83,10 +88,10 @@ def work(
             _Actor,
             fn_constructor_args=(make, _absolute(beside), refuse),
             batch_size=None,
-            concurrency=(1, min(actors, tasks)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(actors, tasks)),
             **share,
         )
-        for count, answer in enumerate(answers.iter_rows(), start=1):
+        for count, answer in enumerate(_rows(ray, answers, address), start=1):
             if answer["fault"]:
                 left_out(DataError(answer["fault"]))
             else:
@@ -95,6 +100,15 @@ def work(
                 done.add(answer["name"], answer["stamp"], tuple(answer["size"]), runs)
             if told:
                 told(count)
+
+
+def _rows(ray: Any, answers: Any, address: str) -> Iterator[dict[str, Any]]:
+    """The rows as they come; a `DataError` for what no actor could do."""
+    try:
+        yield from answers.iter_rows()
+    except ray.exceptions.RayError as error:
+        told = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise DataError(f"--ray {address}: {told[-1] if told else type(error).__name__}") from error
 
 
 class _Actor:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -101,8 +101,10 @@ def segment(
     options, beside = options or Options(), beside or Beside()
     if not runs:
         raise ConfigError("predict: expected at least one run")
+    # Whoever looks at the images may have another working directory.
+    there = [replace(each, path=each.path.absolute()) for each in runs]
     return segment_with(
-        partial(Ensemble.of, runs, device, options, weights=weights, calibration=calibration),
+        partial(Ensemble.of, there, device, options, weights=weights, calibration=calibration),
         runs[0].classes,
         source,
         target,
