@@ -11,7 +11,6 @@ from planted_data import MADE_UP
 
 from carpus import data, labels, pictures
 from carpus.labels import BONES
-from carpus.pseudo import decisions
 
 Open = Callable[..., Any]
 Keep = Callable[[Any, str], Path]
@@ -145,44 +144,6 @@ def test_window_and_wheel_act_on_the_picture_at_once(address: str, open_page: Op
     page.wait_for_function("new URL(location).searchParams.get('window') !== null")
     page.mouse.dblclick(*at(page, 10, 10))
     asked(page, at=None)
-
-
-@pytest.mark.parametrize("size", ["desktop", "laptop"])
-def test_decisions_are_on_disk_at_once_and_can_be_undone(
-    address: str, planted: Path, open_page: Open, picture: Keep, size: str
-) -> None:
-    name = cases(planted)[4].name
-    page = open_page(f"{address}/?case={name}&first=data&compare=first", size)
-    shown(page, name)
-
-    def decided() -> dict[str, str]:
-        return {bone: each.verdict for (of, bone), each in decisions.read(planted).items() if of == name}
-
-    before = decided()
-    button = page.locator('[data-bone="finger-2"] .verdict.reject')
-    button.click()
-    page.locator('[data-bone="finger-2"] .verdict.reject[aria-pressed="true"]').wait_for()
-    assert decided() == before | {"finger-2": "reject"}
-    page.keyboard.press("Escape")
-    page.keyboard.press("a")
-    page.locator('[data-bone="finger-2"] .verdict.accept[aria-pressed="true"]').wait_for()
-    assert decided() == dict.fromkeys(BONES, "accept")
-    for bone, verdict in (("Pisiform", "reject"), ("Trapezoid", "ignore")):
-        page.locator(f'[data-bone="{bone}"] .verdict.{verdict}').click()
-        page.locator(f'[data-bone="{bone}"] .verdict.{verdict}[aria-pressed="true"]').wait_for()
-    page.mouse.move(5, 5)
-    picture(page, f"viewer-decide-{size}")
-    for _ in range(4):
-        left = len(decided())
-        state = decided()
-        page.keyboard.press("u")
-        for _ in range(100):
-            if decided() != state:
-                break
-            page.wait_for_timeout(100)
-        assert len(decided()) <= left
-        page.wait_for_timeout(500)
-    assert decided() == before
 
 
 def test_pages_keep_what_is_compared_and_how_it_is_drawn(address: str, open_page: Open) -> None:

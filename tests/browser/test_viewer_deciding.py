@@ -13,6 +13,7 @@ from carpus.labels import BONES
 from carpus.pseudo import decisions
 
 Open = Callable[..., Any]
+Keep = Callable[[Any, str], Path]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,33 @@ def _pressed(page: Any, bone: str, verdict: str) -> Any:
 
 def _decided(root: Path) -> dict[tuple[str, str], str]:
     return {key: each.verdict for key, each in decisions.read(root).items()}
+
+
+@pytest.mark.parametrize("size", ["desktop", "laptop"])
+def test_decisions_are_on_disk_at_once_and_can_be_undone(
+    deciding: str, pseudo: Path, open_page: Open, picture: Keep, size: str
+) -> None:
+    name = _names(pseudo)[0]
+    page = open_page(f"{deciding}/?case={name}&first=pseudo&compare=first&doubt=1", size)
+    shown(page, name)
+    page.locator('[data-bone="finger-2"] .verdict.reject').click()
+    _pressed(page, "finger-2", "reject").wait_for()
+    assert _decided(pseudo) == {(name, "finger-2"): "reject"}
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    _pressed(page, "finger-2", "accept").wait_for()
+    assert _decided(pseudo) == {(name, bone): "accept" for bone in BONES}
+    for bone, verdict in (("Pisiform", "reject"), ("Trapezoid", "ignore")):
+        page.locator(f'[data-bone="{bone}"] .verdict.{verdict}').click()
+        _pressed(page, bone, verdict).wait_for()
+    page.mouse.move(5, 5)
+    picture(page, f"viewer-decide-{size}")
+    for bone, left in (("Trapezoid", "accept"), ("Pisiform", "accept"), ("finger-2", "reject")):
+        page.keyboard.press("u")
+        _pressed(page, bone, left).wait_for()
+    page.keyboard.press("u")
+    page.locator(".decisions", has_text="nothing decided").wait_for()
+    assert not (pseudo / decisions.FILE).exists()
 
 
 def test_only_labels_of_the_named_folder_are_decided_on(
