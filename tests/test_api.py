@@ -13,7 +13,7 @@ from PIL import Image
 import carpus
 from carpus import data
 from carpus import labels as label_map
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.labels import BONES, Classes
 from carpus.predict import Predictor
 from carpus.run import read as read_run
@@ -42,6 +42,11 @@ def test_a_loaded_run_finds_what_its_predictor_finds(trained: Path, dataset: Pat
 def test_what_is_no_image_is_refused(trained: Path, wrong: object) -> None:
     with pytest.raises(DataError, match="image: expected uint8 of shape"):
         carpus.load(trained)(wrong)  # type: ignore[arg-type]
+
+
+def test_no_run_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="load: expected at least one run folder"):
+        carpus.load([], calibration=tmp_path / "c.json")
 
 
 def test_labels_go_by_name() -> None:
@@ -74,6 +79,10 @@ def test_a_score_is_the_competitions_dice() -> None:
     assert carpus.score(b, b, TWO)["b"] == 1
     with pytest.raises(DataError, match="different classes"):
         carpus.score(carpus.Labels(a, TWO), carpus.Labels(a, BONES))
+    with pytest.raises(DataError, match="truth: expected int32 of 2 dimensions, has list"):
+        carpus.score(a, [[1, 0, 0]], TWO)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="prediction: a bit beyond class 1 is set"):
+        carpus.score(np.full((1, 3), 4, np.int32), a, TWO)
 
 
 def test_the_guides_examples_run(trained: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

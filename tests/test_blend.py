@@ -56,3 +56,23 @@ def test_certainty_stays_finite() -> None:
     mean = Mean("probabilities")
     mean.add(plane(200.0, -200.0))
     assert torch.isfinite(mean.logits()).all()
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_equal_answers_come_back_bit_for_bit(kind) -> None:
+    answer = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 12
+    mean = Mean(kind)
+    for weight in (1 / 3, 0.1, 1.7, 0.0, 1.0):
+        mean.add(answer, torch.tensor([weight, 1.0, weight + 0.3]))
+    mean.add(answer + 1, torch.zeros(3))
+    assert torch.equal(mean.logits(), answer)
+
+
+def test_a_mean_of_sure_probabilities_is_exact() -> None:
+    answers = torch.randn(3, 1, 2, 40, 40, generator=torch.Generator().manual_seed(0)) * 20
+    mean = Mean("probabilities")
+    for answer in answers:
+        mean.add(answer)
+    wide = answers.double()
+    expected = torch.sigmoid(wide).sum(0).log() - torch.sigmoid(-wide).sum(0).log()
+    assert torch.allclose(mean.logits().double(), expected, rtol=1e-6, atol=1e-6)

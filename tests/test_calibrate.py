@@ -122,6 +122,8 @@ def test_runs_of_two_folds_become_a_calibration(
     copy = run.read(shutil.copytree(runs[0].path, tmp_path / "copy"))
     with pytest.raises(ConfigError, match=r"holds out ID\d+, as .* does"):
         calibrate.calibrate([runs[0], copy], root, tmp_path / "d.json")
+    with pytest.raises(ConfigError, match="at least one run"):
+        calibrate.calibrate([], root, tmp_path / "d.json")
     with pytest.raises(ConfigError, match="2 patients are held out"):
         calibrate.calibrate([run.read(trained)], dataset, tmp_path / "d.json")
     assert not (tmp_path / "d.json").exists()

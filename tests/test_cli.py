@@ -7,10 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from carpus.cli import app
+from carpus.cli.options import DeviceOption, RunArgument, with_options
 from carpus.labels import BONES
+from carpus.predict import Options
+from carpus.tiles import Tiles
+from carpus.views import views
 
 COMMANDS = (
     "train",
@@ -87,6 +92,22 @@ def test_the_commands_work_together(tmp_path: Path) -> None:
     checked = carpus("check", data, "--json")
     assert json.loads(checked.stdout)["counts"]["error"] == 0
     assert checked.exit_code == 0
+
+
+def test_every_way_to_show_an_image_reaches_the_command() -> None:
+    looking, given = typer.Typer(), []
+
+    @looking.command()
+    @with_options
+    def look(*, run: RunArgument, options: Options, device: DeviceOption = "auto") -> None:
+        given.append((run, options, device))
+
+    line = "RUN --canvas 96 --tile 64 --overlap 0.25 --margin 8 --batch 3 --flip --turn 10 --turn -10 --scale 1.5"
+    for arguments in (f"{line} --blend votes --device cpu", "RUN"):
+        shown = CliRunner().invoke(looking, arguments.split())
+        assert shown.exit_code == 0, shown.output
+    shown_so = Options(96, Tiles(64, 0.25, 8), views(flip=True, turns_deg=[10, -10], scales=[1.5]), "votes", 3)
+    assert given == [(Path("RUN"), shown_so, "cpu"), (Path("RUN"), Options(), "auto")]
 
 
 def test_schema_shows_every_setting() -> None:

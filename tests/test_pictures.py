@@ -178,6 +178,7 @@ def test_the_input_is_left_alone():
         (grey(), square(1, 1, 5), {"reference": square(1, 1, 5, 50)}, "expected one size"),
         (grey(), square(1, 1, 5, k=2), {}, "beyond class 1"),
         (grey(), square(1, 1, 5), {"only": ["c"]}, "only: unknown class c"),
+        (grey(), square(1, 1, 5), {"longest": 0}, "longest: expected 1 pixel or more, got 0"),
         (grey(), square(1, 1, 5), {"box": (slice(9, 9), slice(0, 9))}, "box: expected rows"),
     ],
 )

@@ -99,6 +99,9 @@ def test_names_that_cannot_be_written_are_refused_before_the_work(trained: Path,
         segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=lambda *now: done.append(now))
     assert not done
     assert segment.segment([run.read(trained)], folder, tmp_path / "labels").images == 2
+    images.write(folder / "ID001/a.jpg", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"'ID001/a\.jpg' would be one file; rename one of them"):
+        segment.segment([run.read(trained)], folder, tmp_path / "more")
 
 
 def test_predictions_go_by_the_name_of_their_image(trained: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from carpus import kernels, metrics, pictures
 from carpus import labels as label_map
 from carpus import run as runs
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.formats import images
 from carpus.labels import BONES, Classes, LabelMap, Mask
 from carpus.postprocess import Calibration
@@ -64,7 +64,7 @@ class Labels:
 
         Args:
             image: (H, W) uint8; the one they were found in by default.
-            longest: pixels of the longer side.
+            longest: pixels of the longer side, 1 or more; those of the label map by default.
         """
         under = image if image is not None else self._image
         if under is None:
@@ -112,16 +112,18 @@ def load(
     """Load a run, or several as an ensemble.
 
     Args:
-        run: one run folder or a list of them.
+        run: one run folder or a list of one or more.
         device: auto, cpu or cuda.
         options: tiles, test-time augmentation and blend.
         calibration: a file of `carpus calibrate`.
 
     Raises:
         DataError: no run there, or a damaged one.
-        ConfigError: runs that do not fit together, or a device that is not there.
+        ConfigError: no run, runs that do not fit together, or a device that is not there.
     """
     paths = [run] if isinstance(run, str | Path) else list(run)
+    if not paths:
+        raise ConfigError("load: expected at least one run folder, got an empty list")
     opened = [runs.read(path) for path in paths]
     steps = Calibration.read(calibration, opened[0].classes) if calibration else None
     return Model(Ensemble.of(opened, device, options, calibration=steps))
@@ -144,11 +146,14 @@ def score(prediction: Labels | LabelMap, truth: Labels | LabelMap, classes: Clas
         Class name -> 0 to 1; 1 for a class that is empty in both. Its mean is the competition's score of the image.
 
     Raises:
-        DataError: two sizes, or two class lists.
+        DataError: something else than a label map, two sizes, or two class lists.
     """
     lists = [side.classes for side in (prediction, truth) if isinstance(side, Labels)]
     if len(lists) == 2 and lists[0] != lists[1]:
         raise DataError("score: the two have different classes")
     names = lists[0] if lists else classes
-    a, b = (side.map if isinstance(side, Labels) else side for side in (prediction, truth))
+    a, b = (
+        side.map if isinstance(side, Labels) else label_map.validate(side, len(names), source)
+        for source, side in (("prediction", prediction), ("truth", truth))
+    )
     return dict(zip(names, metrics.dice(kernels.overlap(a, b, len(names))).tolist(), strict=True))

@@ -3,6 +3,7 @@
 Dimension key: M members, K classes, h w logit resolution.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -14,12 +15,11 @@ from torch.nn import functional
 
 Kind = Literal["probabilities", "logits"]
 
-_SURE = 1e-7
-"""A mean probability stays this far from 0 and 1, where its logit would be infinite."""
-
 
 class Mean:
     """A weighted mean of logits (1, K, h, w), added up one at a time, at the resolution of the first.
+
+    It lies between the least and the largest answer that counts, whatever rounds: equal answers come back bit for bit.
 
     Args:
         kind: what is averaged; the result is logits either way.
@@ -27,7 +27,9 @@ class Mean:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self._total = self._weights = torch.empty(0)
+        # The mean is over / under: of logits their sum and the weights', of probabilities, as odds, the sum for the
+        # class and the sum against it. One minus the sum for it would know a sure class by its rounding only.
+        self._over = self._under = self._least = self._most = torch.empty(0)
 
     def add(self, logits: Tensor, weight: Tensor | None = None, seen: Tensor | None = None) -> None:
         """Add one answer.
@@ -37,25 +39,32 @@ class Mean:
             weight: (K,) what every class of it counts, 1 by default.
             seen: (h, w) bool, where it says anything; everywhere by default.
         """
+        first = not self._over.numel()
         worth = torch.ones_like(logits[:, :, :1, :1]) if weight is None else weight.to(logits)[None, :, None, None]
         if seen is not None:
             worth = worth * seen
-        values = torch.sigmoid(logits) if self._kind == "probabilities" else logits
-        if not self._total.numel():
-            self._total, self._weights = values * worth, worth
-            return
-        grid = self._total.shape[-2:]
-        if values.shape[-2:] != grid:
-            values = functional.interpolate(values, grid, mode="bilinear", align_corners=False)
+        if not first and logits.shape[-2:] != (grid := self._over.shape[-2:]):
+            logits = functional.interpolate(logits, grid, mode="bilinear", align_corners=False)
             if seen is not None:
                 worth = functional.interpolate(worth, grid, mode="nearest-exact")
-        self._total = self._total + values * worth
-        self._weights = self._weights + worth
+        over, under = logits * worth, worth
+        if self._kind == "probabilities":
+            over, under = torch.sigmoid(logits).mul_(worth), torch.neg(logits).sigmoid_().mul_(worth)
+        least = most = logits
+        if not (counts := worth > 0).all():
+            least, most = logits.where(counts, math.inf), logits.where(counts, -math.inf)
+        if first:
+            self._over, self._under, self._least, self._most = over, under, least, most
+        else:
+            self._over, self._under = self._over + over, self._under + under
+            self._least, self._most = torch.minimum(self._least, least), torch.maximum(self._most, most)
 
     def logits(self) -> Tensor:
         """The mean as logits (1, K, h, w) float32. Every pixel needs an answer that has seen it."""
-        mean = self._total / self._weights
-        return torch.logit(mean, _SURE) if self._kind == "probabilities" else mean
+        mean = self._over / self._under
+        if self._kind == "probabilities":
+            mean.log_()
+        return mean.clamp_(self._least, self._most)
 
 
 def weighted(answers: Iterable[Tensor], weights: NDArray[np.float64], kind: Kind) -> Tensor:

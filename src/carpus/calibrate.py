@@ -96,9 +96,11 @@ def calibrate(
 
     Raises:
         DataError: not the data that the runs held out.
-        ConfigError: runs of different classes or of overlapping folds, members with other patients, fewer than ten
-            patients held out, or votes, which have no probability.
+        ConfigError: no run, runs of different classes or of overlapping folds, members with other patients, fewer than
+            ten patients held out, or votes, which have no probability.
     """
+    if not runs:
+        raise ConfigError("calibrate: expected at least one run")
     classes, options = runs[0].classes, options or Options()
     for each in runs:
         if each.classes != classes:
@@ -108,6 +110,7 @@ def calibrate(
         raise ConfigError("calibrate: votes have no probability; blend probabilities or logits")
     kind: Kind = "logits" if options.blend == "logits" else "probabilities"
     hashes = [[each.manifest["files"][run.WEIGHTS] for each in of] for of in members]
+    fitted_on = sorted({case.patient for team in teams for case in team.cases})
     total, done = 2 * sum(len(team.cases) for team in teams), 0
 
     def shown() -> Iterator[tuple[Case, _Image]]:
@@ -123,7 +126,7 @@ def calibrate(
                     progress(done, total)
 
     def calibration(steps: dict[str, Step]) -> Calibration:
-        return Calibration(steps, classes, hashes)
+        return Calibration(steps, classes, hashes, fitted_on=fitted_on)
 
     every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
     tempered = [each for each in every if each.steps[0].temperature != 1]

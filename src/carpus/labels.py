@@ -122,8 +122,9 @@ def validate(labels: LabelMap, classes: int, source: str = "label map") -> Label
 
     For file and model boundaries, not for loops.
     """
-    if labels.dtype != np.int32 or labels.ndim != 2:
-        raise DataError(f"{source}: expected int32 of 2 dimensions, has {labels.dtype} of {labels.ndim}")
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 2:
+        told = f"{labels.dtype} of {labels.ndim}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise DataError(f"{source}: expected int32 of 2 dimensions, has {told}")
     if not 1 <= classes <= MAX_CLASSES:
         raise DataError(f"{source}: expected 1 to {MAX_CLASSES} classes, got {classes}")
     if labels.size and (labels.min() < 0 or int(labels.max()) >> classes):
@@ -196,6 +197,16 @@ def union(first: LabelMap, *others: LabelMap) -> LabelMap:
 def differing(a: LabelMap, b: LabelMap) -> LabelMap:
     """Every class where only one of two maps of one size has it."""
     return a ^ b
+
+
+def edges(labels: LabelMap) -> LabelMap:
+    """Every class in the pixels on both sides of its border, where it begins or ends along a row or a column."""
+    result = np.zeros_like(labels)
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        changed = labels[here] ^ labels[there]
+        result[here] |= changed
+        result[there] |= changed
+    return result
 
 
 def remap(labels: LabelMap, target: Sequence[int | None]) -> LabelMap:

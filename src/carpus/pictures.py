@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from carpus import labels as label_map
 from carpus.errors import DataError
+from carpus.formats import images
 from carpus.labels import BONES, Classes, LabelMap, Mask
 
 Box = tuple[slice, slice]
@@ -81,7 +82,7 @@ def overlay(
         classes: the classes of both maps.
         only: draw these classes; all by default. A class that is nowhere draws nothing.
         box: the part to show; all by default. See `around`.
-        longest: pixels of the longer side of the result; the size of the box by default.
+        longest: pixels of the longer side of the result, 1 or more; the size of the box by default.
         width_px: width of the outlines in pixels of the result.
         fill: opacity of the inside, 0 to 1, where there is no reference.
 
@@ -90,12 +91,14 @@ def overlay(
 
     Raises:
         DataError: an image that is not (H, W) uint8 or of other proportions than the label map, a reference of
-            another size, a box without pixels.
+            another size, a box or a result without pixels.
     """
     label_map.validate(labels, len(classes))
     if reference is not None and label_map.validate(reference, len(classes), "reference").shape != labels.shape:
         raise DataError(f"reference: is {reference.shape}, the label map {labels.shape}: expected one size")
-    canvas = _Canvas(_stretch(image, labels.shape), box, longest)
+    if longest is not None and longest < 1:
+        raise DataError(f"longest: expected 1 pixel or more, got {longest}")
+    canvas = _Canvas(_stretch(images.require(image), labels.shape), box, longest)
     drawn = set(classes.names if only is None else only)
     unknown = sorted(drawn - set(classes.names))
     if unknown:
@@ -242,8 +245,6 @@ def _outline(mask: Mask, width_px: float) -> Mask:
 
 
 def _stretch(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
-        raise DataError(f"image: expected uint8 of shape (H, W), has {image.dtype} of shape {image.shape}")
     if image.shape == size:
         return image
     if abs(image.shape[0] * size[1] / (image.shape[1] * size[0]) - 1) > 0.02:

@@ -63,6 +63,7 @@ class Calibration:
         members: of every member of the ensemble it was fitted on, the SHA-256 of its runs' weights; the runs of a
             member are the folds of one recipe.
         source: what an error shall name.
+        fitted_on: the patients whose labels it was fitted on; None where nobody knows.
 
     Raises:
         DataError: a class that is not in the list, or a value out of its range.
@@ -74,6 +75,7 @@ class Calibration:
         classes: Classes,
         members: Sequence[Sequence[str]] = (),
         source: str = "calibration",
+        fitted_on: Sequence[str] | None = None,
     ) -> None:
         for name, step in steps.items():
             if name not in classes:
@@ -83,6 +85,7 @@ class Calibration:
                 raise DataError(f"{source}: classes.{name}.{wrong}")
         self.classes, self.members, self._source = classes, tuple(tuple(of) for of in members), source
         self.steps = tuple(steps.get(name, Step()) for name in classes)
+        self.fitted_on = None if fitted_on is None else tuple(fitted_on)
 
     @classmethod
     def read(cls, path: Path | str, classes: Classes) -> "Calibration":
@@ -98,13 +101,18 @@ class Calibration:
         members = content.get("members", [])
         if not isinstance(members, list) or not all(isinstance(of, list) for of in members):
             raise DataError(f"{path}: members: expected a list of lists of SHA-256")
+        fitted_on = content.get("fitted_on")
+        if fitted_on is not None and not (isinstance(fitted_on, list) and all(isinstance(of, str) for of in fitted_on)):
+            raise DataError(f"{path}: fitted_on: expected a list of patients")
         steps = {name: Step(**_hashable(step)) for name, step in found.items()}
-        return cls(steps, classes, members, str(path))
+        return cls(steps, classes, members, str(path), fitted_on)
 
     def write(self, path: Path | str, **facts: Any) -> None:
         """Write it as JSON, with `facts` on how it was found beside it."""
         steps = {name: asdict(step) for name, step in zip(self.classes, self.steps, strict=True)}
-        files.write_json(path, {**facts, "members": self.members, "classes": steps}, indent=2)
+        files.write_json(
+            path, {**facts, "fitted_on": self.fitted_on, "members": self.members, "classes": steps}, indent=2
+        )
 
     def thresholds(self) -> Tensor:
         """(K,) float64 probabilities for `kernels.threshold`."""

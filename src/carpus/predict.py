@@ -51,10 +51,10 @@ class Options:
         views: test-time augmentation, see `views.views`.
         blend: what is averaged over the runs; for votes the views of each run are averaged as probabilities, and a
             pixel belongs to a class if more than half of the votes say so.
-        batch: tiles shown at once.
+        batch: tiles shown at once, 1 or more.
 
     Raises:
-        ConfigError: a canvas or a blend that cannot be.
+        ConfigError: a canvas, a blend or a batch that cannot be, or no view.
     """
 
     canvas: int | None = None
@@ -68,6 +68,10 @@ class Options:
             raise ConfigError(f"canvas: expected a multiple of {GRID} pixels, got {self.canvas}")
         if self.blend not in get_args(Blend):
             raise ConfigError(f"blend: expected probabilities, logits or votes, got {self.blend}")
+        if self.batch < 1:
+            raise ConfigError(f"batch: expected 1 or more, got {self.batch}")
+        if not self.views:
+            raise ConfigError("views: expected at least one; the image as it is, is carpus.views.PLAIN")
 
 
 class Predictor:

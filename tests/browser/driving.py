@@ -37,16 +37,23 @@ def at(page: Any, x: float, y: float, side: int = 1024) -> tuple[float, float]:
     )
 
 
-def colour(page: Any, x: float, y: float) -> list[int]:
-    """Of a label pixel on the screen while the whole image is shown."""
+def colour(page: Any, x: float, y: float, right: int = 0, down: int = 0) -> list[int]:
+    """What is drawn at a label pixel, or so many screen pixels beside it, while the whole image is shown."""
     left, top = at(page, x, y)
     box = page.locator("canvas").first.bounding_box()
-    place = f"{left - box['x']}, {top - box['y']}, 1, 1"
-    return page.evaluate(
-        "() => { const c = document.querySelector('canvas') || [...document.querySelectorAll('*')]"
-        ".map((e) => e.shadowRoot?.querySelector('canvas')).find(Boolean);"
-        f"return [...c.getContext('2d').getImageData({place}).data.slice(0, 3)]; }}"
+    place = f"{left - box['x'] + right}, {top - box['y'] + down}, 1, 1"
+    return page.locator("canvas").first.evaluate(
+        f"(canvas) => [...canvas.getContext('2d').getImageData({place}).data.slice(0, 3)]"
     )
+
+
+def colours(page: Any, x: float, y: float) -> set[tuple[int, int, int]]:
+    """The colours of the 5 x 5 screen pixels around a label pixel."""
+    return {
+        tuple(colour(page, x, y, right, down))  # type: ignore[misc]
+        for right in range(-2, 3)
+        for down in range(-2, 3)
+    }
 
 
 def middle(mask: labels.Mask) -> tuple[float, float]:

@@ -6,11 +6,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from driving import asked, at, cases, colour, middle, shown
+from driving import asked, at, cases, colour, colours, middle, shown
 from planted_data import MADE_UP
 
-from carpus import data, labels, pictures
+from carpus import data, kernels, labels, pictures
+from carpus.formats import images
 from carpus.labels import BONES
+from carpus.pseudo import trust
+from carpus.report import document
 
 Open = Callable[..., Any]
 Keep = Callable[[Any, str], Path]
@@ -236,12 +239,21 @@ def test_filters_and_orders_act_on_the_list(address: str, planted: Path, open_pa
     assert "1 bone missing" in other.locator(".status").inner_text()
 
 
-def test_findings_come_with_their_picture(address: str, open_page: Open, picture: Keep) -> None:
+def test_findings_come_with_their_picture(address: str, planted: Path, open_page: Open, picture: Keep) -> None:
     page = open_page(f"{address}/check")
     page.get_by_role("button", name="Check", exact=True).click()
-    shown(page)
+    exchanged, missing = (case.name for case in cases(planted)[2:4])
+    shown(page, exchanged)
     page.locator(".status", has_text="are exchanged").wait_for()
     picture(page, "viewer-check")
+    _click_row(page, 1)
+    shown(page, missing)
+
+
+def _click_row(page: Any, row: int) -> None:
+    """Click the text in the second column of a table's row."""
+    grid = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+    page.mouse.click(grid["x"] + 120, grid["y"] + 52 + 35 * row)
 
 
 def test_scores_by_bone_lead_to_the_worst_image(address: str, open_page: Open, picture: Keep) -> None:
@@ -256,8 +268,7 @@ def test_scores_by_bone_lead_to_the_worst_image(address: str, open_page: Open, p
     told.wait_for(state="attached")
     assert told.evaluate("(text) => getComputedStyle(text).fill") == "rgb(154, 165, 176)"
     picture(page, "viewer-understand")
-    grid = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
-    page.mouse.click(grid["x"] + 17, grid["y"] + 52)
+    _click_row(page, 0)
     shown(page)
     assert page.locator(".bone.chosen").get_attribute("data-bone") == "finger-1"
 
@@ -274,3 +285,52 @@ def test_broken_submission_is_refused_in_the_readers_words(
     (tmp_path / "broken.csv").write_text("image_name,class,rle\nimage1.png,Radius,1 2 3\n")
     page = open_page(serve(planted, tmp_path / "broken.csv"))
     page.get_by_text("broken.csv: line 2").first.wait_for()
+
+
+def test_pseudo_labels_tell_what_was_left_out_and_of_which_pixels_nobody_is_sure(
+    serve: Callable[..., str], pseudo: Path, open_page: Open, picture: Keep
+) -> None:
+    page = open_page(f"{serve(pseudo)}/?order=left_out")
+    shown(page)
+    labelled = cases(pseudo)
+    counts = [_left_out(pseudo, case) for case in labelled]
+    first = labelled[max(range(len(labelled)), key=lambda n: len(counts[n]))]
+    shown(page, first.name)
+    left_out = max(counts, key=len)
+    assert page.locator(".row .out").all_inner_texts() == [f"{n} out" for n in sorted(map(len, counts), reverse=True)]
+    assert set(left_out) == {row.get_attribute("data-bone") for row in page.locator(".bone.left-out").all()}
+    total = sum(map(len, counts))
+    page.locator(".selection summary", has_text=f"{2 * len(BONES) - total} of {2 * len(BONES)} bones kept").click()
+    page.locator(".selection code").nth(1).wait_for()
+    bone, measures = next((bone, each.measures) for bone, each in left_out.items() if "agreement" in each.reasons)
+    page.locator(f'[data-bone="{bone}"]').click()
+    page.locator(".measures .against", has_text=f"agreement{measures['agreement']:.3g}").wait_for()
+    page.keyboard.press("f")
+    found = trust.read(pseudo, first.name, images.size(first.image), BONES)
+    assert found is not None
+    doubtful = kernels.decode([found.doubtful], images.size(first.image)) > 0
+    x, y = middle(doubtful)
+    page.wait_for_timeout(300)
+    before = colours(page, x, y)
+    assert len(before & {(0, 0, 0), (255, 255, 255)}) < 2
+    page.keyboard.press("d")
+    asked(page, doubt="1")
+    page.wait_for_timeout(300)
+    assert {(0, 0, 0), (255, 255, 255)} <= colours(page, x, y)
+    picture(page, "viewer-pseudo")
+
+
+def _left_out(root: Path, case: data.Case) -> dict[str, trust.Bone]:
+    found = trust.read(root, case.name, images.size(case.image), BONES)
+    return {bone: each for bone, each in found.bones.items() if not each.kept} if found else {}
+
+
+def test_a_study_alone_opens_dark(serve: Callable[..., str], open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/study.yaml").touch()
+    document.document(tmp_path / "study/report.html", "A study", "Its verdicts")
+    page = open_page(serve(tmp_path / "study"))
+    body = page.frame_locator("iframe").locator("body", has_text="Its verdicts")
+    body.wait_for()
+    paper = body.evaluate("(body) => getComputedStyle(body).backgroundColor")
+    assert max(map(int, paper.removeprefix("rgb(").removesuffix(")").split(","))) < 64

@@ -88,6 +88,14 @@ def test_another_number_of_classes_begins_calibration_and_auxiliary_classifiers_
         build(settings("fcn", weights=write(broken, file), calibration=True, aux=[{"stage": 4}]))
 
 
+@pytest.mark.parametrize("added", [{"up": {}}, {"up": {"kind": "transposed"}}, {"refine": {"kind": "depthwise"}}])
+def test_another_number_of_classes_is_refused_where_additions_have_no_row_a_class(added: dict, file: Path) -> None:
+    chosen = settings("fcn", **added)
+    weights.save(models.build(chosen, CLASSES + 2), file)
+    with pytest.raises(DataError, match=rf"reshaped {next(iter(added))}\..* has shape"):
+        build(chosen.model_copy(update={"weights": str(file)}))
+
+
 def test_an_auxiliary_head_fills_that_of_its_own_stage_and_no_other(file: Path) -> None:
     # All maps of a BEiT are of one width, so heads of different stages have the same shapes.
     source = build(settings("beit", aux=[{"stage": 4}]), seed=7)

@@ -1,6 +1,8 @@
 """The pages without a browser; what is drawn and clicked is in tests/browser."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,18 @@ def test_damaged_decisions_are_named(dataset: Path, tmp_path: Path) -> None:
     server.show(sources.open_paths([root]))
     app = AppTest.from_file(str(APP), default_timeout=120).run()
     assert "decisions.csv: line 2" in app.error[0].value
+
+
+def test_the_first_picture_loads_no_more_than_it_needs(dataset: Path) -> None:
+    """Their imports take longer than all else before the first picture."""
+    script = """
+import sys
+from carpus.viewer import server, sources
+from carpus.viewer.screens import look
+now = server.show(sources.open_paths([sys.argv[1]]))
+now.workspace.patients
+assert now.packets.image(0) and now.packets.labels("data", 0)
+print(*(name for name in ("torch", "pandas", "pydicom") if name in sys.modules))
+"""
+    command = [sys.executable, "-c", script, str(dataset)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

@@ -1,13 +1,20 @@
 """Arguments and options that several commands have, and what becomes of them."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from carpus.errors import ConfigError
 
-DataOption = Annotated[Path, typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")]
+if TYPE_CHECKING:
+    from carpus.predict import Options
+
+DATA = typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")
+DataOption = Annotated[Path, DATA]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `carpus train`.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -15,39 +22,29 @@ ClassesOption = Annotated[
     Path | None, typer.Option("--classes", help="JSON file with another class list than the 29 bones.")
 ]
 
-BlendOption = Annotated[
-    str, typer.Option(help="What several runs give together: the mean of probabilities or of logits, or votes.")
-]
-WeightOption = Annotated[
-    list[float] | None, typer.Option("--weight", help="What a run counts; once for every run, in their order.")
-]
-TileOption = Annotated[
-    int | None, typer.Option(help="Side of sliding windows in pixels of the canvas; the whole canvas if not given.")
-]
-OverlapOption = Annotated[float, typer.Option(help="Share that neighbouring windows have in common.")]
-MarginOption = Annotated[int, typer.Option(help="Pixels along a window's inner edges that count nothing.")]
-CanvasOption = Annotated[
-    int | None, typer.Option(help="Side the image is resized to; what the run was trained with if not given.")
-]
-FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image, too.")]
-TurnOption = Annotated[list[float] | None, typer.Option("--turn", help="Turned by so many degrees, too; repeatable.")]
-ScaleOption = Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")]
-BatchOption = Annotated[int, typer.Option(min=1, help="Windows shown to the network at once.")]
 CalibrationOption = Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image, too.")]
 
 
-def looks(
-    blend: str,
-    canvas: int | None,
-    tile: int | None,
-    overlap: float,
-    margin: int,
-    batch: int,
-    flip: bool,
-    turn: list[float] | None,
-    scale: list[float] | None,
-) -> Any:
-    """`predict.Options` from the options of a command."""
+def _options(
+    blend: Annotated[
+        str, typer.Option(help="What answers give together: the mean of probabilities or of logits, or votes of runs.")
+    ] = "probabilities",
+    canvas: Annotated[
+        int | None, typer.Option(help="Side the image is resized to; what the run was trained with if not given.")
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of sliding windows in pixels of the canvas; the whole canvas if not given.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Share that neighbouring windows have in common.")] = 0.5,
+    margin: Annotated[int, typer.Option(help="Pixels along a window's inner edges that count nothing.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Windows shown to the network at once.")] = 1,
+    flip: FlipOption = False,
+    turn: Annotated[
+        list[float] | None, typer.Option("--turn", help="Turned by so many degrees, too; repeatable.")
+    ] = None,
+    scale: Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")] = None,
+) -> "Options":
     from carpus.predict import Options
     from carpus.tiles import Tiles
     from carpus.views import views
@@ -55,6 +52,31 @@ def looks(
     tiles = Tiles(tile, overlap, margin) if tile is not None else None
     seen = views(flip=flip, turns_deg=turn or (), scales=scale or ())
     return Options(canvas, tiles, seen, blend, batch)  # type: ignore[arg-type]
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say how images are shown to networks, in place of its parameter `options`.
+
+    Args:
+        command: takes `options` (`predict.Options`) by keyword.
+
+    Returns:
+        The command as Typer shall see it.
+    """
+    shown, own = inspect.signature(_options).parameters, inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        here = shown.values() if parameter.name == "options" else (parameter,)
+        parameters += (each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in here)
+
+    @functools.wraps(command)
+    def filled(**given: Any) -> None:
+        options = _options(**{name: given.pop(name) for name in shown})
+        command(**given, options=options)
+
+    filled.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    filled.__annotations__ = {each.name: each.annotation for each in parameters}
+    return filled
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

@@ -1,36 +1,25 @@
 """Commands that use a trained run: its quality, its predictions, what makes them better, another format for it."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from carpus.cli.options import (
-    BatchOption,
-    BlendOption,
-    CalibrationOption,
-    CanvasOption,
-    DataOption,
-    DeviceOption,
-    FlipOption,
-    JsonOption,
-    MarginOption,
-    OverlapOption,
-    RunArgument,
-    ScaleOption,
-    TileOption,
-    TurnOption,
-    WeightOption,
-    looks,
-)
+from carpus.cli.options import CalibrationOption, DataOption, DeviceOption, JsonOption, RunArgument, with_options
 from carpus.cli.shell import app, console
 from carpus.progress import bar, stderr
 
+if TYPE_CHECKING:
+    from carpus.predict import Options
+
 
 @app.command(rich_help_panel="Predict and measure")
+@with_options
 def evaluate(
+    *,
     run: RunArgument,
     data: DataOption,
     split: Annotated[
@@ -40,14 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="HTML page to write: pictures of the worst, all metrics, pose, confusions.")
     ] = None,
     device: DeviceOption = "auto",
-    canvas: CanvasOption = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = 0.5,
-    margin: MarginOption = 0,
-    batch: BatchOption = 1,
-    flip: FlipOption = False,
-    turn: TurnOption = None,
-    scale: ScaleOption = None,
+    options: "Options",
     calibration: CalibrationOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,7 +44,6 @@ def evaluate(
     from carpus import assess, evaluate
     from carpus import run as runs
 
-    options = looks("probabilities", canvas, tile, overlap, margin, batch, flip, turn, scale)
     trained = runs.read(run)
     with bar("evaluate") as progress:
         table, listings = assess.assess(
@@ -93,7 +74,9 @@ def evaluate(
 
 
 @app.command(rich_help_panel="Predict and measure")
+@with_options
 def predict(
+    *,
     context: typer.Context,
     run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of `carpus train`.")],
     images: Annotated[Path, typer.Option(help="An image (PNG, JPEG, BMP, TIFF, DICOM) or a folder of them.")],
@@ -102,19 +85,17 @@ def predict(
         str | None, typer.Option(help="Format of OUT where its name does not tell; see `carpus convert`.")
     ] = None,
     device: DeviceOption = "auto",
-    blend: BlendOption = "probabilities",
-    weight: WeightOption = None,
-    canvas: CanvasOption = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = 0.5,
-    margin: MarginOption = 0,
-    batch: BatchOption = 1,
-    flip: FlipOption = False,
-    turn: TurnOption = None,
-    scale: ScaleOption = None,
+    options: "Options",
+    weight: Annotated[
+        list[float] | None, typer.Option("--weight", help="What a run counts; once for every run, in their order.")
+    ] = None,
     calibration: CalibrationOption = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
     probabilities: Annotated[Path | None, typer.Option(help="Folder for probabilities, an .npz an image.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Let a Ray cluster predict: auto, or HOST:PORT; one network a GPU."),
+    ] = None,
 ) -> None:
     """Segment images with a trained run, or with several as an ensemble.
 
@@ -124,8 +105,8 @@ def predict(
 
     An image that cannot be read is left out and named, and the exit status is 2; `carpus --strict predict` stops at it.
     """
+    from carpus import cluster, segment
     from carpus import run as runs
-    from carpus import segment
     from carpus.postprocess import Calibration
 
     opened = [runs.read(path) for path in run]
@@ -135,12 +116,13 @@ def predict(
             images,
             out,
             device=device,
-            options=looks(blend, canvas, tile, overlap, margin, batch, flip, turn, scale),
+            options=options,
             weights=weight or None,
             calibration=Calibration.read(calibration, opened[0].classes) if calibration else None,
             beside=segment.Beside(overlays, probabilities),
             target_format=to,
             strict=context.find_root().params["strict"],
+            by=partial(cluster.work, ray) if ray else None,
             progress=progress,
         )
     told = f", {summary.continued} of them from before" if summary.continued else ""
@@ -152,20 +134,14 @@ def predict(
 
 
 @app.command(rich_help_panel="Predict and measure")
+@with_options
 def calibrate(
+    *,
     run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs with different validation folds.")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
     device: DeviceOption = "auto",
-    blend: BlendOption = "probabilities",
-    canvas: CanvasOption = None,
-    tile: TileOption = None,
-    overlap: OverlapOption = 0.5,
-    margin: MarginOption = 0,
-    batch: BatchOption = 1,
-    flip: FlipOption = False,
-    turn: TurnOption = None,
-    scale: ScaleOption = None,
+    options: "Options",
 ) -> None:
     """Find what helps after the networks, class by class, on patients they held out: thresholds, temperatures, repairs.
 
@@ -178,7 +154,6 @@ def calibrate(
     from carpus import calibrate
     from carpus import run as runs
 
-    options = looks(blend, canvas, tile, overlap, margin, batch, flip, turn, scale)
     opened = [runs.read(path) for path in run]
     with bar("calibrate") as progress:
         found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)

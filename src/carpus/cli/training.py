@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from carpus.cli.options import JsonOption
+from carpus.cli.options import DATA, JsonOption
 from carpus.cli.shell import app, console, leads
 from carpus.errors import ConfigError
 from carpus.progress import stderr, training_bar
@@ -31,9 +31,7 @@ def train(
         list[str] | None,
         typer.Argument(metavar="RECIPE...", help="YAML files or names of recipes that come along; later ones win."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")
-    ] = None,
+    data: Annotated[Path | None, DATA] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to make, or to go on with.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in train.steps=500.")

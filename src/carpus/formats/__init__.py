@@ -83,6 +83,6 @@ def once(
     for item in items:
         key = unicodedata.normalize("NFC", file(name(item))).casefold()
         if key in seen:
-            raise DataError(f"{source}: {name(item)!r} and {seen[key]!r} would be one file")
+            raise DataError(f"{source}: {name(item)!r} and {seen[key]!r} would be one file; rename one of them")
         seen[key] = name(item)
         yield item

@@ -31,6 +31,9 @@ MEASURES: Mapping[str, Measure] = {
     "agreement": Measure("lowest Dice of the label with a member's", 0.9, low=True),
     "confidence": Measure("mean probability within the label", 0.85, low=True),
     "border": Measure("pixels of a probability between 0.2 and 0.8, as a part of the label's", 0.3),
+    "edge": Measure(
+        "distance of the outline from the image's border nearby, 0.5 is chance; see `edge.distances`", 0.35
+    ),
     "place": Measure("deviation of the centroid from where the other bones put it", 4.0),
     "size": Measure("deviation of the area from what the other bones lead one to expect, either way", 4.0),
     "shape": Measure("deviation of the outline's elongation from the bone's own, either way", 4.0),

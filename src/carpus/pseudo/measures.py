@@ -14,6 +14,7 @@ from carpus import labels as label_map
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes, LabelMap, Mask
 from carpus.postprocess import Step, repair
+from carpus.pseudo import edge
 from carpus.pseudo.criteria import MEASURES
 from carpus.pseudo.sources import Prediction
 
@@ -32,6 +33,8 @@ def measure(found: Prediction, classes: Classes) -> Floats:
         columns["agreement"] = _agreement(found)
     if found.probabilities is not None:
         columns["confidence"], columns["border"] = _sureness(labels, found.probabilities)
+    if found.image is not None:
+        columns["edge"] = edge.distances(labels, found.image, len(classes))
     boxes = label_map.boxes(labels, len(classes))
     columns["missing"] = np.array([float(box is None) for box in boxes])
     for k, box in enumerate(boxes):

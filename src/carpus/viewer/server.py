@@ -102,6 +102,7 @@ def _warm(now: Shown) -> None:
     if now.workspace.entries:
         # A file that cannot be read says so when it is shown.
         with suppress(*REFUSALS):
+            _ = now.workspace.patients
             now.packets.image(0)
             if layer:
                 now.packets.labels(layer, 0)

@@ -76,7 +76,8 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[1]:
         second = _select("against", [_NONE, *(name for name in layers if name != first)], view.second or _NONE)
     with columns[2]:
-        orders = [order for order in _ORDERS if workspace.selections or order not in _OF_SELECTIONS]
+        pseudo = selection.name_of(workspace, view) or view.order in _OF_SELECTIONS
+        orders = [order for order in _ORDERS if pseudo or order not in _OF_SELECTIONS]
         order = _select("Order", orders, view.order, _ORDERS)
     with columns[3], st.popover(_filtered(view), width="stretch"):
         view = _filters(shown, view)
@@ -114,7 +115,7 @@ def _filters(shown: Shown, view: View) -> View:
             "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
         )
         labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
-        if workspace.selections:
+        if selection.name_of(workspace, view) or view.left_out != "any":
             left_out = _select("Bones left out", list(get_args(LeftOut)), view.left_out)
         else:
             left_out = view.left_out

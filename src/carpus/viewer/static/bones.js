@@ -46,7 +46,7 @@ export function bones(shown, told) {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, h("span", {}, name), leftOut(judged)),
+      h("span", { class: "name" }, h("span", {}, name), !compared && leftOut(judged)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),

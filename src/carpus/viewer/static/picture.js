@@ -144,6 +144,8 @@ export class Picture {
       this.paintSide(side, scale, ratio);
       context.restore();
     }
+    // From afar an outline is as wide as what is in doubt beneath it.
+    if (look.doubt && scale < 2 * ratio) this.doubt.paint(context, ratio);
     if (look.compare === "swipe" && this.first && this.second) this.paintDivider(ratio);
   }
 

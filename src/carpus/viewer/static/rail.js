@@ -9,8 +9,8 @@ export function rows(data, go) {
     return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => go(place) },
       h("span", { class: "patient" }, cut < 0 ? name : name.slice(0, cut)),
       h("span", { class: "base" }, cut < 0 ? "" : name.slice(cut + 1)),
-      out && h("span", { class: "out", title: "bones that carpus pseudo left out" }, out),
-      h("span", { class: "number" }, mark && h("span", { class: "mark" }, mark),
+      h("span", { class: "number" },
+        out && h("span", { class: "out", title: "bones that carpus pseudo left out" }, out), mark && h("span", { class: "mark" }, mark),
         h("span", { style: badness(dice) }, dice === null ? "" : score(dice))));
   }));
 }

@@ -34,7 +34,7 @@ export function box({ selection, found, chosen, doubt, open }, told) {
 }
 
 const measure = ({ name, meaning, value, limit, against }) =>
-  h("div", { class: against ? "against" : "", title: meaning }, h("span", {}, name), h("b", {}, value), h("small", {}, limit));
+  h("div", { class: against ? "against" : "", title: meaning }, h("span", {}, name), h("b", {}, value), h("small", {}, limit.replace(" ", "")));
 
 /** Fetch the pixels of which nobody is sure for what is shown, unless `stale()`. */
 export async function fetchDoubt({ selection, panes }, pictures, stale) {
