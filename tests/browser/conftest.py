@@ -66,7 +66,7 @@ def serve() -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="session")
 def address(serve: Callable[..., str], planted: Path) -> str:
-    return serve(planted, planted.parent / "sub.csv")
+    return serve(planted, planted.parent / "sub.csv", planted.parent / "truth.csv")
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,18 @@ MADE_UP = (60, 90)
 
 
 def make(root: Path) -> Path:
-    """A data set in which one annotation has two bones exchanged and another lacks one, and sub.csv beside it."""
+    """A data set in which one annotation has two bones exchanged and another lacks one.
+
+    Beside it are sub.csv, of moved bones, and truth.csv, of the annotations.
+    """
     phantom.write(root, patients=3, test_patients=1, size=1024, seed=3)
     dataset = data.read(root)
     submission.write(root.parent / "sub.csv", _moved(dataset.train + dataset.test, 5, dataset.train[-1]), BONES)
     first, second = sorted((root / "train/outputs_json").rglob("*.json"))[2:4]
     _relabel(first, {"Lunate": "Capitate", "Capitate": "Lunate"})
     _relabel(second, {"Pisiform": None})
+    dataset = data.read(root)
+    submission.write(root.parent / "truth.csv", _drawn(dataset.train + dataset.test), BONES)
     return root
 
 
@@ -43,6 +48,12 @@ def _relabel(path: Path, names: dict[str, str | None]) -> None:
     for shape in kept:
         shape["label"] = names.get(shape["label"]) or shape["label"]
     path.write_text(json.dumps(content | {"annotations": kept}))
+
+
+def _drawn(cases: Sequence[Case]) -> Iterator[tuple[str, list[kernels.Runs]]]:
+    """The annotations."""
+    for case in cases:
+        yield submission.image_name(case.name), kernels.encode(data.read_labels(case), len(BONES))
 
 
 def _moved(cases: Sequence[Case], seed: int, blunder: Case | None = None) -> Iterator[tuple[str, list[kernels.Runs]]]:

@@ -22,15 +22,17 @@ def page() -> None:
         return
     columns = st.columns([1.2, 1.6, 1.6, 0.7, 0.9], vertical_alignment="bottom")
     recipes = shown.workspace.recipes
-    given = (view.recipe, *shown.workspace.given, *shown.workspace.runs)
-    usual = next((name for name in given if name in recipes), "unet")
-    recipe = columns[0].selectbox("Recipe", list(recipes), list(recipes).index(usual), key="recipe")
+    usual = next((name for name in (*shown.workspace.given, *shown.workspace.runs) if name in recipes), "unet")
+    asked = view.recipe if view.recipe in recipes else usual
+    recipe = columns[0].selectbox("Recipe", list(recipes), list(recipes).index(asked), key="recipe")
     names = [entry.name for entry in shown.workspace.entries]
     case = columns[1].selectbox("Image", names, shown.workspace.place.get(view.case, 0), key="image")
     change = columns[2].text_input("Change", view.change, placeholder="rotation_deg=30 elastic=0.02", key="change")
     seed = int(columns[3].number_input("Seed", 0, int(RANGES["seed"][1]), view.seed, key="seed"))
     outlined = columns[4].toggle("Outlines", view.outlined, key="outlined")
-    view = state.change(case=case, recipe=recipe, change=change, seed=seed, outlined=outlined)
+    view = state.change(
+        case=case, recipe="" if recipe == usual else recipe, change=change, seed=seed, outlined=outlined
+    )
     state.address(view)
     try:
         settings = config.load([recipes[recipe]], [f"augment.{word}" for word in change.split()]).augment

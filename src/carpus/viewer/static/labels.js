@@ -25,7 +25,7 @@ export function unpack(buffer) {
     areas.push(area);
     boxes.push(area ? { left, top, right, bottom } : null);
   }
-  return { height, width, count, words, boxes, areas, paths: new Map() };
+  return { height, width, count, words, boxes, areas, loops: new Map(), paths: new Map() };
 }
 
 /** The outline of class k as a Path2D in label pixels; `coarse` leaves out what is smaller than a label pixel. */
@@ -33,7 +33,7 @@ export function outline(labels, k, coarse) {
   const key = 2 * k + (coarse ? 1 : 0);
   if (!labels.paths.has(key)) {
     const path = new Path2D();
-    for (const loop of labels.boxes[k] ? loops(labels, k) : []) {
+    for (const loop of loops(labels, k)) {
       const points = coarse ? simplified(loop, 0.8) : loop;
       path.moveTo(points[0], points[1]);
       for (let i = 2; i < points.length; i += 2) path.lineTo(points[i], points[i + 1]);
@@ -46,6 +46,11 @@ export function outline(labels, k, coarse) {
 
 /** The closed borders of class k, each as [x, y, x, y, ...] of its corners, the class on the right hand. */
 export function loops(labels, k) {
+  if (!labels.loops.has(k)) labels.loops.set(k, labels.boxes[k] ? follow(labels, k) : []);
+  return labels.loops.get(k);
+}
+
+function follow(labels, k) {
   const { left, top, right, bottom } = labels.boxes[k];
   // A copy with an empty frame, so that the walk needs no limits.
   const w = right - left + 2, h = bottom - top + 2;

@@ -63,7 +63,7 @@ class Workbench {
     root.addEventListener("click", ({ detail }) => {
       const focused = root.getRootNode().activeElement;
       if (detail && focused?.matches("button, summary")) focused.blur();
-    });
+    }, listening);
     this.timer = setInterval(() => {
       if (this.view?.compare !== "blink" || document.hidden) return;
       this.blinked = !this.blinked;
@@ -395,8 +395,9 @@ class Workbench {
   zoomTo(k) {
     this.each((picture) => {
       const box = around([picture.first?.boxes[k], picture.second?.boxes[k]]);
+      if (!box) return;
       picture.fitted = false;
-      if (box) picture.zoomTo(box, 3);
+      picture.zoomTo(box, 3);
     });
   }
 
