@@ -25,7 +25,9 @@ from pydicom.pixels.utils import pixel_array
 from carpus.errors import DataError, warn
 from carpus.formats import check_size
 from carpus.formats.grey import Grey, luma
-from carpus.formats.quiet import quiet
+from carpus.formats.quiet import quiet, unlogged
+
+unlogged("pydicom")
 
 _IMAGE: list[str] = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",

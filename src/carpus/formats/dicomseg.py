@@ -24,9 +24,11 @@ from pydicom.pixels.utils import iter_pixels
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
 from carpus.formats import Labelled, check_size, files, images, once, safe_name, stem, trees
-from carpus.formats.quiet import quiet
+from carpus.formats.quiet import quiet, unlogged
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
+
+unlogged("pydicom")
 
 SOURCE = ".source.dcm"
 """What the name of a secondary capture ends in that was made for an image that is no DICOM file."""

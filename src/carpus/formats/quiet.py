@@ -13,8 +13,13 @@ from pathlib import Path
 
 _lock = threading.RLock()
 
-for _name in ("PIL", "pydicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+def unlogged(name: str) -> None:
+    """Let a library log nothing; to be called after its import, at which pydicom sets its level itself."""
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+unlogged("PIL")
 
 
 @contextmanager
