@@ -93,14 +93,13 @@ def test_differences_have_the_colours_of_what_is_missed_and_made_up(
     address: str, planted: Path, open_page: Open, picture: Keep
 ) -> None:
     case = _cases(planted)[-1]
-    page = open_page(f"{address}/?case={case.name}&first=data&second=sub.csv&opacity=0.7")
+    page = open_page(f"{address}/?case={case.name}&first=data&second=sub.csv&opacity=0.7&style=fill")
     _shown(page)
     truth = data.read_labels(case)
     red, _, blue = _colour(page, *_middle(labels.has(truth, BONES.index("Radius"))))
     assert blue > red + 20
     red, _, blue = _colour(page, MADE_UP[1] + 40, MADE_UP[0] + 40)
     assert red > blue + 20
-    page.keyboard.press(" ")
     page.keyboard.down(" ")
     page.wait_for_timeout(300)
     red, _, blue = _colour(page, MADE_UP[1] + 40, MADE_UP[0] + 40)

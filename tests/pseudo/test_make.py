@@ -12,6 +12,7 @@ from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
 from carpus.pseudo import make, provenance, trust
 from carpus.pseudo.measures import MEASURES
+from carpus.pseudo.sources import Sources
 
 SIZE = (96, 96)
 
@@ -157,6 +158,13 @@ def test_patients_are_named_in_a_file_of_text(dataset, sheet, tmp_path):
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert provenance.read(tmp_path / "out").seen == frozenset()
+
+
+def test_the_labels_of_runs_are_held_against_the_image_too(trained):
+    image = np.zeros((64, 48), np.uint8)
+    found = Sources([trained], BONES, lambda _: image.shape).predict("", image)
+    assert found.image is image
+    assert found.size == image.shape
 
 
 def test_annotations_are_the_competitions(dataset, sheet, tmp_path):

@@ -59,7 +59,7 @@ def test_the_probabilities_of_the_runs_lie_beside_the_findings(dataset, trained,
     sources = Sources([trained], BONES, lambda name: (96, 96))
     for case in data.read(pseudo).train:
         found = probabilities.read_codes(trust.soft_path(pseudo, case.name), BONES)
-        said = sources.predict(case.name, images.read(case.image), (96, 96)).probabilities
+        said = sources.predict(case.name, images.read(case.image)).probabilities
         assert said is not None
         assert found.shape == said.shape
         assert np.abs(codes.decoded(torch.from_numpy(found).double()).numpy() - said).max() <= codes.ERROR

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from carpus.cli import app
 from carpus.study import conduct, gather, judge, published, results, spec
-from carpus.study.report import tables
+from carpus.study.report import answers
 from carpus.study.spec import Contrast
 from carpus.study.stats import Spread
 from study import planted
@@ -105,7 +105,7 @@ def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: 
     study = conduct.open_(out).study
     (asked,) = study.regrets
     regrets = (asked.model_copy(update={"arms": ("good", "plain", "never")}),)
-    rows = {row[1]: row[2] for row in tables.regrets(judgement, study.model_copy(update={"regrets": regrets})).rows}
+    rows = {row[1]: row[2] for row in answers.regrets(judgement, study.model_copy(update={"regrets": regrets})).rows}
     assert re.fullmatch(r"better \(\+0\.\d+ to plain\)", rows["good"])
     assert re.match(r"good against it: better \(\+0\.\d+\); bad against it: worse", rows["plain"])
     assert rows["never"] == "no runs"

@@ -8,6 +8,7 @@ The 128 bytes before "DICM" are ignored, whatever program they may contain, and 
 """
 
 import io
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,9 @@ from pydicom.pixels.utils import pixel_array
 from carpus.errors import DataError, warn
 from carpus.formats import check_size
 from carpus.formats.grey import Grey, luma
-from carpus.formats.quiet import quiet, unlogged
+from carpus.formats.quiet import quiet
 
-unlogged("pydicom")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # here, because importing pydicom sets another level
 
 _IMAGE: list[str] = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",

@@ -10,6 +10,7 @@ Dimension key: K classes, H rows, W columns.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -24,11 +25,11 @@ from pydicom.pixels.utils import iter_pixels
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
 from carpus.formats import Labelled, check_size, files, images, once, safe_name, stem, trees
-from carpus.formats.quiet import quiet, unlogged
+from carpus.formats.quiet import quiet
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
 
-unlogged("pydicom")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # as in `dicom`
 
 SOURCE = ".source.dcm"
 """What the name of a secondary capture ends in that was made for an image that is no DICOM file."""

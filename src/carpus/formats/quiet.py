@@ -13,13 +13,7 @@ from pathlib import Path
 
 _lock = threading.RLock()
 
-
-def unlogged(name: str) -> None:
-    """Let a library log nothing; to be called after its import, at which pydicom sets its level itself."""
-    logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-unlogged("PIL")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
 from carpus.study.judge import Judged, Judgement, left_out
-from carpus.study.report import figures, tables, worst, writers
+from carpus.study.report import answers, by_class, figures, tables, worst, writers
 from carpus.study.results import TEST
 from carpus.study.spec import Study
 
@@ -46,7 +46,7 @@ def write(
         facts: how to repeat it.
         notes: what a reader must know before the verdicts, such as runs that failed.
     """
-    listings = tables.every(judgement, study)
+    listings = _every(judgement, study)
     drawn = _drawings(judgement)
     classes = next(iter(judgement.arms.values())).classes
     body = [
@@ -109,9 +109,9 @@ def findings(judgement: Judgement) -> list[tuple[str, str]]:
 
 
 def _sentence(each: Judged) -> str:
-    told = f"{tables.pair_name(each.pair)}: {_signed(each.difference)}"
+    told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
     if each.interval:
-        told += f" ({_signed(each.interval[0])} to {_signed(each.interval[1])})"
+        told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
     if min(each.dice.seeds) < 2:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
@@ -150,7 +150,7 @@ def _drawings(judgement: Judgement) -> dict[str, Markup]:
         "differences": figures.forest(judgement),
         "seeds": figures.seeds(judgement),
         "cost": figures.cost(judgement),
-        "classes": figures.classes(judgement),
+        "classes": by_class.classes(judgement),
         "learning": figures.learning(judgement.arms),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing is not None}
@@ -177,6 +177,23 @@ def _figures(judgement: Judgement, drawn: Mapping[str, Markup]) -> Markup:
         sides[name in ("classes", "learning")].append(element("figure", caption, drawing))
     shown = [element("div", *side) for side in sides if side]
     return element("section", element("h2", "Figures"), element("div", *shown, class_="figures"))
+
+
+def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
+    """All tables by file name, in the order of the page; those without rows are absent."""
+    found = {
+        "verdicts": tables.verdicts(judgement),
+        "scores": tables.scores(judgement, study),
+        "flags": tables.warnings(judgement),
+    }
+    if study is not None:
+        found |= {"claims": answers.claims(judgement, study), "regrets": answers.regrets(judgement, study)}
+    found |= {
+        "borders": tables.borders(judgement),
+        "costs": tables.costs(judgement),
+        "classes": tables.by_class(judgement),
+    }
+    return {name: listing for name, listing in found.items() if listing.rows}
 
 
 def _shown(listings: Mapping[str, Listing]) -> dict[str, Listing]:
@@ -216,7 +233,3 @@ def _range(values: Sequence[int]) -> str:
     if not values:
         return "–"
     return number(values[0]) if len(values) == 1 else f"{number(values[0])}–{number(values[-1])}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
