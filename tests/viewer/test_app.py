@@ -145,12 +145,13 @@ def test_the_first_picture_loads_no_more_than_it_needs(dataset: Path) -> None:
     """Their imports take longer than all else before the first picture."""
     script = """
 import sys
+from streamlit.testing.v1 import AppTest
 from carpus.viewer import server, sources
-from carpus.viewer.screens import look
 now = server.show(sources.open_paths([sys.argv[1]]))
-now.workspace.patients
+app = AppTest.from_file(sys.argv[2], default_timeout=120).run()
+assert not app.exception and now.workspace.patients
 assert now.packets.image(0) and now.packets.labels("data", 0)
 print(*(name for name in ("torch", "pandas", "pydicom") if name in sys.modules))
 """
-    command = [sys.executable, "-c", script, str(dataset)]
+    command = [sys.executable, "-c", script, str(dataset), str(APP)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == []

@@ -139,7 +139,8 @@ def workbench(
                 st.session_state[_heard(key)] = message["n"]
                 told(message)
 
-    _component()(data=data, key=key, on_asked_change=asked)
+    # In a list: among the values of a dict Streamlit looks for tables, and loads pandas to know one.
+    _component()(data=[data], key=key, on_asked_change=asked)
 
 
 def _shared(view: View) -> View:

@@ -78,7 +78,7 @@ class Workbench {
     clearInterval(this.timer);
   }
 
-  update({ data, setTriggerValue }) {
+  update({ data: [data], setTriggerValue }) {
     this.send = (messages) => setTriggerValue("asked", messages);
     const before = this.data;
     this.data = data;
