@@ -97,11 +97,15 @@ def _cell(x: float, y: float, width: float, value: float, share: float, framed: 
         fill_opacity=0.08 + 0.5 * share,
     )
     frame = element("rect", x=x + 1, y=y + 1, width=width - 2, height=_HEIGHT - 2, class_="framed") if framed else None
-    narrow = width < 30
-    thousandths = f"{value * 1000:+.0f}" if narrow or abs(value) >= 0.0995 else f"{value * 1000:+.1f}"
+    whole = width < 30 or abs(value) >= 0.0995
+    thousandths = f"{value * 1000:+.0f}" if whole else f"{value * 1000:+.1f}"
     text = thousandths.replace("-", "−")
     ink = element(
-        "text", text, x=x + width / 2, y=y + _HEIGHT * 0.72, class_=f"middle {'tiny' if narrow else 'small'} cellink"
+        "text",
+        text,
+        x=x + width / 2,
+        y=y + _HEIGHT * 0.72,
+        class_=f"middle {'tiny' if width < 40 else 'small'} cellink",
     )
     coloured = element("g", element("title", told), box, frame, class_="val" if value > 0 else "test")
     return join(coloured, ink)

@@ -153,7 +153,9 @@ def _curve(arm: Arm) -> list[tuple[float, float]]:
 
 
 def _label(judgement: Judgement, each: Judged) -> list[str]:
-    lines = [told for part in names.contrast(judgement, each) for told in names.wrapped(part, _LETTERS)]
+    parts = names.contrast(judgement, each)
+    whole = " ".join(parts)
+    lines = [whole] if len(whole) < _LETTERS else [told for part in parts for told in names.wrapped(part, _LETTERS)]
     return [*lines[:-1], f"{lines[-1]} *"] if each.flags else lines
 
 
