@@ -181,7 +181,9 @@ def export(
     from carpus import run as runs
 
     made = export.export(runs.read(run), onnx)
-    sizes = f"any side that {made.multiple} divides" if made.dynamic else f"sides of {made.image_size} only"
+    sizes = f"any side that {made.multiple} divides"
+    if made.fixed is not None:
+        sizes = f"sides of {made.image_size} only (with other sides {made.fixed})"
     console.print(
         f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
         highlight=False,
