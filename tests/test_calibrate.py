@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
 
 from carpus import calibrate, config, crossfit, phantom, run, train
+from carpus.cli import app
 from carpus.crossfit import Measured, candidates, families
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, DataWarning
 from carpus.formats import files
 from carpus.labels import BONES, Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options
+from carpus.views import views
 
 FOUR = Classes(("a", "b", "c", "d"))
 
@@ -141,6 +144,40 @@ def test_the_folds_of_two_recipes_are_an_ensemble_of_two_members(
         calibrate.calibrate(runs[:3], root, tmp_path / "d.json")
     with pytest.raises(ConfigError, match="votes have no probability"):
         calibrate.calibrate(runs, root, tmp_path / "d.json", options=Options(blend="votes"))
+
+
+def test_what_is_kept_is_told_with_what_comes_next(
+    folds: tuple[Path, list[run.Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, runs = folds
+    paths = [str(each.path) for each in runs[:2]]
+    command = ["calibrate", *paths, "--data", str(root), "--out", str(tmp_path / "c.json")]
+    better = crossfit.Kept("Radius", "temperature", 2.0, "nll", 0.01, 0.001, 0.02)
+    for found, told in (
+        (({}, ()), ["None of 145 steps helps beyond chance", "on patients it was not fitted on"]),
+        (
+            ({"Radius": crossfit.Step(temperature=2.0)}, (better,)),
+            ["1 of 145 steps are kept", "Temperatures move labels only", f"next: carpus predict {' '.join(paths)} "],
+        ),
+    ):
+        monkeypatch.setattr(crossfit, "fit", lambda *_, found=found: found)
+        shown = CliRunner().invoke(app, command)
+        assert shown.exit_code == 0, shown.output
+        assert [line for line in told if line not in shown.output] == []
+        assert ("next:" in shown.output) == bool(found[0])
+
+
+def test_a_calibration_doubts_other_runs_and_other_options(folds: tuple[Path, list[run.Run]], tmp_path: Path) -> None:
+    _, runs = folds
+    hashes = [each.manifest["files"][run.WEIGHTS] for each in runs]
+    fitted = Options(views=views(flip=True))
+    Calibration({}, BONES, [hashes[:2]], fitted.facts()).write(tmp_path / "c.json")
+    found = Calibration.read(tmp_path / "c.json", BONES)
+    Ensemble.of(runs[:1], "cpu", Options(views=views(flip=True), batch=2), calibration=found)
+    with pytest.warns(DataWarning, match=r"c\.json: was fitted on other runs"):
+        Ensemble.of(runs[1:3], "cpu", fitted, calibration=found)
+    with pytest.warns(DataWarning, match=r"c\.json: was fitted with other views, blend; give"):
+        Ensemble.of(runs[:2], "cpu", Options(blend="logits"), calibration=found)
 
 
 def test_the_weights_of_members_are_those_of_their_runs(folds: tuple[Path, list[run.Run]], tmp_path: Path) -> None:

@@ -53,12 +53,14 @@ class Result:
     Args:
         calibration: the steps that are kept.
         kept: their effects one by one.
+        tried: how many could have been kept: of every kind one a class.
         images, patients, members: how many it was fitted on; the folds of one recipe are a member.
         effects: of the whole procedure on "dice", "nll" and "ece".
     """
 
     calibration: Calibration
     kept: tuple[Kept, ...]
+    tried: int
     images: int
     patients: int
     members: int
@@ -125,7 +127,7 @@ def calibrate(
                     progress(done, total)
 
     def calibration(steps: dict[str, Step]) -> Calibration:
-        return Calibration(steps, classes, hashes)
+        return Calibration(steps, classes, hashes, options.facts())
 
     every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
     tempered = [each for each in every if each.steps[0].temperature != 1]
@@ -140,7 +142,8 @@ def calibrate(
     measured = Measured(np.array(patients), np.array(dice), np.array(loss))
     steps, kept = crossfit.fit(measured, classes, len(members))
     effects = _effects(measured, (image for _, image in shown()), calibration, len(members))
-    result = Result(calibration(steps), kept, len(patients), len(set(patients)), len(members), effects)
+    tried = len(classes) * len(crossfit.families(len(members)))
+    result = Result(calibration(steps), kept, tried, len(patients), len(set(patients)), len(members), effects)
     result.calibration.write(
         out,
         images=result.images,

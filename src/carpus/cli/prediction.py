@@ -147,24 +147,32 @@ def calibrate(
 
     from carpus import calibrate
     from carpus import run as runs
+    from carpus.crossfit import LOSS
 
     opened = [runs.read(path) for path in run]
     with bar("calibrate") as progress:
         found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
     if found.kept:
-        rows = Table("class", "step", "value", "gain", "interval", title="What helps")
+        rows = Table("class", "step", "value", "gain", "interval", title="What helps patients it was not chosen on")
         for kept in found.kept:
             cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f} {kept.measure}")
             rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
         console.print(rows)
+        console.print(f"{len(found.kept)} of {found.tried} steps are kept; the intervals hold together at 95 %.")
+        if all(kept.kind == LOSS for kept in found.kept):
+            console.print("Temperatures move labels only where probabilities of several runs are averaged.")
     else:
-        console.print("No step helps beyond chance; the file does nothing.")
+        console.print(f"None of {found.tried} steps helps beyond chance; the file does nothing.")
+    console.print("All of it, on patients it was not fitted on (95 % interval over patients):")
     for effect in found.effects:
         told = f"{effect.measure} {effect.before:.4f} -> {effect.after:.4f}"
         if effect.low is not None:
             told += f", gain {effect.gain:+.4f} ({effect.low:+.4f} to {effect.high:+.4f})"
-        console.print(told, highlight=False)
+        console.print(f"  {told}", highlight=False)
     console.print(f"{found.images} images of {found.patients} patients -> {out}", highlight=False, soft_wrap=True)
+    if found.kept:
+        then = f"carpus predict {' '.join(map(str, run))} --images DIR --out sub.csv --calibration {out}"
+        console.print(f"next: {then}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(rich_help_panel="Predict and measure")
