@@ -54,7 +54,8 @@ class Result:
         calibration: the steps that are kept.
         kept: their effects one by one.
         tried: how many could have been kept: of every kind one a class.
-        images, patients, members: how many it was fitted on; the folds of one recipe are a member.
+        images, patients: how many it was fitted on.
+        members: the folders of the runs of each; the folds of one recipe are a member.
         effects: of the whole procedure on "dice", "nll" and "ece".
     """
 
@@ -63,7 +64,7 @@ class Result:
     tried: int
     images: int
     patients: int
-    members: int
+    members: tuple[tuple[Path, ...], ...]
     effects: tuple[Effect, ...]
 
 
@@ -143,7 +144,8 @@ def calibrate(
     steps, kept = crossfit.fit(measured, classes, len(members))
     effects = _effects(measured, (image for _, image in shown()), calibration, len(members))
     tried = len(classes) * len(crossfit.families(len(members)))
-    result = Result(calibration(steps), kept, tried, len(patients), len(set(patients)), len(members), effects)
+    folders = tuple(tuple(each.path for each in of) for of in members)
+    result = Result(calibration(steps), kept, tried, len(patients), len(set(patients)), folders, effects)
     result.calibration.write(
         out,
         images=result.images,

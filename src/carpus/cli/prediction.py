@@ -155,10 +155,14 @@ def calibrate(
     if found.kept:
         rows = Table("class", "step", "value", "gain", "interval", title="What helps patients it was not chosen on")
         for kept in found.kept:
-            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f} {kept.measure}")
+            value = " : ".join(f"{each:g}" for each in kept.value) if isinstance(kept.value, tuple) else str(kept.value)
+            cells = (escape(kept.name), kept.kind, value, f"{kept.effect:+.4f} {kept.measure}")
             rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
         console.print(rows)
         console.print(f"{len(found.kept)} of {found.tried} steps are kept; the intervals hold together at 95 %.")
+        if any(kept.kind == "weights" for kept in found.kept):
+            teams = " : ".join(" ".join(map(str, of)) for of in found.members)
+            console.print(f"Weights are those of {teams}.", highlight=False, soft_wrap=True, markup=False)
         if all(kept.kind == LOSS for kept in found.kept):
             console.print("Temperatures move labels only where probabilities of several runs are averaged.")
     else:
