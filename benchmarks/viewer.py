@@ -1,10 +1,11 @@
 """The viewer in a real browser: its start, the first image of 800, the next ones, and memory over 500.
 
-    python -m benchmarks.viewer [--images 800] [--walk 500] [--size 2048]
+    python -m benchmarks.viewer [--images 800] [--walk 500] [--size 2048] [--quick]
 
 A few phantoms are linked under many names: what is read and drawn is the same as of as many images. Next is the time
 from the key to the picture on the screen with its labels, after a look of `LOOK_S` at the one before. Memory is the
-resident set of the server. The load of the machine is printed, because a busy one makes all of it slower.
+resident set of the server, and that of the browser's processes together. The load of the machine is printed, because a
+busy one makes all of it slower; processor seconds are nearly the same on either.
 """
 
 import argparse
@@ -32,8 +33,11 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=800)
     arguments.add_argument("--walk", type=int, default=500)
     arguments.add_argument("--size", type=int, default=2048)
+    arguments.add_argument("--quick", action="store_true", help="whether it runs, rather than how fast")
     arguments.add_argument("--data", type=Path, help="a data folder whose training images are linked")
     given = arguments.parse_args()
+    if given.quick:
+        given.images, given.walk, given.size = 8, 6, 512
     with tempfile.TemporaryDirectory() as folder:
         source = given.data or Path(folder) / "source"
         if not given.data:
@@ -56,6 +60,8 @@ def link(source: Path, root: Path, count: int) -> None:
                 os.link(path, target)
             except OSError:  # another disk
                 shutil.copy(path, target)
+    for table in source.glob("meta_data.*"):
+        shutil.copy(table, root)
 
 
 def measure(root: Path, walk: int) -> dict[str, Any]:
@@ -78,23 +84,31 @@ def measure(root: Path, walk: int) -> dict[str, Any]:
             except OSError:
                 time.sleep(0.02)
         started = time.perf_counter() - begun
+        processor = {"the server answers": _processor_s([server.pid])}
         with sync_playwright() as playwright:
             path = shutil.which("chromium")
             page = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]).new_page()
             page.set_viewport_size({"width": 1440, "height": 900})
             page.set_default_timeout(300_000)
+            server_s, browser_s = _processor_s([server.pid]), _processor_s(_browser(server.pid))
             begun = time.perf_counter()
             page.goto(address)
             page.wait_for_selector(".stage[data-shown]")
             first = time.perf_counter() - begun
+            processor["the first image, of the server"] = _processor_s([server.pid]) - server_s
+            processor["the first image, of the browser"] = _processor_s(_browser(server.pid)) - browser_s
             page.evaluate(_WATCH)
-            steps, memory = [], {0: _memory_mib(server.pid)}
+            steps, memory = [], {0: _memory_mib([server.pid])}
+            browser_memory = {0: _memory_mib(_browser(server.pid))}
+            server_s, browser_s = _processor_s([server.pid]), _processor_s(_browser(server.pid))
             for n in range(1, walk + 1):
                 time.sleep(LOOK_S)
                 steps.append(page.evaluate("window.carpusNext()"))
-                if n % 50 == 0:
-                    memory[n] = _memory_mib(server.pid)
-        processor = _processor_s(server.pid)
+                if n % 50 == 0 or n == walk:
+                    memory[n] = _memory_mib([server.pid])
+                    browser_memory[n] = _memory_mib(_browser(server.pid))
+            processor["a next image, of the server"] = (_processor_s([server.pid]) - server_s) / walk
+            processor["a next image, of the browser"] = (_processor_s(_browser(server.pid)) - browser_s) / walk
     finally:
         server.terminate()
         server.wait(30)
@@ -108,8 +122,9 @@ def measure(root: Path, walk: int) -> dict[str, Any]:
             "90 % below": round(sorted(steps)[int(0.9 * len(steps))], 3),
             "longest": round(max(steps), 3),
         },
-        "server's processor seconds in all": round(processor, 1),
+        "processor seconds until": {name: round(seconds, 2) for name, seconds in processor.items()},
         "server's memory, MiB, by images seen": memory,
+        "browser's memory, MiB, by images seen": browser_memory,
     }
 
 
@@ -129,14 +144,33 @@ _WATCH = """
 """
 
 
-def _memory_mib(process: int) -> int:
-    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS"))
+def _browser(server: int) -> list[int]:
+    """The processes that this one started, and those they started, without the server's."""
+    found, left = [], [os.getpid()]
+    while left:
+        threads = sorted(Path(f"/proc/{left.pop()}/task").glob("*/children"))
+        children = [int(child) for thread in threads for line in _lines(thread) for child in line.split()]
+        begun = [child for child in children if child != server]
+        found += begun
+        left += begun
+    return found
 
 
-def _processor_s(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _memory_mib(processes: list[int]) -> int:
+    lines = [line for process in processes for line in _lines(Path(f"/proc/{process}/status"))]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10
+
+
+def _processor_s(processes: list[int]) -> float:
+    stats = [line.rsplit(")", 1)[1].split() for process in processes for line in _lines(Path(f"/proc/{process}/stat"))]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:  # it ended meanwhile
+        return []
 
 
 if __name__ == "__main__":

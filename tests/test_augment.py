@@ -104,6 +104,36 @@ def test_an_elastic_warp_moves_image_and_label_map_of_any_size_together(seed: in
     assert (stiff != warped).mean() > 0.005
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("settings", [Settings(), WARPS, Settings(rotation_deg=20, flip=True, elastic=0.03)])
+@pytest.mark.parametrize("crop", [None, Crop(128, 1.0)])
+@pytest.mark.parametrize("coarser", [1, 2])
+def test_soft_labels_move_with_the_label_map(seed: int, settings: Settings, crop: Crop | None, coarser: int) -> None:
+    labels = discs(192)
+    masks = [cv2.resize(label_map.has(labels, k).astype(np.float32), (192 // coarser,) * 2) for k in (0, 28)]
+    planes = np.dstack([np.rint(mask * 255).astype(np.uint8) for mask in masks])
+    image, warped, soft = augment.apply_soft(
+        picture(labels), labels, planes, settings, np.random.default_rng(seed), crop
+    )
+    plain = augment.apply(picture(labels), labels, settings, np.random.default_rng(seed), crop)
+    assert np.array_equal(image, plain[0])
+    assert np.array_equal(warped, plain[1])
+    assert soft is not None
+    assert soft.shape == (len(warped) // coarser, len(warped) // coarser, 2)
+    inner = slice(4, -4)  # at the edge of a crop what lies beyond takes part
+    for n, k in enumerate((0, 28)):
+        truth = label_map.has(warped, k).astype(np.uint8)
+        found = cv2.resize(soft[..., n], truth.shape) / 255
+        border = np.ones((1 + 4 * coarser, 1 + 4 * coarser))
+        inside, outside = cv2.erode(truth, border) == 1, cv2.dilate(truth, border) == 0
+        assert (found[inner, inner][inside[inner, inner]] > 0.99).all()
+        assert (found[inner, inner][outside[inner, inner]] < 0.01).all()
+        assert found.sum() == pytest.approx(truth.sum(), rel=0.02)
+        for axis in (0, 1):  # where it lies, to a fraction of a pixel
+            place, meant = (x.sum(axis) @ np.arange(len(truth)) / x.sum() for x in (found, truth))
+            assert place == pytest.approx(meant, abs=0.15)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("settings", [Settings(), WARPS, Settings(rotation_deg=20, elastic=0.03)])
 def test_a_crop_is_a_window_of_the_whole(seed: int, settings: Settings) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 
 from carpus import config, losses
 from carpus.errors import ConfigError
@@ -32,6 +33,15 @@ def test_every_recipe_loads_by_name(recipe: Path) -> None:
     assert config.load([recipe.stem]) == config.load([recipe])
 
 
+def test_the_recipe_of_pseudo_labels_goes_on_top_of_any_other() -> None:
+    plain, mixed = (config.load(["unet", *more], ["data.pseudo.root=/labels"]) for more in ([], ["pseudo"]))
+    stated = yaml.safe_load((config.RECIPES / "pseudo.yaml").read_text())
+    assert list(stated) == ["data"]
+    assert mixed.data.pseudo.model_dump(include=set(stated["data"]["pseudo"])) == stated["data"]["pseudo"]
+    assert mixed.data.pseudo.root == "/labels"
+    assert (mixed.model, mixed.train, mixed.augment) == (plain.model, plain.train, plain.augment)
+
+
 def test_every_loss_can_be_set() -> None:
     assert set(get_args(config.LossName)) == set(losses.FORMULAS)
 
@@ -57,6 +67,7 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
     [
         ("train: {stepz: 3}", "train.stepz: no such setting; did you mean train.steps?"),
         ("steps: 3", "steps: no such setting; did you mean train.steps?"),
+        ("train: {lr: 1e-3}", r"train\.lr: no such setting; did you mean train\.learning_rate\?"),
         ("train: {steps: many}", "train.steps: expected integer >= 1, got 'many'"),
         ("train: {steps: 0}", "train.steps: expected integer >= 1, got 0"),
         ("train: {steps: true}", "train.steps: expected integer >= 1, got True"),

@@ -1,6 +1,7 @@
 """What is checked before every training, and that each check can fail."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from carpus import augment, config, data, gates, job, losses, models, run, train
 from carpus.batches import Batches
 from carpus.cli import app
 from carpus.devices import fabric
+from carpus.devices import scaler as scaler_of
 from carpus.errors import ConfigError, DivergedError
 from carpus.labels import BONES
 from carpus.models import weights
@@ -251,6 +253,50 @@ def test_a_gate_that_fails_leaves_an_old_run_alone(
     with pytest.raises(ConfigError, match="gate: with up the first logits differ by 1"):
         train.train(tiny("model.stride=4", "model.up={}"), dataset, tmp_path / "run", overwrite=True)
     assert run.read(tmp_path / "run")
+
+
+def test_fp16_learns_by_heart_past_steps_that_overflow(prepare: Callable[..., Prepared]) -> None:
+    made, launcher, heavy = prepare("train.learning_rate=5e-3"), fabric("cpu", "fp16"), losses.build({"dice": 1e4})
+    before = gates._loss(made.network.train(), made.batch, heavy, launcher)
+    gates.overfit(made.network, made.batch, heavy, launcher, made.settings.train, steps=20)
+    scaler = scaler_of(launcher)
+    assert scaler
+    assert scaler.get_scale() < 2**16  # it did overflow
+    assert gates._loss(made.network, made.batch, heavy, launcher) < 0.98 * before
+
+
+def test_what_is_no_number_is_not_learnt_by_heart(prepare: Callable[..., Prepared]) -> None:
+    made = prepare()
+    made.batch.images.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="gate: step 1 on one batch: the loss is nan"):
+        gates.overfit(made.network, made.batch, LOSS, made.launcher, made.settings.train, steps=2)
+
+
+def test_a_batch_is_learnt_in_the_parts_of_a_training(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    forward = models.Network.forward
+    monkeypatch.setattr(
+        models.Network, "forward", lambda network, images: (sizes.append(len(images)), forward(network, images))[1]
+    )
+    networks = []
+    for parts in (1, 4):
+        made = prepare("train.batch_size=4", f"train.accumulate={parts}", "model.norm=group")
+        batch = replace(made.batch, images=made.batch.images.double())
+        gates.overfit(made.network.double(), batch, LOSS, made.launcher, made.settings.train, steps=2)
+        networks.append(made.network)
+    assert sizes == [4, 4, 4] + [1] * 12
+    for whole, in_parts in zip(*(network.parameters() for network in networks), strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-6, atol=1e-8)
+
+
+def test_a_batch_too_large_to_learn_is_said(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "overfit", lambda *_, **__: torch.empty(1 << 55))  # 128 PiB
+    options = ["--set=data.image_size=64", "--set=data.folds=2", "--set=train.batch_size=2"]
+    shown = CliRunner().invoke(app, ["train", "demo", "--data", str(dataset), "--gate", *options])
+    assert shown.exit_code == 1
+    assert "error: out of memory; what takes less: train.accumulate=2" in shown.stderr
 
 
 def test_the_command_learns_one_batch_by_heart(dataset: Path) -> None:

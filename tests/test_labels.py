@@ -96,6 +96,18 @@ def test_remap_moves_planes(planes: np.ndarray, random) -> None:
     assert np.array_equal(label_map.unpack(label_map.remap(label_map.pack(planes), target), 31), expected)
 
 
+def test_edges_are_the_pixels_on_both_sides_of_a_border() -> None:
+    labels = np.zeros((5, 6), np.int32)
+    labels[1:4, 1:4] = 1
+    labels[:, 5] |= 4
+    plane = ["011100", "111110", "110110", "111110", "011100"]
+    column = ["000011"] * 5
+    found = label_map.unpack(label_map.edges(labels), 3)
+    assert ["".join(map(str, row)) for row in found[0].astype(int)] == plane
+    assert not found[1].any()
+    assert ["".join(map(str, row)) for row in found[2].astype(int)] == column
+
+
 def test_union_keeps_its_arguments() -> None:
     a, b = np.array([[1, 2]], np.int32), np.array([[4, 2]], np.int32)
     assert label_map.union(a, b).tolist() == [[5, 2]]

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from carpus import config, run, train
+from carpus import config, evaluate, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
@@ -55,6 +55,14 @@ def test_an_interrupted_longer_run_goes_on(trained: Path, dataset: Path, tmp_pat
     straight, _ = train.lengthen(trained, 5, dataset, tmp_path / "straight")
     first, second = load_file(out / run.WEIGHTS), load_file(straight / run.WEIGHTS)
     assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_a_longer_run_has_no_scores_of_the_shorter_ones_weights(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    shorter = Path(shutil.copytree(trained, tmp_path / "shorter"))
+    evaluate.save(shorter, evaluate.load(shorter).assign(split="test"))
+    assert set(evaluate.load(shorter)["split"]) == {"val", "test"}
+    longer, _ = train.lengthen(shorter, 5, dataset)
+    assert set(evaluate.load(longer)["split"]) == {"val"}
 
 
 def test_a_run_without_a_state_cannot_be_longer(trained: Path, dataset: Path, tmp_path: Path) -> None:

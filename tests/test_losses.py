@@ -8,6 +8,7 @@ from torch import Tensor
 
 from carpus import kernels, losses
 from carpus.errors import ConfigError
+from carpus.kernels import codes
 
 OVERLAP = ["dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 
@@ -136,6 +137,32 @@ def test_an_absent_class_punishes_its_false_positives(name):
         values.append(float(value.detach()))
     assert values == sorted(values)
     assert values[0] < 1e-3 < values[1]
+
+
+@pytest.mark.parametrize("name", losses.FORMULAS)
+def test_images_with_and_without_soft_labels_are_learnt_as_by_plain_torch(name, logits, labels):
+    """One image of soft labels, one of labels; a class and half an image count less, some pixels nothing."""
+    logits = logits.double().requires_grad_()
+    eight = torch.randint(0, 256, (3, 9, 7), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    counted = torch.tensor([[1.0, 0.0, 1.0], [0.5, 0.5, 0.5]])
+    weight = (labels >> 2 & 1 == 0).double()[:, None]
+    z = upsampled(logits, labels)
+    p, soft = z.sigmoid(), codes.decoded(upsampled(eight[None].double(), labels))[0]
+    t = torch.stack([soft, planes(labels)[1].double()])
+    entropy = -t * p.log() - (1 - t) * (1 - p).log()
+    sums = {
+        "pt": torch.minimum(p, t), "p": p, "t": t, "bce": entropy, "focal": (p - t) ** 2 * entropy,
+        "pixels": torch.ones_like(p[:, :1]),
+    }  # fmt: skip
+    plain = losses.FORMULAS[name](losses.Sums(**{key: (value * weight).sum((2, 3)) for key, value in sums.items()}))
+    loss = losses.build({name: 1})
+    found = loss(logits, labels, soft=(eight, None), ignore=2, counted=counted)
+    expected = (plain * counted).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    ours, theirs = (torch.autograd.grad(value, logits)[0] for value in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-9)
+    assert (ours[0, 1] == 0).all()
+    assert ours[0, 0].any()
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0, 1), (0.3, 0.7), (1, 0)])

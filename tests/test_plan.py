@@ -11,18 +11,23 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from carpus import config, models, plan
+from carpus import config, estimate, job, models, plan
 from carpus.cli import app
-from carpus.errors import ConfigError
+from carpus.errors import CapacityError, ConfigError, DataWarning
+from carpus.estimate import Measured, Plan
 from carpus.models.additions import recompute
-from carpus.plan import Measured, Plan
 
 Tiny = Callable[..., config.Config]
 
 
+def here(settings: config.Config, root: Path) -> Plan:
+    """What another process would come to."""
+    return list(plan.measure(settings, root))[-1]
+
+
 @pytest.fixture(scope="module")
 def measured(dataset: Path, tiny: Tiny) -> Plan:
-    return plan.plan(tiny("train.batch_size=8"), dataset)
+    return here(tiny("train.batch_size=8"), dataset)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def test_a_plan_leaves_nothing_behind(dataset: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_network_that_sees_a_single_pixel_is_planned(dataset: Path, tiny: Tiny) -> None:
-    found = plan.plan(tiny("data.image_size=32", "data.label_size=64", "train.batch_size=4"), dataset)
+    found = here(tiny("data.image_size=32", "data.label_size=64", "train.batch_size=4"), dataset)
     assert [step.images for step in found.measured] == [0, 3, 4]
 
 
@@ -86,7 +91,7 @@ def test_what_is_measured_is_what_is_trained(dataset: Path, tiny: Tiny, monkeypa
     )
     monkeypatch.setattr("carpus.devices.compiled", lambda network: (compiled.append(True), network)[1])
     settings = tiny("model.aux=[{stage: 4}]", "train.compile=true", "data.crop=32", "train.batch_size=4")
-    plan.plan(settings, dataset)
+    here(settings, dataset)
     assert set(heads) == {32, 64}  # windows to learn from, whole images to validate on
     assert compiled
 
@@ -95,10 +100,10 @@ def test_what_does_not_fit_is_said_with_what_does(planned: Plan) -> None:
     assert planned.memory(8) == 500
     assert planned.fits
     assert "does not fit" not in str(planned)
-    small = replace(planned, available_mib=350 / plan.ROOM)
+    small = replace(planned, available_mib=350 / estimate.ROOM)
     assert not small.fits
     assert small.parts() == 2
-    assert replace(planned, other_mib=400.0, available_mib=350 / plan.ROOM).parts() is None
+    assert replace(planned, other_mib=400.0, available_mib=350 / estimate.ROOM).parts() is None
     assert "does not fit, and nothing is known to take less" in str(replace(planned, available_mib=1.0))
 
 
@@ -107,6 +112,7 @@ def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch:
     once = recompute.recompute
     monkeypatch.setattr(recompute, "recompute", lambda block: (twice.append(block), once(block))[1])
     monkeypatch.setattr(plan, "available_mib", lambda gpu: 1.0)
+    monkeypatch.setattr(plan, "apart", here)
     found = plan.plan(tiny("data.image_size=128", "model.stride=4"), dataset)
     assert twice
     assert list(found.others) == ["model.checkpointing=true", "data.crop=64"]
@@ -115,9 +121,9 @@ def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch:
 
 
 def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    tight = replace(planned, available_mib=200 / plan.ROOM)
-    monkeypatch.setattr(plan, "measure", lambda settings, *_: replace(tight, settings=settings))
-    others = plan._others(tight, Path(), None)  # pyright: ignore[reportArgumentType]
+    tight = replace(planned, available_mib=200 / estimate.ROOM)
+    monkeypatch.setattr(plan, "apart", lambda settings, root: replace(tight, settings=settings))
+    others = plan._others(tight, Path())
     assert "train.accumulate=4" in others
     assert "model.checkpointing=true train.accumulate=4" in others
     assert all(other.fits for other in others.values())
@@ -125,8 +131,8 @@ def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypa
 
 def test_a_loss_over_the_batch_is_planned_in_one_part(planned: Plan) -> None:
     whole = replace(planned, settings=config.changed(planned.settings, "train.loss_over=batch"))
-    assert replace(planned, available_mib=200 / plan.ROOM).parts() == 4
-    assert replace(whole, available_mib=200 / plan.ROOM).parts() is None
+    assert replace(planned, available_mib=200 / estimate.ROOM).parts() == 4
+    assert replace(whole, available_mib=200 / estimate.ROOM).parts() is None
     assert whole.parts() == 1
 
 
@@ -145,18 +151,106 @@ def test_devices_and_parts_share_the_images(planned: Plan) -> None:
     assert replace(planned, settings=two).part == 2
 
 
-def test_memory_is_what_is_free_here(tmp_path: Path) -> None:
-    for name, text in {"max": "4194304000", "current": "3145728000", "stat": "anon 9\ninactive_file 1048576\n"}.items():
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert plan._container_free_mib(tmp_path) == 1001
-    (tmp_path / "memory.max").write_text("max\n")
-    assert plan._container_free_mib(tmp_path) == float("inf")
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    assert 0 < plan.available_mib(gpu=False) < whole
+def test_a_save_with_a_validation_is_one(planned: Plan) -> None:
+    train = planned.settings.train.model_copy(update={"steps": 7, "validate_every": 4, "save_every": 2})
+    told = replace(planned, settings=planned.settings.model_copy(update={"train": train}), validation_seconds=0.0)
+    assert replace(told, save_seconds=100.0).seconds == 7 * told.step_seconds + 4 * 100  # after 2, 4, 6 and 7
+
+
+def test_images_for_which_there_was_no_memory_do_not_fit(planned: Plan) -> None:
+    told = replace(planned, too_many=4)
+    assert told.parts() == 4  # two at once
+    assert told.step_seconds == 8
+    assert str(told).startswith("memory   more than the 1.0 GiB free: 4 images at once were too many\ntime ")
+    none = replace(planned, measured=planned.measured[:1], too_many=2)
+    assert none.parts() is None
+    fits = replace(planned, validation_seconds=0.0, save_seconds=0.0)
+    told = f"{replace(none, others={'data.crop=32': none, 'train.accumulate=8': fits})}"
+    assert told.splitlines() == [
+        "memory   more than the 1.0 GiB free: 2 images at once were too many",
+        "does not fit; what takes less:",
+        "  data.crop=32: does not fit either",
+        "  train.accumulate=8: 0.5 GiB, 0 min 24 s, fits",
+    ]
+
+
+def test_where_two_images_are_too_many_one_is_tried(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apart(settings: config.Config, root: Path) -> Plan:
+        first = Measured(0, 100.0, 0.0)
+        steps = (first, Measured(1, 150.0, 1.0)) if settings.train.accumulate == 8 else (first,)
+        return replace(planned, settings=settings, measured=steps, too_many=None if len(steps) == 2 else 2)
+
+    monkeypatch.setattr(plan, "apart", apart)
+    found = plan.plan(planned.settings, Path())
+    assert next(iter(found.others)) == "train.accumulate=8"
+    assert [other.fits for other in found.others.values()] == [True] + [False] * (len(found.others) - 1)
+
+
+def test_memory_that_runs_out_is_an_answer(dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = plan._steps
+
+    def lacking(job: job.Job, launcher: object, images: int) -> object:
+        if images > 2:
+            raise MemoryError
+        return steps(job, launcher, images)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(plan, "_steps", lacking)
+    found = here(tiny("train.batch_size=8"), dataset)
+    assert [step.images for step in found.measured] == [0, 2]
+    assert found.too_many == 4
+
+
+GREEDY = """
+import carpus.plan, numpy
+from carpus import errors
+carpus.plan.available_mib = lambda gpu: 4000.0
+steps, held = carpus.plan._steps, []
+def greedy(job, launcher, images):
+    if images > 2:
+        while True:
+            held.append(numpy.ones(8 << 20))
+    errors.warn("said while measuring")
+    return steps(job, launcher, images)
+carpus.plan._steps = greedy
+"""
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have the process that measures begin with some lines of Python."""
+
+    def write(lines: str) -> None:
+        (tmp_path / "lines.py").write_text(lines)
+        # Another process is started beside it, which only counts what is shared.
+        (tmp_path / "sitecustomize.py").write_text(
+            "import sys\nif any('spawn_main' in word for word in sys.orig_argv):\n    import lines\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+
+    return write
+
+
+def test_a_measurement_that_takes_too_much_memory_is_ended(
+    dataset: Path, tiny: Tiny, begin: Callable[[str], None]
+) -> None:
+    begin(GREEDY)
+    with pytest.warns(DataWarning, match="said while measuring"):
+        found = plan.apart(tiny("train.batch_size=8"), dataset)
+    assert [step.images for step in found.measured] == [0, 2]
+    assert found.too_many == 4
+    assert found.parts() == 4
+
+
+def test_a_process_killed_before_it_measured_is_a_lack_of_memory(
+    dataset: Path, tiny: Tiny, begin: Callable[[str], None]
+) -> None:
+    begin("import os\nos.kill(os.getpid(), 9)")
+    with pytest.raises(CapacityError, match="out of memory before the first step; what takes less"):
+        plan.apart(tiny(), dataset)
 
 
 def test_what_training_would_refuse_is_not_planned(dataset: Path, tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="3 images cannot be cut into equal parts for 2 devices"):
         plan.plan(tiny("train.batch_size=3", "train.devices=2"), dataset)
     with pytest.raises(ConfigError, match=r"train\.loss_over: batch .* 2 devices"):
-        plan.plan(tiny("train.devices=2", "train.loss_over=batch"), dataset)
+        here(tiny("train.devices=2", "train.loss_over=batch"), dataset)

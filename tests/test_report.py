@@ -1,6 +1,7 @@
 import base64
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from carpus import labels as label_map
 from carpus import pictures, report
 from carpus.errors import DataError
 from carpus.labels import BONES, Classes
+from carpus.report import charts, document
 from carpus.report.charts import ticks
 from carpus.report.markup import element
+from carpus.report.numbers import Curves
 
 TWO = Classes(("Radius", "Ulna"), {"forearm": ("Radius", "Ulna")})
 NASTY = "<script>alert(1)</script>\"'&"
@@ -132,6 +135,20 @@ def test_every_value_is_on_the_page(full):
     repeat = ["carpus demo --seed 3", "2.13.0", "carpus predict run --out out.csv", "# label maps"]
     missing = [value for value in headline + by_class + learning + poses + cases + repeat if value not in full.text]
     assert not missing
+
+
+def test_the_learning_rate_has_a_curve():
+    rates = np.array([4e-4, 2e-4, 0.0])
+    unknown = np.full(3, np.nan)
+    curves = Curves(np.array([0.0, 10.0, 20.0]), np.array([0.9, 0.5, 0.4]), unknown, rates, unknown)
+    panel = str(charts.learning(curves)).split("Learning rate / 10⁻⁴")[1]
+    drawn = re.search(r' d="([^"]+)" class="curve"', panel)
+    assert drawn, panel
+    highest, half, none = (float(number) for number in re.findall(r"[\d.]+", drawn[1])[1::2])
+    assert highest < half < none
+    assert none - half == pytest.approx(half - highest, abs=0.11)
+    without = replace(curves, learning_rate=unknown)
+    assert "Learning rate" not in str(charts.learning(without))
 
 
 def test_every_case_has_its_mark_in_the_pose_figure(full):
@@ -330,3 +347,12 @@ def test_the_pictures_of_a_page_can_be_read_back(full):
     assert image.shape[:2] == (int(full.all("img")[0]["height"] or 0), int(full.all("img")[0]["width"] or 0))
     assert np.ptp(image.astype(int), axis=2).max() > 100
     assert pictures.TRUTH != pictures.PREDICTION
+
+
+def test_a_page_is_dark_where_it_shall_be(tmp_path):
+    document.document(tmp_path / "page.html", "Title", "words")
+    page = (tmp_path / "page.html").read_text()
+    assert "prefers-color-scheme: dark" in page
+    dark = document.dark(page)
+    assert "prefers-color-scheme" not in dark
+    assert "light dark" not in dark

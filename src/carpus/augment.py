@@ -1,4 +1,4 @@
-"""Image and label map through one composed warp, then changes of intensity for the image alone.
+"""Image, label map and soft labels through one composed warp, then changes of intensity for the image alone.
 
 Dimension key: S side of the square image, L side of its label map (both show the same field), G points of a grid.
 
@@ -101,18 +101,31 @@ class Warp:
 def apply(
     image: NDArray[np.uint8], labels: LabelMap, settings: Settings, random: Random, crop: Crop | None = None
 ) -> tuple[NDArray[np.float32], LabelMap]:
+    """`apply_soft` for a case without soft labels."""
+    return apply_soft(image, labels, None, settings, random, crop)[:2]
+
+
+def apply_soft(
+    image: NDArray[np.uint8],
+    labels: LabelMap,
+    soft: NDArray[np.uint8] | None,
+    settings: Settings,
+    random: Random,
+    crop: Crop | None = None,
+) -> tuple[NDArray[np.float32], LabelMap, NDArray[np.uint8] | None]:
     """Augment one case.
 
     Args:
         image: (S, S) uint8.
         labels: (L, L) int32; L may differ from S.
+        soft: (h, h, K) uint8 soft labels; None for none.
         settings: the limits.
         random: decides everything; the same state gives the same result.
         crop: the window to keep; None for all.
 
     Returns:
-        The image as (S, S) float32 in 0..1 and the label map (L, L) int32 after the same warp; of a crop of side C,
-        (C, C) and (C L / S, C L / S).
+        The image as (S, S) float32 in 0..1, the label map (L, L) int32 and the soft labels (h, h, K) after the same
+        warp; of a crop of side C, sides are C, C L / S and C h / S.
     """
     # A stream for each kind of change, so that a setting does not change the draws of another.
     for_warp, for_bend, for_crop, for_grey, for_bars = random.spawn(5)
@@ -120,11 +133,12 @@ def apply(
     left, top = _draw_corner(crop, labels, moved.matrix, for_crop, image.shape[0]) if crop else (0.0, 0.0)
     part = crop.side / image.shape[0] if crop else 1.0
     warped = warp(image, moved, cv2.INTER_LINEAR, (left, top, part))
+    warped_soft = None if soft is None else warp(soft, moved, cv2.INTER_LINEAR, (left, top, part))
     pixels = warp(label_map.channels(labels), moved, cv2.INTER_NEAREST, (left, top, part))
     warped_labels = label_map.from_channels(pixels)
     if settings.collimation:
         warped = _collimate(warped, warped_labels, settings.collimation, for_bars)
-    return _intensity(warped, settings, for_grey), warped_labels
+    return _intensity(warped, settings, for_grey), warped_labels, warped_soft
 
 
 def warp(
@@ -135,7 +149,7 @@ def warp(
     Args:
         pixels: the source.
         warp: where a pixel of the result comes from.
-        method: cv2.INTER_LINEAR for images, cv2.INTER_NEAREST for label maps.
+        method: cv2.INTER_LINEAR for images and soft labels, cv2.INTER_NEAREST for label maps.
         window: left, top and side of the part of the result to make, in units of the side.
     """
     side = pixels.shape[0]

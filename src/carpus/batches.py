@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from carpus import augment
+from carpus import augment, data
 from carpus.data import Batch, Cache, Case
 from carpus.errors import ConfigError, DataError
 from carpus.labels import LabelMap
@@ -90,9 +90,10 @@ class Batches:
         size = self.batch_size // self.share.world
         first = step * self.batch_size + self.share.rank * size
         drawn = [self._sample(first + n) for n in range(size)]
-        pictures = torch.from_numpy(np.stack([image for image, _, _ in drawn])[:, None])
-        maps = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
-        cases = tuple(case for _, _, case in drawn)
+        pictures = torch.from_numpy(np.stack([image for image, *_ in drawn])[:, None])
+        maps = torch.from_numpy(np.stack([labels for _, labels, *_ in drawn]))
+        soft = tuple(None if planes is None else torch.from_numpy(planes).permute(2, 0, 1) for *_, planes, _ in drawn)
+        cases = tuple(case for *_, case in drawn)
         counted = np.stack([self._counted(first + n, case) for n, case in enumerate(cases)])
         return Batch(
             pictures,
@@ -100,6 +101,7 @@ class Batches:
             cases,
             None if (counted == 1).all() else torch.from_numpy(counted),
             len(self.cache.classes) if any(case.doubt and len(case.doubt.pixels) for case in cases) else None,
+            soft if any(case.soft for case in cases) else None,
         )
 
     def cases_of(self, step: int) -> tuple[Case, ...]:
@@ -121,13 +123,14 @@ class Batches:
                 for future in waiting:
                     future.cancel()
 
-    def _sample(self, number: int) -> tuple[NDArray[np.float32], LabelMap, Case]:
+    def _sample(self, number: int) -> tuple[NDArray[np.float32], LabelMap, NDArray[np.uint8] | None, Case]:
         case = self._case(number)
         try:
             image, labels = self.cache(case)
+            soft = data.read_soft(case, self.cache.classes, len(image))
             random = np.random.default_rng([self.seed, 1, number])
             settings = self.others.settings if self.others and self._is_other(number) else self.settings
-            return *augment.apply(image, labels, settings, random, self.crop), case
+            return *augment.apply_soft(image, labels, soft, settings, random, self.crop), case
         except Exception as error:
             error.add_note(f"while preparing {case.image}")
             raise

@@ -4,11 +4,13 @@ Dimension key: K classes. Intervals are bootstraps over patients, see `report.nu
 one trained network and say nothing of another seed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas
 
 from carpus import labels as label_map
 from carpus import pose
@@ -17,6 +19,9 @@ from carpus.labels import BONES, Classes, LabelMap
 from carpus.phantom import anatomy
 from carpus.report import Listing
 from carpus.report.numbers import BENT_DEG, Scores, grouped
+
+if TYPE_CHECKING:
+    import pandas
 
 METRICS = {
     "dice": ("Dice", 4),

@@ -113,6 +113,7 @@ def calibrate(
         raise ConfigError("calibrate: votes have no probability; blend probabilities or logits")
     kind: Kind = "logits" if options.blend == "logits" else "probabilities"
     hashes = [[each.manifest["files"][run.WEIGHTS] for each in of] for of in members]
+    fitted_on = sorted({case.patient for team in teams for case in team.cases})
     total, done = 2 * sum(len(team.cases) for team in teams), 0
 
     def shown() -> Iterator[tuple[Case, _Image]]:
@@ -128,7 +129,7 @@ def calibrate(
                     progress(done, total)
 
     def calibration(steps: dict[str, Step]) -> Calibration:
-        return Calibration(steps, classes, hashes, options.facts())
+        return Calibration(steps, classes, hashes, options.facts(), fitted_on=fitted_on)
 
     every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
     tempered = [each for each in every if each.steps[0].temperature != 1]

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from carpus import data, kernels, metrics
-from carpus.errors import DataError
+from carpus.errors import DataError, warn
 from carpus.formats import files, images, submission
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes
@@ -162,6 +162,10 @@ def score(
         DataError: a file that cannot be read, or a submission that does not cover the truth.
     """
     prediction, truth = Path(prediction), Path(truth)
+    if (truth / data.PROVENANCE).is_file():
+        warn(
+            f"{truth}: its labels are predictions of `carpus pseudo`, no truth: this tells how alike they are, no more"
+        )
     known = _of_folder(truth, classes, size) if truth.is_dir() else _of_submission(truth, classes, size)
     predicted = submission.read(prediction, classes, known.size)
     split = _cover(predicted, known, prediction)

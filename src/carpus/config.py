@@ -159,6 +159,9 @@ class Pseudo(_Section):
         default=True,
         description="honour what `carpus pseudo` left out; false: every label and pixel counts, the naive way",
     )
+    soft: bool = Field(
+        default=False, description="learn the probabilities of `carpus pseudo --soft` instead of labels of 0 and 1"
+    )
     unverified: bool = Field(
         default=False,
         description="train although nobody knows which patients made the labels; validation may then be optimistic",
@@ -546,8 +549,12 @@ def _complaint(error: Any) -> str:
 
 
 def _nearest(name: str) -> str:
-    known = [field for field, *_ in fields()]
-    near = difflib.get_close_matches(name, known, n=1) or [
-        field for field in known if field.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
+    known = {field: field.rsplit(".", 1)[-1] for field, *_ in fields()}
+    last = name.rsplit(".", 1)[-1]
+    # lr for learning_rate comes before what only looks alike, as loss does.
+    initials = [
+        field for field, of in known.items() if "_" in of and last == "".join(word[0] for word in of.split("_"))
     ]
+    same = [field for field, of in known.items() if of == last]
+    near = initials or difflib.get_close_matches(name, known, n=1) or same
     return f"; did you mean {near[0]}?" if near else "; `carpus schema` lists them all"

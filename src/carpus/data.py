@@ -1,6 +1,7 @@
 """Cases, patient-grouped folds, and decoded cases on their square canvas.
 
-Dimension key: B batch, S side of the square canvas an image is laid on, L side of its label map.
+Dimension key: B batch, K classes, S side of the square canvas an image is laid on, L side of its label map, h side of
+its soft labels.
 
 The competition's layout is read (docs/formats.md)::
 
@@ -12,6 +13,7 @@ The competition's layout is read (docs/formats.md)::
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from carpus import kernels
 from carpus import labels as label_map
 from carpus.errors import DataError, warn
-from carpus.formats import MAX_PIXELS, annotations, files, images, stem
+from carpus.formats import MAX_PIXELS, annotations, cells, files, images, probabilities, stem
 from carpus.labels import BONES, Classes, LabelMap
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 LAYOUT = {"train": ("train/DCM", "train/outputs_json"), "test": ("test/DCM", "test_labels/outputs_json")}
 """Where the images and the annotations of a split lie below the data folder."""
+
+PROVENANCE = "provenance.json"
+"""A data folder with this file has predictions for labels, see `pseudo.provenance`."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,17 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Case:
-    """One radiograph: ``name`` is its path below DCM without suffix, ``ID001/image1661130828152_R``."""
+    """One radiograph: ``name`` is its path below DCM without suffix, ``ID001/image1661130828152_R``.
+
+    ``soft`` is a file of probabilities that are learnt instead of the annotation, which still says what is in doubt.
+    """
 
     name: str
     patient: str
     image: Path
     annotation: Path | None
     doubt: Doubt | None = None
+    soft: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -144,23 +153,21 @@ def metadata(root: Path) -> dict[str, Patient]:
     Raises:
         DataError: it cannot be read as a table.
     """
-    import pandas
-
     paths = [path for path in (root / "meta_data.xlsx", root / "meta_data.csv") if path.is_file()]
     if not paths:
         return {}
     try:
-        table = pandas.read_excel(paths[0]) if paths[0].suffix == ".xlsx" else pandas.read_csv(paths[0])
+        header, *rows = _rows(paths[0]) or [[]]
     except ImportError:
         warn(f"{paths[0]}: not read, because openpyxl is missing (pip install 'carpus[xlsx]')")
         return {}
     except Exception as error:  # what the readers of spreadsheets raise is without limit
         raise DataError(f"{paths[0]}: cannot be read as a table ({error})") from error
-    columns = {str(column).split("(")[0].strip().lower(): column for column in table.columns}
+    places = {str(name).split("(")[0].strip().lower(): place for place, name in enumerate(header)}
 
     def column(*names: str) -> list[object]:
-        found = next((columns[name] for name in names if name in columns), None)
-        return [None] * len(table) if found is None else table[found].tolist()
+        place = next((places[name] for name in names if name in places), None)
+        return [None if place is None or place >= len(row) else row[place] for row in rows]
 
     patients: dict[str, Patient] = {}
     for number, sex, height in zip(column("id"), column("성별", "sex"), column("키", "height"), strict=True):
@@ -170,6 +177,19 @@ def metadata(root: Path) -> dict[str, Patient]:
             continue
         patients[identity] = Patient(_sex(sex), _height(height))
     return patients
+
+
+def _rows(path: Path) -> list[Sequence[object]]:
+    """The first sheet of a workbook, or a CSV file. Importing pandas alone takes longer than either."""
+    if path.suffix == ".csv":
+        return [row for _, row in cells.lines(path)]
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        return list(book.worksheets[0].iter_rows(values_only=True))
+    finally:
+        book.close()
 
 
 def _sex(cell: object) -> str | None:
@@ -275,6 +295,18 @@ def read_labels(case: Case, classes: Classes = BONES) -> LabelMap:
     return annotations.read(case.annotation, images.size(case.image), classes)
 
 
+def read_soft(case: Case, classes: Classes, side: int) -> NDArray[np.uint8] | None:
+    """The soft labels (h, h, K) of a case, `kernels.codes`, over its square canvas of `side`; None without.
+
+    h is `side` divided by a power of two up to 32, so that a crop ends between two of their pixels.
+    """
+    if case.soft is None:
+        return None
+    planes = probabilities.read_codes(case.soft, classes)
+    fitting = side >> min(max(round(math.log2(side / planes.shape[1])), 0), 5)
+    return np.stack([square(plane, fitting) for plane in planes], axis=2)
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """`formats.images.read` for an image that is to be laid on a square; raises `DataError` if it is too oblong."""
     image = images.read(path)
@@ -341,6 +373,8 @@ class Batch:
         cases: in order.
         counted: (B, K) float32, what every image and class counts in the loss; None where each counts 1.
         ignore: the bit of `labels` whose pixels count nothing; None for none.
+        soft: of every image what is learnt in place of its labels, (K, h, h) uint8 `kernels.codes`, or None; None where
+            there are none at all.
     """
 
     images: Tensor
@@ -348,11 +382,12 @@ class Batch:
     cases: tuple[Case, ...]
     counted: Tensor | None = None
     ignore: int | None = None
+    soft: tuple[Tensor | None, ...] | None = None
 
     @property
     def counting(self) -> dict[str, Any]:
-        """`counted` and `ignore` as options of `losses.Loss`."""
-        return {"counted": self.counted, "ignore": self.ignore}
+        """What the labels count and what takes their place, as options of `losses.Loss`."""
+        return {"counted": self.counted, "ignore": self.ignore, "soft": self.soft}
 
     def parts(self, count: int) -> list[Batch]:
         """The same images in `count` batches of equal size, in order."""
@@ -365,6 +400,7 @@ class Batch:
                 labels=self.labels[cut],
                 cases=self.cases[cut],
                 counted=None if self.counted is None else self.counted[cut],
+                soft=None if self.soft is None else self.soft[cut],
             )
             for cut in cuts
         ]

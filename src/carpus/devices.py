@@ -1,10 +1,11 @@
 """Where and in which arithmetic to compute: one device, several of a machine, or several machines."""
 
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config
 from carpus.errors import ConfigError, warn
+
+Result = TypeVar("Result")
 
 # Fabric announces its precision at every start; here it is a setting that the user has seen.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -74,6 +77,17 @@ def scaler(launcher: Fabric) -> GradScaler | None:
     return cast(GradScaler | None, getattr(launcher.strategy.precision, "scaler", None))
 
 
+def overflowed(scaler: GradScaler | None, loss: float, norm: float) -> bool:
+    """Whether the scale of the loss was too large for fp16: the scaler then leaves the weights alone and halves it.
+
+    Args:
+        scaler: of `scaler`.
+        loss: a number, or it is no matter of scale.
+        norm: of the gradient, no number where it overflowed.
+    """
+    return scaler is not None and math.isfinite(loss) and not math.isfinite(norm) and scaler.get_scale() >= 1
+
+
 def normalised_together(network: nn.Module, launcher: Fabric) -> nn.Module:
     """`network`, where several GPUs share a batch with every BatchNorm over all of it; weights and names stay.
 
@@ -121,6 +135,23 @@ def together(launcher: Fabric) -> Iterator[None]:
             f"lost another of the {launcher.world_size} processes of this training; the same command goes on from the "
             f"last state that was saved ({str(error).splitlines()[0]})"
         ) from error
+
+
+def by_first(launcher: Fabric, work: Callable[[], Result]) -> Result:
+    """What `work` of the first process comes to, in every process; an error of it is raised in all.
+
+    Else the others would wait for a process that has given up, and say that it was lost.
+    """
+    found, failed = None, None
+    if launcher.is_global_zero:
+        try:
+            found = work()
+        except Exception as error:
+            failed = error
+    found, failed = launcher.broadcast((found, failed))
+    if failed:
+        raise failed
+    return cast(Result, found)
 
 
 def agree(launcher: Fabric, loss: Tensor, norm: Tensor | None, signal: int) -> tuple[float, float, int]:

@@ -47,6 +47,10 @@ class DataWarning(UserWarning):
     """The input is usable, but somebody should look at it. In strict mode it is a `DataError`."""
 
 
+REFUSALS = (DataError, ConfigError, DataWarning)
+"""What says that the input is at fault, a warning in strict mode included; anything else is Carpus's own fault."""
+
+
 def warn(message: str) -> None:
     """Warn about usable but doubtful input; `message` names the file and the field first.
 

@@ -153,7 +153,7 @@ def evaluate(
 def transductive(trained: run.Run, cases: Sequence[Case]) -> set[str]:
     """The cases whose images, with predictions for labels, the run learnt from: its scores on these say less."""
     digests = set(trained.pseudo_images.values())
-    return {case.name for case in cases if files.sha256(case.image) in digests} if digests else set()
+    return {case.name for case in cases if images.digest(case.image) in digests} if digests else set()
 
 
 def predictor(

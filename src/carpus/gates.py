@@ -12,6 +12,7 @@ uses learns no more.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from carpus import config, kernels, losses, metrics, models
+from carpus import config, devices, kernels, losses, metrics, models
 from carpus.data import Batch
 from carpus.errors import ConfigError, DivergedError
 from carpus.models import rates
@@ -127,26 +128,41 @@ def overfit(
         batch: what to learn.
         loss_of: the loss.
         launcher: device and precision.
-        options: learning rate, weight decay, limit of the gradient.
+        options: learning rate, weight decay, limit of the gradient, parts of a batch.
         steps: when to give up.
         goal: mean Dice of the batch at which to stop.
 
     Returns:
         Dice as of the last look, every 20 steps; statistics of norms are those of the batch.
+
+    Raises:
+        DivergedError: a loss or gradient that is no number, but for fp16's, whose step is skipped as in training.
     """
+    parts, scaler = batch.parts(options.accumulate), devices.scaler(launcher)
     optimizer = torch.optim.AdamW(rates.groups(network, options), lr=options.learning_rate)
+    model, stepper = launcher.setup(network, optimizer)
     for group in optimizer.param_groups:
         group["lr"] = options.learning_rate * group["factor"]
     network.train()
     score = 0.0
     for step in range(1, steps + 1):
-        loss = _loss(network, batch, loss_of, launcher)
-        launcher.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip)
-        optimizer.step()
-        optimizer.zero_grad()
+        found = []
+        for part in parts:
+            loss = _loss(network, part, loss_of, launcher) / len(parts)
+            launcher.backward(loss)
+            found.append(loss.detach())
+        norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)
+        value, steepness, _ = devices.agree(launcher, torch.stack(found).sum(), norm, 0)
+        finite = math.isfinite(value) and math.isfinite(steepness)
+        if not finite and not devices.overflowed(scaler, value, steepness):
+            raise DivergedError(
+                f"gate: step {step} on one batch: the loss is {value:.4g} and the gradient's norm {steepness:.4g}; a "
+                "lower train.learning_rate may help"
+            )
+        stepper.step()
+        stepper.zero_grad()
         if step % 20 == 0 or step == steps:
-            score = dice(network, batch, launcher)
+            score = statistics.fmean(dice(network, part, launcher) for part in parts)
             if score >= goal:
                 return Overfitting(score, step, goal)
     return Overfitting(score, steps, goal)
@@ -302,8 +318,8 @@ def _untouched(network: models.Network, launcher: Fabric) -> Iterator[None]:
     """Put mode, weights, statistics, gradients and random numbers back after the block."""
     mode = network.training
     before = {name: tensor.detach().clone() for name, tensor in _tensors(network)}
-    devices = [launcher.device] if launcher.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    gpus = [launcher.device] if launcher.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         try:
             yield
         finally:

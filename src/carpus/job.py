@@ -32,6 +32,7 @@ class Job:
         predictor: of the network.
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
+        start: the patients whose labels made the first weights, see `provenance.taught`.
         pseudo: where the pseudo-labels come from; None without any.
     """
 
@@ -44,6 +45,7 @@ class Job:
     predictor: Predictor
     loss: losses.Loss
     batches: Batches
+    start: list[str] | None
     pseudo: provenance.Provenance | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
         ),
         batches=batches,
+        start=provenance.taught(settings.model.weights),
         pseudo=labelled,
     )
 
@@ -132,7 +135,7 @@ def _pseudo(
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)
     others = Others(
-        trust.trusted(cases, root, classes, selection=options.selection),
+        trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft),
         augment.Settings(**settings.augment.model_dump()).stronger(options.noise),
         options.share,
         options.weight,

@@ -199,6 +199,16 @@ def differing(a: LabelMap, b: LabelMap) -> LabelMap:
     return a ^ b
 
 
+def edges(labels: LabelMap) -> LabelMap:
+    """Every class in the pixels on both sides of its border, where it begins or ends along a row or a column."""
+    result = np.zeros_like(labels)
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        changed = labels[here] ^ labels[there]
+        result[here] |= changed
+        result[there] |= changed
+    return result
+
+
 def remap(labels: LabelMap, target: Sequence[int | None]) -> LabelMap:
     """Move class k to class ``target[k]``; None drops it, and two classes with one target are united."""
     result = np.zeros_like(labels)

@@ -18,9 +18,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from carpus import config, devices, evaluate, outcome, run, schedule
+from carpus import config, devices, diverged, evaluate, outcome, run, schedule
 from carpus.ema import Average
-from carpus.errors import DataError, DivergedError, StoppedError
+from carpus.errors import DataError, StoppedError
 from carpus.formats import files
 from carpus.job import Job
 from carpus.models import rates, weights
@@ -70,8 +70,7 @@ def fit(
     model, stepper = launcher.setup(devices.compiled(network) if options.compile else network, optimizer)
     parts = Parts(network, optimizer, Average(network, options.ema) if options.ema else None, scaler)
     store = Store(out / run.STATE)
-    launcher.barrier()  # the first process has claimed the folder
-    state = store.load(parts) or _inherit(longer_than, parts, out, leads) or State()
+    state = store.load(parts) or _inherit(longer_than, parts, store, out, leads) or State()
     state.go_on(phases.seconds, phases.peak_mib, run.versions())
     launcher.barrier()  # all have read what the first is about to replace
     if leads:
@@ -102,14 +101,10 @@ def fit(
                 losses.append(loss.detach())
             norm = launcher.clip_gradients(model, stepper, max_norm=options.clip, error_if_nonfinite=False)
             value, steepness, signal = devices.agree(launcher, torch.stack(losses).sum(), norm, stop.signal)
-            if scaler and math.isfinite(value) and not math.isfinite(steepness) and scaler.get_scale() >= 1:
-                state.skipped += 1  # the scaler leaves the weights alone and halves its scale
+            if devices.overflowed(scaler, value, steepness):
+                state.skipped += 1
             elif not (math.isfinite(value) and math.isfinite(steepness)):
-                names = ", ".join(case.name for case in job.batches.cases_of(step - 1))
-                raise DivergedError(
-                    f"step {step}: the loss is {value:.4g} and the gradient's norm {steepness:.4g}, at the images "
-                    f"{names}; a lower train.learning_rate may help"
-                )
+                raise diverged.error(job, launcher, step, value, steepness)
             stepper.step()
             stepper.zero_grad()
             if parts.average:
@@ -121,7 +116,7 @@ def fit(
             now = Step(step, statistics.fmean(state.losses), rate, speed)
             if step % options.validate_every == 0 or step == options.steps:
                 with phases("validate"):
-                    now = replace(now, val_dice=_validate(job, parts, state, launcher, out))
+                    now = replace(now, val_dice=_validate(job, parts, state, store, launcher, out))
             if watch:
                 watch(now)
             if step % LOG_EVERY == 0 or now.val_dice is not None:
@@ -138,7 +133,7 @@ def fit(
     return state
 
 
-def _validate(job: Job, parts: Parts, state: State, launcher: Fabric, out: Path) -> float:
+def _validate(job: Job, parts: Parts, state: State, store: Store, launcher: Fabric, out: Path) -> float:
     """Dice of the weights as they would be kept. The first process measures and keeps them, all are told."""
     dice, keep_best = torch.zeros(1, dtype=torch.float64), job.settings.train.keep == "best"
     if launcher.is_global_zero:
@@ -150,6 +145,7 @@ def _validate(job: Job, parts: Parts, state: State, launcher: Fabric, out: Path)
             if not keep_best or state.best is None or float(dice) > state.best:
                 weights.save(parts.network, out / run.WEIGHTS)
                 evaluate.save(out, table)
+                state.kept = store.keep(out / run.WEIGHTS, out / run.SCORES)
     value = float(cast(Tensor, launcher.all_reduce(launcher.to_device(dice), reduce_op="sum")))
     state.measured(value)
     return value
@@ -159,16 +155,18 @@ def _enough(state: State, options: config.Train) -> bool:
     return options.patience is not None and state.since_best >= options.patience
 
 
-def _inherit(longer_than: run.Run | None, parts: Parts, out: Path, leads: bool) -> State | None:
+def _inherit(longer_than: run.Run | None, parts: Parts, store: Store, out: Path, leads: bool) -> State | None:
     """The last state of a shorter run, and what it kept; None without one."""
     if longer_than is None:
         return None
-    state = Store(longer_than.path / run.STATE).load(parts)
+    state = Store(longer_than.path / run.STATE).load(parts, finished=True)
     if state is None or state.step != longer_than.manifest["steps"]:
         raise DataError(f"{longer_than.path / run.STATE}: holds no state of the last step to go on from")
     if leads:
-        for name in (run.WEIGHTS, run.SCORES):
-            shutil.copy2(longer_than.path / name, out / name)
+        shutil.copy2(longer_than.path / run.WEIGHTS, out / run.WEIGHTS)
+        scores = evaluate.load(longer_than.path)  # those of a test are of the shorter run's weights alone
+        evaluate.save(out, scores.loc[scores["split"] == "val"])
+        state.kept = store.keep(out / run.WEIGHTS, out / run.SCORES)
     if longer_than.manifest["stopped_early"]:
         state.since_best = 0  # else it would stop again at once
     return state

@@ -137,8 +137,9 @@ class Loss:
     def __call__(self, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
         """The mean over images and classes: a float32 scalar.
 
-        Options are `weight`, `ignore` and `soft` of `sums`, and `counted` (B, K), what every image and class counts
-        besides. What counts less than 1 lessens the mean: the loss of a batch stays the mean of those of its parts.
+        Options are `weight` and `ignore` of `sums`; `soft`, of every image (K, h, w) as `sums` takes them, or None
+        where its labels count; and `counted` (B, K), what every image and class counts besides. What counts less than 1
+        lessens the mean: the loss of a batch stays the mean of those of its parts.
         """
         return self.per_class(logits, labels, **options).mean().float()
 
@@ -217,10 +218,21 @@ def _measure(
     *,
     weight: Tensor | None = None,
     ignore: int | None = None,
-    soft: Tensor | None = None,
+    soft: Sequence[Tensor | None] | Tensor | None = None,
 ) -> Sums:
     weight = kernels.pixel_weight(labels, weight, ignore)
-    found = kernels.sums(logits, labels, gamma=gamma, weight=weight, soft=soft)
+    if soft is None:
+        found = kernels.sums(logits, labels, gamma=gamma, weight=weight)
+    else:
+        # One by one, so that the labels of an image without stay whole, and with their fast kernel.
+        weights = [None] * len(soft) if weight is None else weight.split(1)
+        parts = zip(logits.split(1), labels.split(1), weights, soft, strict=True)
+        found = torch.cat(
+            [
+                kernels.sums(z, hard, gamma=gamma, weight=worth, soft=None if t is None else t[None])
+                for z, hard, worth, t in parts
+            ]
+        )
     if weight is None:
         pixels = torch.full((len(labels), 1), labels[0].numel(), dtype=found.dtype, device=found.device)
     else:

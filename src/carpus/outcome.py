@@ -10,7 +10,7 @@ from carpus import config, evaluate, models, report, run
 from carpus.formats import files
 from carpus.job import Job
 from carpus.progress import Step
-from carpus.state import State, saved
+from carpus.state import State, Store
 
 
 def write_metrics(out: Path, rows: list[Step]) -> None:
@@ -36,6 +36,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "data": {"path": str(root.resolve()), **job.fingerprints},
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
+        "start": job.start,
         "pseudo": _pseudo(job),
         "parameters": models.parameters(job.network),
         "steps": state.step,
@@ -49,8 +50,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "val_dice": val_dice(state, options),
         "weights": kept(state, options),
     }
-    for old in saved(out / run.STATE)[1:]:  # the last is what a longer run goes on from
-        old.unlink()
+    Store(out / run.STATE).finish(state.kept)
     write_report(out, job, facts)
     run.finish(out, classes=job.classes, **facts)
 

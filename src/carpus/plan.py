@@ -5,153 +5,41 @@ four, and of as many as the recipe wants if these say that there is room. So wha
 has: auxiliary heads, compilation, crops, checkpointing, average, a validation, a saved state. Where the recipe itself
 does not fit, a line through the last two measurements says what it would take.
 
-Dimension key: B images in one part of a step of one device.
+Steps are made in a process of their own. It is ended once it has taken the memory that is free, or the system ends it,
+and that is an answer: so many images at once do not fit.
 """
 
 import ctypes
 import gc
-import math
-import os
+import multiprocessing
+import signal
 import statistics
 import tempfile
 import time
+import warnings
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
 from lightning_fabric import Fabric
 
 from carpus import capacity, config, devices, evaluate, models
-from carpus.errors import ConfigError
+from carpus.errors import CapacityError, ConfigError, DataWarning, warn
+from carpus.estimate import ROOM, Measured, Plan
 from carpus.job import Job, least, prepare
 from carpus.loop import fit
 from carpus.phases import Phases, peak_mib, reset_peak
+from carpus.room import available_mib, held_mib
 from carpus.stop import Stop
 
 STEPS = 5
 """Steps of a measurement. The first warms up and the last validates: neither is timed."""
 
-ROOM = 0.9
-"""Share of the memory that may be used: the rest is for what a plan does not know of."""
-
-
-class Measured(NamedTuple):
-    """Peak memory in MiB and seconds of a step with so many images at once."""
-
-    images: int
-    mib: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a recipe takes.
-
-    Attributes:
-        settings: of the recipe.
-        measured: by number of images, that of none first.
-        other_mib: peak of validating and saving, whatever the number of images.
-        cache_mib: memory for decoded cases, as far as the data set fills it; host memory, also with a GPU.
-        available_mib: what is free, of the GPU where there is one.
-        validation_seconds: of one image.
-        save_seconds: of one state.
-        learnt, validated: images to learn from and to validate on.
-        gpu: whether memory is the GPU's.
-        others: what takes less, by the settings that differ; only where the recipe does not fit.
-    """
-
-    settings: config.Config
-    measured: tuple[Measured, ...]
-    other_mib: float
-    cache_mib: float
-    available_mib: float
-    validation_seconds: float
-    save_seconds: float
-    learnt: int
-    validated: int
-    gpu: bool
-    others: dict[str, "Plan"] = field(default_factory=dict)
-
-    @property
-    def share(self) -> int:
-        """Images of a step of one device."""
-        return self.settings.train.batch_size // (self.settings.train.devices * self.settings.train.nodes)
-
-    @property
-    def part(self) -> int:
-        """B: images in memory at once."""
-        return self.share // self.settings.train.accumulate
-
-    def at(self, images: int) -> Measured:
-        """A step of so many images at once: on the line through the last two that were measured."""
-        before, last = self.measured[-2:]
-        further = (images - last.images) / (last.images - before.images)
-        mib, seconds = (
-            of_last + further * max(of_last - of_before, 0.0)
-            for of_last, of_before in ((last.mib, before.mib), (last.seconds, before.seconds))
-        )
-        return Measured(images, mib, seconds)
-
-    def memory(self, images: int) -> float:
-        """MiB for a training of so many images at once, where the network is."""
-        return max(self.at(images).mib, self.other_mib) + (0.0 if self.gpu else self.cache_mib)
-
-    @property
-    def needed_mib(self) -> float:
-        """Memory in all."""
-        return self.memory(self.part)
-
-    @property
-    def fits(self) -> bool:
-        """Whether there is room for it."""
-        return self.has_room(self.part)
-
-    def has_room(self, images: int) -> bool:
-        """Whether there is room for so many images at once."""
-        return self.memory(images) <= ROOM * self.available_mib
-
-    @property
-    def step_seconds(self) -> float:
-        """Time of a step, all its parts."""
-        return self.settings.train.accumulate * self.at(self.part).seconds
-
-    @property
-    def seconds(self) -> float:
-        """Time of the whole run."""
-        options = self.settings.train
-        validations = math.ceil(options.steps / options.validate_every)
-        saves = validations + options.steps // options.save_every
-        each = self.validated * self.validation_seconds
-        return options.steps * self.step_seconds + validations * each + saves * self.save_seconds
-
-    def parts(self) -> int | None:
-        """The smallest `train.accumulate` with which a step of the same images fits; None if none does."""
-        fewest = least(self.settings) if self.settings.train.loss_over == "image" else self.share
-        equal = [parts for parts in range(1, self.share + 1) if self.share % parts == 0]
-        sizes = [(parts, self.share // parts) for parts in equal if self.share // parts >= fewest]
-        return next((parts for parts, images in sizes if self.has_room(images)), None)
-
-    def __str__(self) -> str:
-        options, whose = self.settings.train, " of the GPU" if self.gpu else ""
-        cache = f"{self.cache_mib:.0f} MiB for decoded cases{' on the host' if self.gpu else ' included'}"
-        at = "measured at" if self.measured[-1].images == self.part else f"from {self.measured[-1].images} images to"
-        rows = [
-            f"memory   {_gib(self.needed_mib)} of {_gib(self.available_mib)} free{whose}, {at} {self.part} at once; "
-            f"{cache}",
-            f"time     {_span(self.seconds)}: {options.steps} steps of {self.step_seconds:.2f} s, a validation of "
-            f"{self.validated} x {self.validation_seconds:.2f} s every {options.validate_every}",
-            f"speed    {options.batch_size / self.step_seconds:.1f} images/s, "
-            f"{options.steps * options.batch_size / self.learnt:.0f} epochs of {self.learnt} images",
-        ]
-        if not self.fits:
-            rows.append(f"does not fit{'; what takes less:' if self.others else ', and nothing is known to take less'}")
-        for name, other in self.others.items():
-            fits = "fits" if other.fits else "does not fit either"
-            rows.append(f"  {name}: {_gib(other.needed_mib)}, {_span(other.seconds)}, {fits}")
-        return "\n".join(rows)
+LOOK_SECONDS = 0.02
+"""How often the memory of the measuring process is looked at."""
 
 
 def plan(settings: config.Config, root: Path) -> Plan:
@@ -160,24 +48,69 @@ def plan(settings: config.Config, root: Path) -> Plan:
     Raises:
         DataError: as `train.train`.
         ConfigError: as `train.train`.
-        CapacityError: not even two images fit.
+        CapacityError: there is no memory even for the network and its first validation.
+    """
+    planned = apart(settings, root)
+    return planned if planned.fits else replace(planned, others=_others(planned, root))
+
+
+def apart(settings: config.Config, root: Path) -> Plan:
+    """The plan of `settings` alone, measured in another process.
+
+    Raises:
+        DataError, ConfigError, CapacityError: as `plan`.
+    """
+    # A fork would inherit the threads of torch and numba as locks that nobody opens.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(theirs, settings, root))
+    process.start()
+    theirs.close()
+    found = None
+    try:
+        while True:
+            if not ours.poll(LOOK_SECONDS):
+                if found and not found.gpu and held_mib(process.pid or 0) > ROOM * found.available_mib:
+                    process.kill()
+                continue
+            try:
+                told = ours.recv()
+            except EOFError:
+                break
+            if isinstance(told, Exception):
+                raise told
+            if isinstance(told, str):
+                warn(told)
+            else:
+                found = told
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"the process that measured ended with status {process.exitcode}")
+    if found is None:
+        raise CapacityError(f"out of memory before the first step; {capacity.advice(settings)}")
+    return found
+
+
+def measure(settings: config.Config, root: Path) -> Iterator[Plan]:
+    """The plan of `settings` alone, anew whenever more is known; each says of the step to come that it is too large.
+
+    Raises:
+        DataError, ConfigError, CapacityError: as `plan`.
     """
     launcher = devices.fabric(settings.train.device, settings.train.precision)
-    with capacity.explained(settings):
-        planned = measure(settings, root, launcher)
-        if planned.fits:
-            return planned
-        return replace(planned, others=_others(planned, root, launcher))
-
-
-def measure(settings: config.Config, root: Path, launcher: Fabric) -> Plan:
-    """The plan of `settings` alone."""
     gpu = launcher.device.type == "cuda"
     _give_back()
     available = available_mib(gpu)
-    job = prepare(settings, root, launcher)
-    job.network.eval()
-    evaluate.scores(job.predictor, job.held_out[:1], "val", job.classes)  # so that nothing is loaded when it is timed
+    with capacity.explained(settings):
+        job = prepare(settings, root, launcher)
+        job.network.eval()
+        evaluate.scores(
+            job.predictor, job.held_out[:1], "val", job.classes
+        )  # so that nothing is loaded when it is timed
     reset_peak()
     # Gradients and two moments come with the first step.
     without = peak_mib() + 3 * models.parameters(job.network) * 4 / 2**20
@@ -196,24 +129,51 @@ def measure(settings: config.Config, root: Path, launcher: Fabric) -> Plan:
     )
     first = min(found.part, max(2, least(settings)))
     for images in sorted({first, min(found.part, 2 * first), found.part}):
-        if len(found.measured) == 1 or found.has_room(images):
+        if found.known and not found.has_room(images):
+            continue
+        yield replace(found, too_many=images)
+        try:
             now, phases = _steps(job, launcher, images)
-            found = replace(
-                found,
-                measured=(*found.measured, now),
-                other_mib=max(phases.peak_mib["validate"], phases.peak_mib["save"]),
-                validation_seconds=phases.seconds["validate"],
-                save_seconds=phases.seconds["save"],
-            )
-    return found
+        except (MemoryError, RuntimeError) as error:
+            if not capacity.lacking(error):
+                raise
+            return
+        found = replace(
+            found,
+            measured=(*found.measured, now),
+            other_mib=max(phases.peak_mib["validate"], phases.peak_mib["save"]),
+            validation_seconds=phases.seconds["validate"],
+            save_seconds=phases.seconds["save"],
+        )
+    yield found
 
 
-def _others(planned: Plan, root: Path, launcher: Fabric) -> dict[str, Plan]:
+def _measure(told: Connection, settings: config.Config, root: Path) -> None:
+    """The other process of `apart`: plans, warnings and at most one error go through `told`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches both processes, and this one has nothing to say
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # if one must be ended, then this one
+    warnings.simplefilter("always", DataWarning)
+    warnings.showwarning = lambda message, category, *_: (
+        told.send(str(message)) if issubclass(category, DataWarning) else None
+    )
+    try:
+        for found in measure(settings, root):
+            told.send(found)
+    except Exception as error:
+        told.send(error)
+
+
+def _others(planned: Plan, root: Path) -> dict[str, Plan]:
     """Plans that take less, each in as many parts as it needs."""
-    found: dict[str, Plan] = {"": planned}
-    for way in capacity.ways(planned.settings):
-        with suppress(ConfigError):  # a network without blocks to compute twice, a window that does not suit the labels
-            found[way] = measure(config.changed(planned.settings, way), root, launcher)
+    ways, most = list(capacity.ways(planned.settings)), max(planned.cuts())
+    if not planned.known and most > planned.settings.train.accumulate:
+        ways.insert(0, f"train.accumulate={most}")  # no line tells what fewer images take
+    found = {"": planned}
+    for way in ways:
+        # A network without blocks to compute twice, a window that does not suit the labels, no memory for either.
+        with suppress(ConfigError, CapacityError):
+            found[way] = apart(config.changed(planned.settings, way), root)
     others: dict[str, Plan] = {}
     for way, other in found.items():
         parts = other.parts()
@@ -242,45 +202,9 @@ def _steps(job: Job, launcher: Fabric, images: int) -> tuple[Measured, Phases]:
     return Measured(images, phases.peak_mib["train"], seconds), phases
 
 
-def available_mib(gpu: bool) -> float:
-    """Memory that this process could have, in MiB: what it has, and what is free of the GPU, machine and container."""
-    if gpu:
-        return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 2**20
-    reset_peak()
-    free = [_machine_free_mib(), _container_free_mib(Path("/sys/fs/cgroup"))]
-    return peak_mib() + min(free)
-
-
-def _machine_free_mib() -> float:
-    told = Path("/proc/meminfo")
-    lines = told.read_text(encoding="ascii").splitlines() if told.is_file() else []
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable")), whole)
-
-
-def _container_free_mib(group: Path) -> float:
-    """What the limit of a control group leaves; what it only caches from disk counts as free."""
-    limit, used, kinds = (group / name for name in ("memory.max", "memory.current", "memory.stat"))
-    if not limit.is_file() or not limit.read_text(encoding="ascii").strip().isdecimal():
-        return math.inf
-    lines = (line.split() for line in kinds.read_text(encoding="ascii").splitlines())
-    cached = sum(int(value) for name, value in lines if name in ("active_file", "inactive_file"))
-    return (int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii")) + cached) / 2**20
-
-
 def _give_back() -> None:
     """Return freed memory to the system (glibc), or the peak of one measurement would be that of another before it."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB"
-
-
-def _span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

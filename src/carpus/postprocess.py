@@ -65,6 +65,7 @@ class Calibration:
             member are the folds of one recipe.
         options: how images were shown to them, see `predict.Options.facts`.
         source: what an error shall name.
+        fitted_on: the patients whose labels it was fitted on; None where nobody knows.
 
     Raises:
         DataError: a class that is not in the list, or a value out of its range.
@@ -77,6 +78,7 @@ class Calibration:
         members: Sequence[Sequence[str]] = (),
         options: Mapping[str, Any] | None = None,
         source: str = "calibration",
+        fitted_on: Sequence[str] | None = None,
     ) -> None:
         for name, step in steps.items():
             if name not in classes:
@@ -87,6 +89,7 @@ class Calibration:
         self.classes, self.members, self._source = classes, tuple(tuple(of) for of in members), source
         self.options = dict(options or {})
         self.steps = tuple(steps.get(name, Step()) for name in classes)
+        self.fitted_on = None if fitted_on is None else tuple(fitted_on)
 
     @classmethod
     def read(cls, path: Path | str, classes: Classes) -> "Calibration":
@@ -105,14 +108,17 @@ class Calibration:
         options = content.get("options", {})
         if not isinstance(options, dict):
             raise DataError(f"{path}: options: expected an object")
+        fitted_on = content.get("fitted_on")
+        if fitted_on is not None and not (isinstance(fitted_on, list) and all(isinstance(of, str) for of in fitted_on)):
+            raise DataError(f"{path}: fitted_on: expected a list of patients")
         steps = {name: Step(**_hashable(step)) for name, step in found.items()}
-        return cls(steps, classes, members, options, str(path))
+        return cls(steps, classes, members, options, str(path), fitted_on)
 
     def write(self, path: Path | str, **facts: Any) -> None:
         """Write it as JSON, with `facts` on how it was found beside it."""
         steps = {name: asdict(step) for name, step in zip(self.classes, self.steps, strict=True)}
-        content = {**facts, "members": self.members, "options": self.options, "classes": steps}
-        files.write_json(path, content, indent=2)
+        own = {"fitted_on": self.fitted_on, "members": self.members, "options": self.options, "classes": steps}
+        files.write_json(path, {**facts, **own}, indent=2)
 
     def doubt(self, runs: Sequence[str], options: Mapping[str, Any]) -> None:
         """Warn of runs that it was not fitted on, and of images shown in another way than when it was.

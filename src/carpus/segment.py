@@ -5,15 +5,14 @@ target itself appears whole, at the end.
 """
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from carpus import data, journal, kernels, pictures, run
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, dicomseg, files, images, stem, submission
+from carpus.formats import Labelled, convert, dicomseg, images, probabilities, stem, submission
+from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, decoded
@@ -50,7 +50,7 @@ class Beside:
 
     Args:
         overlays: a folder for PNGs with the outlines drawn over the image, at most 1024 pixels wide or high.
-        probabilities: a folder for compressed arrays, see `save_probabilities`.
+        probabilities: a folder for compressed arrays, see `formats.probabilities`.
     """
 
     overlays: Path | None = None
@@ -69,6 +69,7 @@ def segment(
     beside: Beside | None = None,
     target_format: str | None = None,
     strict: bool = False,
+    by: Callable[..., None] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Summary:
     """Predict every image below `source` and write the labels to `target`, whole or not at all.
@@ -87,6 +88,7 @@ def segment(
         beside: overlays and probabilities.
         target_format: one of the formats of `carpus convert`, where `target` does not tell.
         strict: stop at the first image that cannot be read instead of leaving it out.
+        by: what looks at the images: `work`, or what takes the same, as `cluster.work` does.
         progress: called with (images done, images in all).
 
     Returns:
@@ -100,7 +102,7 @@ def segment(
     if not runs:
         raise ConfigError("predict: expected at least one run")
     return segment_with(
-        lambda: Ensemble.of(runs, device, options, weights=weights, calibration=calibration),
+        partial(Ensemble.of, runs, device, options, weights=weights, calibration=calibration),
         runs[0].classes,
         source,
         target,
@@ -108,6 +110,7 @@ def segment(
         beside=beside,
         target_format=target_format,
         strict=strict,
+        by=by,
         progress=progress,
     )
 
@@ -122,6 +125,7 @@ def segment_with(
     beside: Beside | None = None,
     target_format: str | None = None,
     strict: bool = False,
+    by: Callable[..., None] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Summary:
     """`segment` with an ensemble of one's own.
@@ -154,10 +158,9 @@ def segment_with(
         if progress:
             progress(summary.continued, len(paths))
         if todo:
-            work = make()
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
             refuse = partial(dicomseg.require_source, classes=classes) if chosen == "dicomseg" else None
-            _work(work, todo, done, beside, left_out, refuse, told)
+            (by or work)(make, todo, done, beside, left_out, refuse, told)
         whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
         if not whole:
             raise summary.faults[0]
@@ -166,16 +169,36 @@ def segment_with(
     return summary
 
 
-def _work(
-    work: Ensemble,
+class Finished(Protocol):
+    """Where images go that are done: a journal, or what stands for one."""
+
+    def add(self, name: str, stamp: str, size: tuple[int, int], runs: Sequence[Runs], /) -> None:
+        """See `journal.Journal.add`."""
+        ...
+
+
+def work(
+    make: Callable[[], Ensemble],
     todo: dict[str, Path],
-    done: journal.Journal,
+    done: Finished,
     beside: Beside,
     left_out: Callable[[DataError], None],
     refuse: Callable[[Path], object] | None,
     told: Callable[[int], object] | None,
 ) -> None:
-    """Fill the journal: images are decoded ahead and finished behind the networks, a few at a time."""
+    """Look at images, which are decoded ahead and finished behind the networks, a few at a time.
+
+    Args:
+        make: gives the ensemble that looks at them.
+        todo: files by name.
+        done: takes what was found.
+        beside: see `segment`.
+        left_out: called with what is wrong with an image.
+        refuse: raises a DataError for a file that the target cannot take.
+        told: called with how many are done or left out.
+    """
+
+    ensemble = make()
 
     def load(path: Path) -> tuple[NDArray[np.uint8], str]:
         if refuse:
@@ -192,10 +215,10 @@ def _work(
             except DataError as error:
                 left_out(error)
             else:
-                looked = work.look(pixels)
+                looked = ensemble.look(pixels)
                 if behind is not None:
                     behind.result()
-                behind = pool.submit(_finish, work, name, stamp, pixels, looked, done, beside)
+                behind = pool.submit(_finish, ensemble, name, stamp, pixels, looked, done, beside)
             if told:
                 told(count)
         if behind is not None:
@@ -203,53 +226,28 @@ def _work(
 
 
 def _finish(
-    work: Ensemble,
+    ensemble: Ensemble,
     name: str,
     stamp: str,
     pixels: NDArray[np.uint8],
     looked: Sequence[Tensor],
-    done: journal.Journal,
+    done: Finished,
     beside: Beside,
 ) -> None:
     size = pixels.shape[0], pixels.shape[1]
-    runs = work.runs(looked, size)
+    runs = ensemble.runs(looked, size)
     if beside.overlays is not None:
         drawn = pictures.overlay(
             pixels,
             kernels.decode(runs, size),
-            classes=work.classes,
+            classes=ensemble.classes,
             longest=min(_LONGEST_OVERLAY, max(size)),
         )
         images.write(beside.overlays / f"{stem(name)}.png", drawn)
     if beside.probabilities is not None:
         path = beside.probabilities / f"{stem(name)}.npz"
-        save_probabilities(path, work.probabilities(looked).numpy(), size, work.classes)
+        probabilities.write(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
     done.add(name, stamp, size, runs)
-
-
-def save_probabilities(
-    path: Path, probabilities: NDArray[np.floating], size: tuple[int, ...], classes: Classes
-) -> None:
-    """Write probabilities as a compressed NumPy archive (`numpy.load`), whole or not at all.
-
-    It holds ``probabilities`` (K, h, w) float16, at the logits' resolution, ``size`` (H, W) of the image and
-    ``classes``. The array covers the square whose upper left part the image is: pixel (y, x) of the image lies at
-    ((y + 0.5) h / max(H, W) - 0.5, (x + 0.5) w / max(H, W) - 0.5). Equal content gives equal bytes.
-    """
-    arrays = {
-        "probabilities": probabilities.astype(np.float16),
-        "size": np.array(size, np.int64),
-        "classes": np.array(classes.names),
-    }
-    with (
-        files.atomic(path) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped,
-    ):
-        for name, array in arrays.items():
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
-            # Without a date, which would make the same content two files.
-            zipped.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED, 1)
 
 
 def _write(target: Path, chosen: str, done: journal.Journal, names: dict[str, Path], classes: Classes) -> None:

@@ -4,6 +4,8 @@
 
     RUN/state/00000400-<SHA-256>.safetensors    after step 400: weights, moments, average
     RUN/state/00000200-<SHA-256>.safetensors    the one before, should that one be damaged
+    RUN/state/<SHA-256>.weights.safetensors     what the validations up to these kept, as in the run folder itself
+    RUN/state/<SHA-256>.scores.csv
 
 What is not a tensor stands as JSON in the file's header. A state's hash is part of its name, so that one rename makes
 both valid. There is no state of a random generator: batches, augmentation and dropout are functions of (seed, step).
@@ -12,7 +14,8 @@ Nothing is pickled, and no pickle is ever loaded.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -44,6 +47,7 @@ class State:
         best: highest Dice of a validation so far, None before the first.
         best_step: the step it was measured after.
         since_best: validations since then.
+        kept: files that the last validation worth keeping left in the run folder -> SHA-256.
         skipped: steps whose fp16 gradient overflowed, and that changed no weight.
         scaler: of the fp16 gradient scaler, empty without one.
         seconds: by phase, over all processes that worked on this run.
@@ -57,6 +61,7 @@ class State:
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
     skipped: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -103,14 +108,28 @@ class Parts(NamedTuple):
 
 
 class Store:
-    """The states in a folder. One process writes; what was read or written last is never removed first.
+    """The states in a folder, and copies of what was kept up to them: a state without these is as good as damaged.
+
+    One process writes; what was read or written last is never removed first.
 
     Args:
         folder: RUN/state; made when something is saved.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._good = folder, list[Path]()
+        self._folder, self._good = folder, dict[Path, dict[str, str]]()
+
+    def keep(self, *paths: Path) -> dict[str, str]:
+        """Copy files of the run folder; returns their names and hashes, for the `kept` of the states to come.
+
+        Raises:
+            OSError: the disk is full, say; the copies before are still there.
+        """
+        kept = {path.name: files.sha256(path) for path in paths}
+        for path in paths:
+            with files.atomic(self._copy(path.name, kept[path.name])) as temporary:
+                shutil.copyfile(path, temporary)
+        return kept
 
     def save(self, state: State, parts: Parts) -> None:
         """Write the state of now, whole or not at all, and remove all but the one before it.
@@ -124,37 +143,72 @@ class Store:
         path = self._folder / f"{state.step:08}-{hashlib.sha256(content).hexdigest()}.safetensors"
         with files.atomic(path) as temporary:
             temporary.write_bytes(content)
-        self._good = [*(good for good in self._good if good != path), path][-KEPT:]
-        # This also sweeps away what a killed process left half-written.
-        for old in self._folder.glob("*.safetensors"):
-            if old not in self._good:
-                old.unlink()
+        self._good.pop(path, None)
+        self._good[path] = state.kept
+        self._good = dict(list(self._good.items())[-KEPT:])
+        self._sweep({*self._good, *(self._copy(*one) for kept in self._good.values() for one in kept.items())})
 
-    def load(self, parts: Parts) -> State | None:
+    def load(self, parts: Parts, *, finished: bool = False) -> State | None:
         """Put the latest state into `parts`, and return the rest of it; None where none was ever saved.
 
-        A damaged state is passed over for the one before it, with a warning.
+        A state that is damaged, or what was kept up to it, is passed over for the one before it, with a warning.
+
+        Args:
+            parts: what the tensors go to.
+            finished: the run is; what it kept is its manifest's matter.
 
         Raises:
             DataError: every state is damaged, or the latest whole one does not fit the network.
         """
-        damaged: list[Path] = []
+        damaged = ""
         for path in saved(self._folder):
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != path.stem.partition("-")[2]:
-                damaged.append(path)
+            if files.sha256(path) != path.stem.partition("-")[2]:
+                damaged = damaged or f"{path}: is damaged (its SHA-256 is not the one in its name)"
                 continue
             state, tensors = _read(path)
+            lost = [] if finished else [name for name, digest in state.kept.items() if not self._whole(name, digest)]
+            if lost:
+                damaged = damaged or f"{self._folder.parent / lost[0]}: is missing or damaged, and so is its copy"
+                continue
             if damaged:
-                warn(f"{damaged[0]}: is damaged (its SHA-256 is not the one in its name); {path.name} is used")
+                warn(f"{damaged}; {path.name} is used")
             _restore(tensors, parts, path)
             if parts.scaler and state.scaler:
                 parts.scaler.load_state_dict(state.scaler)
-            self._good = [path]
+            self._good = {path: state.kept}
             return state
         if damaged:
-            raise DataError(f"{self._folder}: every saved state is damaged; remove this folder to begin the run anew")
+            raise DataError(f"{damaged}; so is every saved state: remove {self._folder} to begin the run anew")
         return None
+
+    def finish(self, kept: Mapping[str, str]) -> None:
+        """See that the run folder holds what was `kept`, and leave the last state alone, for a longer run.
+
+        Raises:
+            DataError: a file was damaged since it was kept, and so was its copy.
+        """
+        for name, digest in kept.items():
+            path, whole = self._folder.parent / name, self._whole(name, digest)
+            if whole is None:
+                raise DataError(f"{path}: is missing or damaged, and so is its copy in {self._folder}")
+            if whole != path:
+                warn(f"{path}: is not what was kept at the validation; its copy is put back")
+                with files.atomic(path) as temporary:
+                    shutil.copyfile(whole, temporary)
+        self._sweep(set(saved(self._folder)[:1]))
+
+    def _copy(self, name: str, digest: str) -> Path:
+        return self._folder / f"{digest}.{name}"
+
+    def _whole(self, name: str, digest: str) -> Path | None:
+        places = self._folder.parent / name, self._copy(name, digest)
+        return next((path for path in places if path.is_file() and files.sha256(path) == digest), None)
+
+    def _sweep(self, needed: set[Path]) -> None:
+        """Remove all else, what a killed process left half-written included."""
+        for path in self._folder.iterdir():
+            if path.suffix != ".json" and path not in needed:
+                path.unlink()
 
 
 def saved(folder: Path) -> list[Path]:

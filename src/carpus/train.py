@@ -1,7 +1,7 @@
 """A recipe and a data set to a run folder, on one device or many, stopped and resumed at will. The loop is `loop`."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ def train(
             _require_same_data(job, root, longer_than)
         identity = job.identity() | {"processes": launcher.world_size}
         identity |= {"continued": _origin(longer_than)} if longer_than else {}
-        asked = leads and not (overwrite or resume)
-        done = launcher.broadcast(run.finished(out, identity) if asked else None)
+        anew = overwrite or resume
+        done = devices.by_first(launcher, lambda: None if anew else run.finished(out, identity))
         if done:
             if leads and tell:
                 tell(f"{out}: is finished, and is what this command asks for; nothing was trained")
@@ -73,8 +73,9 @@ def train(
         if job.pseudo and leads and tell:
             tell(job.pseudo.advice)
         passed = _gates(job, launcher, tell if leads else None)
-    claimed = run.claim(out, identity, overwrite=overwrite, resume=resume) if leads else nullcontext()
-    with claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+    with ExitStack() as claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+        claim = run.claim(out, identity, overwrite=overwrite, resume=resume)
+        devices.by_first(launcher, lambda: claimed.enter_context(claim))
         state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
         if leads:
             continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
@@ -153,14 +154,15 @@ def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object
         tell: called with a line for every gate passed.
 
     Raises:
-        DataError, ConfigError, DivergedError: as `train`.
+        DataError, ConfigError, DivergedError, CapacityError: as `train`.
     """
     options = settings.train
     launcher = devices.fabric(options.device, options.precision)
-    job = prepare(settings, root, launcher)
-    _gates(job, launcher, tell)
-    steps = min(200, options.steps)
-    return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
+    with capacity.explained(settings):
+        job = prepare(settings, root, launcher)
+        _gates(job, launcher, tell)
+        steps = min(200, options.steps)
+        return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
 
 
 def _gates(job: Job, launcher: Fabric, tell: Callable[[str], object] | None) -> list[str]:

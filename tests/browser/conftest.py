@@ -70,6 +70,12 @@ def address(serve: Callable[..., str], planted: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def pseudo(planted: Path) -> Path:
+    """See `planted_data.pseudo`."""
+    return planted_data.pseudo(planted)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     path = shutil.which("chromium")
     if path is None:

@@ -1,15 +1,17 @@
 """A data set with planted faults, and a submission of moved bones."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from carpus import data, kernels, labels, phantom
+from carpus.data import Case
 from carpus.formats import submission
 from carpus.labels import BONES
+from carpus.pseudo import make as pseudo_labels
 
 MADE_UP = (60, 90)
 """Row and column of a square that the submission calls finger-1 in the last training image, whose Radius it misses."""
@@ -18,11 +20,21 @@ MADE_UP = (60, 90)
 def make(root: Path) -> Path:
     """A data set in which one annotation has two bones exchanged and another lacks one, and sub.csv beside it."""
     phantom.write(root, patients=3, test_patients=1, size=1024, seed=3)
-    submission.write(root.parent / "sub.csv", _moved(root), BONES)
+    dataset = data.read(root)
+    submission.write(root.parent / "sub.csv", _moved(dataset.train + dataset.test, 5, dataset.train[-1]), BONES)
     first, second = sorted((root / "train/outputs_json").rglob("*.json"))[2:4]
     _relabel(first, {"Lunate": "Capitate", "Capitate": "Lunate"})
     _relabel(second, {"Pisiform": None})
     return root
+
+
+def pseudo(root: Path) -> Path:
+    """Pseudo-labels of the test images, by two members that do not agree on every bone."""
+    members = [root.parent / f"member{seed}.csv" for seed in (1, 2)]
+    for seed, path in enumerate(members):
+        submission.write(path, _moved(data.read(root).test, seed), BONES)
+    pseudo_labels.make(members, root / "test/DCM", root.parent / "pseudo")
+    return root.parent / "pseudo"
 
 
 def _relabel(path: Path, names: dict[str, str | None]) -> None:
@@ -33,11 +45,10 @@ def _relabel(path: Path, names: dict[str, str | None]) -> None:
     path.write_text(json.dumps(content | {"annotations": kept}))
 
 
-def _moved(root: Path) -> Iterator[tuple[str, list[kernels.Runs]]]:
+def _moved(cases: Sequence[Case], seed: int, blunder: Case | None = None) -> Iterator[tuple[str, list[kernels.Runs]]]:
     """The annotations, every bone a few pixels from its place, and now and then one that is not found."""
-    random = np.random.default_rng(5)
-    dataset = data.read(root)
-    for case in dataset.train + dataset.test:
+    random = np.random.default_rng(seed)
+    for case in cases:
         truth = data.read_labels(case)
         found = labels.empty((truth.shape[0], truth.shape[1]))
         for k in range(len(BONES)):
@@ -48,7 +59,7 @@ def _moved(root: Path) -> Iterator[tuple[str, list[kernels.Runs]]]:
             )
             if random.random() > 0.02:
                 labels.paint(found, k, moved.astype(bool))
-        if case is dataset.train[-1]:  # nobody can overlook this
+        if case is blunder:  # nobody can overlook this
             labels.erase(found, BONES.index("Radius"))
             labels.paint(found, BONES.index("finger-1"), np.ones((80, 80), bool), *MADE_UP)
         yield submission.image_name(case.name), kernels.encode(found, len(BONES))

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from planted_data import MADE_UP
 
-from carpus import data, labels, pictures
+from carpus import data, kernels, labels, pictures
+from carpus.formats import images
 from carpus.labels import BONES
-from carpus.pseudo import decisions
+from carpus.pseudo import decisions, trust
+from carpus.report import document
 
 Open = Callable[..., Any]
 Keep = Callable[[Any, str], Path]
@@ -38,15 +40,25 @@ def _at(page: Any, x: float, y: float, side: int = 1024) -> tuple[float, float]:
     )
 
 
-def _colour(page: Any, x: float, y: float) -> list[int]:
+def _colour(page: Any, x: float, y: float, right: int = 0, down: int = 0) -> list[int]:
+    """What is drawn at a label pixel, or so many screen pixels beside it."""
     left, top = _at(page, x, y)
     box = page.locator("canvas").first.bounding_box()
-    place = f"{left - box['x']}, {top - box['y']}, 1, 1"
+    place = f"{left - box['x'] + right}, {top - box['y'] + down}, 1, 1"
     return page.evaluate(
         "() => { const c = document.querySelector('canvas') || [...document.querySelectorAll('*')]"
         ".map((e) => e.shadowRoot?.querySelector('canvas')).find(Boolean);"
         f"return [...c.getContext('2d').getImageData({place}).data.slice(0, 3)]; }}"
     )
+
+
+def _colours(page: Any, x: float, y: float) -> set[tuple[int, int, int]]:
+    """The colours of the 5 x 5 screen pixels around a label pixel."""
+    return {
+        tuple(_colour(page, x, y, right, down))  # type: ignore[misc]
+        for right in range(-2, 3)
+        for down in range(-2, 3)
+    }
 
 
 def _middle(mask: labels.Mask) -> tuple[float, float]:
@@ -81,14 +93,13 @@ def test_differences_have_the_colours_of_what_is_missed_and_made_up(
     address: str, planted: Path, open_page: Open, picture: Keep
 ) -> None:
     case = _cases(planted)[-1]
-    page = open_page(f"{address}/?case={case.name}&first=data&second=sub.csv&opacity=0.7")
+    page = open_page(f"{address}/?case={case.name}&first=data&second=sub.csv&opacity=0.7&style=fill")
     _shown(page)
     truth = data.read_labels(case)
     red, _, blue = _colour(page, *_middle(labels.has(truth, BONES.index("Radius"))))
     assert blue > red + 20
     red, _, blue = _colour(page, MADE_UP[1] + 40, MADE_UP[0] + 40)
     assert red > blue + 20
-    page.keyboard.press(" ")
     page.keyboard.down(" ")
     page.wait_for_timeout(300)
     red, _, blue = _colour(page, MADE_UP[1] + 40, MADE_UP[0] + 40)
@@ -224,12 +235,21 @@ def test_filters_and_orders_act_on_the_list(address: str, planted: Path, open_pa
     )
 
 
-def test_findings_come_with_their_picture(address: str, open_page: Open, picture: Keep) -> None:
+def test_findings_come_with_their_picture(address: str, planted: Path, open_page: Open, picture: Keep) -> None:
     page = open_page(f"{address}/check")
     page.get_by_role("button", name="Check", exact=True).click()
-    _shown(page)
+    exchanged, missing = (case.name for case in _cases(planted)[2:4])
+    _shown(page, exchanged)
     page.locator(".status", has_text="are exchanged").wait_for()
     picture(page, "viewer-check")
+    _click_row(page, 1)
+    _shown(page, missing)
+
+
+def _click_row(page: Any, row: int) -> None:
+    """Click the text in the second column of a table's row."""
+    grid = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+    page.mouse.click(grid["x"] + 120, grid["y"] + 52 + 35 * row)
 
 
 def test_scores_by_bone_lead_to_the_worst_image(address: str, open_page: Open, picture: Keep) -> None:
@@ -242,8 +262,7 @@ def test_scores_by_bone_lead_to_the_worst_image(address: str, open_page: Open, p
     worst.wait_for()
     page.get_by_text("Hand axis, degrees").wait_for(state="attached")
     picture(page, "viewer-understand")
-    grid = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
-    page.mouse.click(grid["x"] + 17, grid["y"] + 52)
+    _click_row(page, 0)
     _shown(page)
     assert page.locator(".bone.chosen").get_attribute("data-bone") == "finger-1"
 
@@ -260,3 +279,52 @@ def test_broken_submission_is_refused_in_the_readers_words(
     (tmp_path / "broken.csv").write_text("image_name,class,rle\nimage1.png,Radius,1 2 3\n")
     page = open_page(serve(planted, tmp_path / "broken.csv"))
     page.get_by_text("broken.csv: line 2").first.wait_for()
+
+
+def test_pseudo_labels_tell_what_was_left_out_and_of_which_pixels_nobody_is_sure(
+    serve: Callable[..., str], pseudo: Path, open_page: Open, picture: Keep
+) -> None:
+    page = open_page(f"{serve(pseudo)}/?order=left_out")
+    _shown(page)
+    cases = _cases(pseudo)
+    counts = [_left_out(pseudo, case) for case in cases]
+    first = cases[max(range(len(cases)), key=lambda n: len(counts[n]))]
+    _shown(page, first.name)
+    left_out = max(counts, key=len)
+    assert page.locator(".row .out").all_inner_texts() == [f"{n} out" for n in sorted(map(len, counts), reverse=True)]
+    assert set(left_out) == {row.get_attribute("data-bone") for row in page.locator(".bone.left-out").all()}
+    total = sum(map(len, counts))
+    page.locator(".selection summary", has_text=f"{2 * len(BONES) - total} of {2 * len(BONES)} bones kept").click()
+    page.locator(".selection code").nth(1).wait_for()
+    bone, measures = next((bone, each.measures) for bone, each in left_out.items() if "agreement" in each.reasons)
+    page.locator(f'[data-bone="{bone}"]').click()
+    page.locator(".measures .against", has_text=f"agreement{measures['agreement']:.3g}").wait_for()
+    page.keyboard.press("f")
+    found = trust.read(pseudo, first.name, images.size(first.image), BONES)
+    assert found is not None
+    doubtful = kernels.decode([found.doubtful], images.size(first.image)) > 0
+    x, y = _middle(doubtful)
+    page.wait_for_timeout(300)
+    before = _colours(page, x, y)
+    assert len(before & {(0, 0, 0), (255, 255, 255)}) < 2
+    page.keyboard.press("d")
+    _asked(page, doubt="1")
+    page.wait_for_timeout(300)
+    assert {(0, 0, 0), (255, 255, 255)} <= _colours(page, x, y)
+    picture(page, "viewer-pseudo")
+
+
+def _left_out(root: Path, case: data.Case) -> dict[str, trust.Bone]:
+    found = trust.read(root, case.name, images.size(case.image), BONES)
+    return {bone: each for bone, each in found.bones.items() if not each.kept} if found else {}
+
+
+def test_a_study_alone_opens_dark(serve: Callable[..., str], open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/study.yaml").touch()
+    document.document(tmp_path / "study/report.html", "A study", "Its verdicts")
+    page = open_page(serve(tmp_path / "study"))
+    body = page.frame_locator("iframe").locator("body", has_text="Its verdicts")
+    body.wait_for()
+    colour = body.evaluate("(body) => getComputedStyle(body).backgroundColor")
+    assert max(map(int, colour.removeprefix("rgb(").removesuffix(")").split(","))) < 64

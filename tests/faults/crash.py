@@ -18,6 +18,7 @@ from torch import nn
 
 from carpus import run
 from carpus.errors import DataError
+from carpus.formats import files
 from carpus.state import Parts, State, Store
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
@@ -51,18 +52,29 @@ def parts(value: float) -> Parts:
 
 
 def crash_in_a_save(folder: Path, number: int) -> bool:
-    """The third save of a training, which also removes the first; what loads is the second or the third."""
-    store = Store(folder)
+    """The third validation of a training and its save, which also removes the first.
+
+    What loads is the second or the third, and what was kept up to it comes to the run folder.
+    """
+    store = Store(folder / run.STATE)
+
+    def validate(step: int) -> None:
+        files.write_text(folder / run.WEIGHTS, f"of step {step}")
+        store.save(State(step, kept=store.keep(folder / run.WEIGHTS)), parts(step))
+
     for step in (1, 2):
-        store.save(State(step), parts(step))
-    died = crashed(lambda: store.save(State(3), parts(3)), number)
-    found, into = Store(folder), parts(0)
+        validate(step)
+    died = crashed(lambda: validate(3), number)
+    found, into = Store(folder / run.STATE), parts(0)
     loaded = found.load(into)
     assert loaded is not None
     assert loaded.step in (2, 3)
     assert float(into.network.state_dict()["weight"][0, 0]) == loaded.step
-    found.save(State(4), parts(4))  # and what half a save left does not stay
-    assert len(list(folder.iterdir())) == 2
+    found.save(State(4, kept=loaded.kept), parts(4))  # and what half a save left does not stay
+    assert len(list((folder / run.STATE).iterdir())) == 3
+    found.finish(loaded.kept)
+    assert (folder / run.WEIGHTS).read_text() == f"of step {loaded.step}"
+    assert [path.name[:8] for path in (folder / run.STATE).iterdir()] == ["00000004"]
     return died
 
 

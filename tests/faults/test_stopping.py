@@ -97,8 +97,90 @@ def test_no_whole_state_is_an_error_and_not_a_fresh_start(
     for path in state.saved(interrupted / run.STATE):
         path.write_bytes(b"")
     # Warnings are errors here: none may say that another state is used.
-    with pytest.raises(DataError, match="every saved state is damaged; remove this folder"):
+    with pytest.raises(
+        DataError, match=r"00000004-.* is damaged .*; so is every saved state: remove .*state to begin the run anew"
+    ):
         train.train(settings, dataset, interrupted)
+
+
+def spoil(*paths: Path) -> None:
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        path.write_bytes(content)
+
+
+def copies(out: Path, name: str) -> list[Path]:
+    return sorted((out / run.STATE).glob(f"*.{name}"))
+
+
+@pytest.fixture(scope="module")
+def best_at_3(dataset: Path, settings: config.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that learns next to nothing, so that its first validation stays the best: finished, and stopped after 4."""
+    folder = tmp_path_factory.mktemp("best")
+    settings = config.changed(settings, "train.learning_rate=1e-9")
+    (folder / "recipe.yaml").write_text(config.dump(settings))
+    train.train(settings, dataset, folder / "straight")
+    assert run.read(folder / "straight").manifest["weights"]["step"] == 3
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, dataset, folder / "run", watch=at(4, KeyboardInterrupt()))
+    assert [path.name[:8] for path in state.saved(folder / "run" / run.STATE)] == ["00000003", "00000002"]
+    return folder
+
+
+@pytest.fixture
+def stopped(best_at_3: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(best_at_3 / "run", tmp_path / "run"))
+
+
+def go_on(best_at_3: Path, dataset: Path, out: Path, watch: Callable[[Step], object] | None = None) -> None:
+    """Go on with `out`, and expect the weights and scores of the run in one go."""
+    train.train(config.load([best_at_3 / "recipe.yaml"]), dataset, out, watch=watch)
+    for name in (run.WEIGHTS, run.SCORES):
+        assert (out / name).read_bytes() == (best_at_3 / "straight" / name).read_bytes()
+    assert [path.name[:8] for path in (out / run.STATE).iterdir()] == ["00000006"]
+
+
+@pytest.mark.parametrize("name", [run.WEIGHTS, run.SCORES])
+@pytest.mark.parametrize("harm", [spoil, Path.unlink])
+def test_best_weights_that_are_damaged_or_lost_come_back(
+    best_at_3: Path, stopped: Path, dataset: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    harm(stopped / name)
+    with pytest.warns(DataWarning, match=f"{name}: is not what was kept at the validation; its copy is put back"):
+        go_on(best_at_3, dataset, stopped)
+
+
+def test_a_damaged_copy_of_the_best_weights_is_not_needed(best_at_3: Path, stopped: Path, dataset: Path) -> None:
+    spoil(*copies(stopped, run.WEIGHTS))
+    go_on(best_at_3, dataset, stopped)
+
+
+def test_best_weights_without_a_whole_copy_are_measured_again(best_at_3: Path, stopped: Path, dataset: Path) -> None:
+    spoil(stopped / run.WEIGHTS, *copies(stopped, run.WEIGHTS))
+    with pytest.warns(DataWarning, match=r"weights\.safetensors: is missing or damaged, .*; 00000002-.* is used"):
+        go_on(best_at_3, dataset, stopped)
+
+
+def test_best_weights_that_no_state_comes_before_are_an_error(best_at_3: Path, stopped: Path, dataset: Path) -> None:
+    state.saved(stopped / run.STATE)[1].unlink()
+    spoil(stopped / run.WEIGHTS, *copies(stopped, run.WEIGHTS))
+    with pytest.raises(
+        DataError, match=r"weights\.safetensors: is missing or damaged, and so is its copy; so is every"
+    ):
+        go_on(best_at_3, dataset, stopped)
+
+
+def test_best_weights_that_are_damaged_on_the_way_get_no_manifest(
+    best_at_3: Path, stopped: Path, dataset: Path
+) -> None:
+    def watch(now: Step) -> None:
+        if now.step == 5:
+            spoil(stopped / run.WEIGHTS, *copies(stopped, run.WEIGHTS))
+
+    with pytest.raises(DataError, match=r"weights\.safetensors: is missing or damaged, and so is its copy in "):
+        go_on(best_at_3, dataset, stopped, watch)
+    assert not (stopped / run.MANIFEST).exists()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +280,7 @@ def test_a_full_disk_in_a_save_keeps_the_states_before(
         patched.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*00000004-.*safetensors'"):
             train.train(settings, dataset, out)
-    assert sorted(path.name[:8] for path in (out / run.STATE).glob("*.safetensors")) == ["00000002", "00000003"]
+    assert sorted(path.name[:8] for path in (out / run.STATE).glob("0000*.safetensors")) == ["00000002", "00000003"]
     assert not list((out / run.STATE).glob(".*"))
     resume(settings, dataset, out, 4)
     assert identical(out)

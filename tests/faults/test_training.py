@@ -3,8 +3,8 @@
 import contextlib
 import os
 import pickle
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,27 +13,48 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from carpus import capacity, config, data, devices, losses, run, state, train
 from carpus.batches import Batches
+from carpus.cli import app
 from carpus.errors import CapacityError, DataError, DivergedError
 from carpus.state import Parts, State, Store
 
 Tiny = Callable[..., config.Config]
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [([1], "of 2 images it comes from {1}, by itself"), ([0, 1], "at the images {0}, {1}, each by itself no number")],
+)
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("model.aux=[{stage: 4}]", "model.name=deeplabv3", "model.decoder_channels=null", "model.stride=null")],
+)
 def test_a_loss_that_is_no_number_stops_and_names_step_and_images(
-    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path,
+    tiny: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: list[int],
+    message: str,
+    settings: tuple[str, ...],
 ) -> None:
-    broken = Batches.__call__
+    drawn = Batches.__call__
+    names: list[str] = []
 
     def batch(self: Batches, step: int) -> data.Batch:
-        made = broken(self, step)
-        return replace(made, images=made.images * float("nan")) if step == 2 else made
+        made = drawn(self, step)
+        if step == 2:
+            made.images[broken] = float("nan")
+            names[:] = [case.name for case in made.cases]
+        return made
 
     monkeypatch.setattr(Batches, "__call__", batch)
-    with pytest.raises(DivergedError, match=r"step 3: the loss is nan .* at the images ID\d+/image"):
-        train.train(tiny(), dataset, tmp_path / "run")
+    with pytest.raises(DivergedError, match="step 3: the loss is nan and the gradient's norm nan") as caught:
+        train.train(tiny(*settings), dataset, tmp_path / "run")
+    assert message.format(*names) in str(caught.value)
     assert load_file(tmp_path / "run" / "weights.safetensors")  # of the validation after step 2
     with pytest.raises(DataError, match="an unfinished run"):
         run.read(tmp_path / "run")
@@ -52,7 +73,8 @@ def test_an_infinite_gradient_stops_too(
             return gradient * float("inf")
 
     monkeypatch.setattr(losses.Loss, "__call__", lambda loss, logits, labels, **_: Steep.apply(logits.mean()))
-    with pytest.raises(DivergedError, match=r"step 1: the loss is .* the gradient's norm (nan|inf)"):
+    expected = r"step 1: the loss is .* the gradient's norm (nan|inf), at the images ID.*, each by itself a number"
+    with pytest.raises(DivergedError, match=expected):
         train.train(tiny(), dataset, tmp_path / "run")
 
 
@@ -85,10 +107,19 @@ def test_fp16_resumes_exactly(dataset: Path, tiny: Tiny, tmp_path: Path) -> None
     assert all(first[name].equal(second[name]) for name in first)
 
 
-@pytest.mark.parametrize("error", [MemoryError("no room for the image"), OSError(5, "Input/output error")])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("no room for the image"), "error: out of memory; what takes less: .* says what fits"),
+        (OSError(5, "Input/output error"), r"error: \[Errno 5\] Input/output error"),
+        (IndexError("x"), "fault: IndexError: x"),
+    ],
+)
 def test_a_worker_that_dies_ends_the_training_and_names_the_image(
-    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(config.dump(tiny("train.steps=40", "train.save_every=1")))
     drawn = data.Cache.__call__
 
     def fail(self: data.Cache, case: data.Case) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +128,9 @@ def test_a_worker_that_dies_ends_the_training_and_names_the_image(
         return drawn(self, case)
 
     monkeypatch.setattr(data.Cache, "__call__", fail)
-    expected = CapacityError if isinstance(error, MemoryError) else OSError
-    with pytest.raises(expected) as caught:
-        train.train(tiny("train.steps=40", "train.save_every=1"), dataset, tmp_path / "run")
-    cause = caught.value.__cause__ or caught.value
-    assert any("while preparing" in note and ".png" in note for note in cause.__notes__)
+    shown = CliRunner().invoke(app, ["train", str(recipe), "--data", str(dataset), "--out", str(tmp_path / "run")])
+    assert shown.exit_code == 1
+    assert re.search(rf"{message} \(while preparing \S+\.png\)", shown.stderr), shown.stderr
     assert state.saved(tmp_path / "run" / run.STATE)
 
 

@@ -1,6 +1,7 @@
 import json
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 from broken import broken, scrambled, survives
@@ -37,6 +38,27 @@ def test_reading_what_was_written_gives_every_pixel_back(label_map):
     back = annotations.from_content(json.loads(text), "text", label_map.shape, CLASSES)
     assert back.dtype == np.int32
     assert np.array_equal(back, label_map)
+
+
+def loaded_by_the_competition(text, size):
+    """(H, W, K) as the competition's own loader has it: one polygon after the other, the last of a class wins."""
+    label = np.zeros((*size, len(CLASSES)), np.uint8)
+    for annotation in json.loads(text)["annotations"]:
+        mask = np.zeros(size, np.uint8)
+        cv2.fillPoly(mask, [np.array(annotation["points"])], 1)
+        label[..., CLASSES.index(annotation["label"])] = mask
+    return label
+
+
+@pytest.mark.parametrize("row", [0, 18])
+def test_the_competitions_own_loader_has_the_body_of_a_bone_and_loses_its_crumbs(row):
+    label_map = labels.empty((20, 20))
+    label_map[4:16, 4:16] = 1
+    label_map[8:11, 8:11] = 0
+    body = label_map.copy()
+    label_map[row : row + 2, 9:11] = 1
+    found = loaded_by_the_competition(annotations.to_text(label_map, CLASSES, "a.png"), label_map.shape)
+    assert np.array_equal(found[..., 0], body)
 
 
 def test_the_file_has_the_keys_of_the_competition(tmp_path):

@@ -1,5 +1,6 @@
 """Sums against soft labels: the definition in float64, hard labels as a special case, and little memory."""
 
+import numpy as np
 import pytest
 import torch
 from test_sums import error, random_labels, random_logits
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from carpus import kernels, losses
 from carpus.errors import DataError
+from carpus.kernels import codes
 
 
 def expected_sums(logits: Tensor, soft: Tensor, size: tuple[int, int], gamma: float) -> Tensor:
@@ -63,6 +65,29 @@ def test_ignored_pixels_and_weights_count_as_with_labels():
     by_bit = kernels.sums(logits, labels, ignore=2, soft=soft)
     assert torch.equal(by_bit, kernels.sums(logits, labels, weight=seen, soft=soft))
     assert torch.equal(kernels.sums(logits, labels, weight=2 * seen, soft=soft), 2 * by_bit)
+
+
+def test_codes_are_probabilities_but_for_their_error_and_0_and_1_themselves():
+    probabilities = np.linspace(0, 1, 100001)
+    found = codes.decoded(torch.from_numpy(codes.encoded(probabilities)).double()).numpy()
+    assert 0.99 * codes.ERROR < np.abs(found - probabilities).max() <= codes.ERROR < 0.006
+    assert np.abs(found - probabilities)[probabilities < 0.01].max() < codes.ERROR / 10
+    assert found[[0, -1]].tolist() == [0, 1]
+    assert torch.equal(codes.decoded(torch.tensor([0.0, 127.5, 255.0])), torch.tensor([0, 0.5, 1]))
+
+
+def test_codes_are_upsampled_as_the_logits_they_stand_for():
+    """So that a network that says the same at the same resolution is right, where probabilities would be off."""
+    z = random_logits(2, (6, 6), torch.float64).clamp(-4, 4)
+    labels, soft = torch.zeros(2, 24, 24, dtype=torch.int32), torch.sigmoid(z)
+    eight = torch.from_numpy(codes.encoded(soft.numpy()))
+    loss = losses.build({"dice": 1})
+    assert loss(z, labels, soft=eight) < 0.01 < 0.04 < loss(z, labels, soft=soft)
+    leaves = [z.clone().requires_grad_() for _ in range(2)]
+    upsampled = functional.interpolate(eight.double(), (24, 24), mode="bilinear")
+    for leaf, truth in zip(leaves, (eight, codes.decoded(upsampled)), strict=True):
+        kernels.sums(leaf, labels, gamma=2.0, soft=truth).sum().backward()
+    torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-5, atol=1e-6)
 
 
 def test_soft_labels_that_do_not_fit_are_refused():

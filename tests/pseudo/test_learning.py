@@ -1,20 +1,24 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from carpus import augment, data, evaluate, job, losses, run, schedule, train
+from carpus import augment, competition, data, evaluate, job, kernels, losses, run, schedule, train
 from carpus.batches import Batches, Others
 from carpus.cli import app
 from carpus.data import Doubt
 from carpus.devices import fabric
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, DataWarning
+from carpus.formats import annotations, convert, images
 from carpus.labels import BONES
-from carpus.pseudo import decisions, make, trust
+from carpus.postprocess import Calibration, Step
+from carpus.pseudo import decisions, make, provenance, quality, trust
 from carpus.pseudo.decisions import Decision
+from carpus.pseudo.sources import Sources
 
 SETTINGS = augment.Settings(rotation_deg=10, flip=True, noise=0.02)
 
@@ -138,13 +142,14 @@ def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transdu
     assert json.loads(result.stdout)["transductive"] == len(test)
     # The next round's labels would tell about the same patients.
     make.make([tmp_path / "run"], dataset / "test" / "DCM", tmp_path / "second")
-    with pytest.raises(DataError, match="were trained on patient"):
+    with pytest.raises(DataError, match="were trained or calibrated on patient"):
         prepared(tiny(f"data.pseudo.root={tmp_path / 'second'}", "data.fold=1"), dataset)
 
 
 def test_labels_by_a_network_that_saw_the_validation_patients_are_refused(dataset, pseudo, tiny):
     with pytest.raises(
-        DataError, match=r"provenance.json: sources: were trained on patient ID\d+ \(2 validation patients"
+        DataError,
+        match=r"provenance.json: sources: were trained or calibrated on patient ID\d+ \(2 validation patients",
     ):
         prepared(tiny(f"data.pseudo.root={pseudo}", "data.fold=1"), dataset)
 
@@ -159,6 +164,88 @@ def test_images_of_validation_patients_are_refused_under_any_name(dataset, train
         prepared(tiny(f"data.pseudo.root={copy}"), dataset)
 
 
+def test_an_image_of_a_validation_patient_is_known_however_it_was_saved(dataset, trained, copy, tiny):
+    held_out = run.read(trained).manifest["val_patients"]
+    case = next(case for case in data.read(dataset).train if case.patient in held_out)
+    other = data.read(copy).train[0].image
+    other.unlink()  # it may be a link to the data set's own
+    cv2.imwrite(str(other), data.read_image(case.image), [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    assert other.read_bytes() != case.image.read_bytes()
+    with pytest.raises(DataError, match=f"images of patient {case.patient}"):
+        prepared(tiny(f"data.pseudo.root={copy}"), dataset)
+
+
+def test_the_folder_and_its_provenance_must_agree(dataset, copy, tiny):
+    settings = tiny(f"data.pseudo.root={copy}")
+    case = data.read(copy).train[0]
+    pixels = data.read_image(case.image)
+    added = case.image.with_name("new.png")
+    images.write(added, 255 - pixels)
+    shutil.copy(case.annotation, case.annotation.with_name("new.json"))
+    with pytest.raises(DataError, match=r"new: provenance.json does not know this image"):
+        prepared(settings, dataset)
+    added.unlink()
+    prepared(settings, dataset)
+    case.annotation.write_text(case.annotation.read_text() + "\n")
+    with pytest.warns(DataWarning, match="is not what `carpus pseudo` wrote"):
+        prepared(settings, dataset)
+    trust.path_of(copy, case.name).unlink()
+    with pytest.warns(DataWarning), pytest.raises(DataError, match="nobody knows what of the labels counts"):
+        prepared(settings, dataset)
+    with pytest.warns(DataWarning):
+        prepared(tiny(f"data.pseudo.root={copy}", "data.pseudo.selection=false"), dataset)
+
+
+def test_a_calibration_counts_as_taught_by_the_patients_it_was_fitted_on(dataset, trained, tiny, tmp_path):
+    opened = run.read(trained)
+    patients = opened.manifest["val_patients"]
+    Calibration({}, opened.classes, fitted_on=patients).write(tmp_path / "cal.json")
+    choices = make.Choices(calibration=tmp_path / "cal.json", student=trained)
+    found = make.make([trained], dataset / "test" / "DCM", tmp_path / "data", choices=choices)
+    assert found.provenance.seen == frozenset([*opened.manifest["train_patients"], *patients])
+    assert "the calibration was fitted on these patients" in found.provenance.advice
+    with pytest.raises(DataError, match="trained or calibrated on patient"):
+        prepared(tiny(f"data.pseudo.root={tmp_path / 'data'}"), dataset)
+    Calibration({}, opened.classes).write(tmp_path / "cal.json")  # as one that does not say on whom
+    unknown = make.make([trained], dataset / "test" / "DCM", tmp_path / "unknown", choices=choices)
+    assert unknown.provenance.seen is None
+
+
+def test_the_student_has_the_calibration_of_the_labels(dataset, trained, tmp_path):
+    opened = run.read(trained)
+    steps = dict.fromkeys(opened.classes, Step(threshold=0.501, temperature=3.0))
+    Calibration(steps, opened.classes, fitted_on=[]).write(tmp_path / "cal.json")
+    sources = Sources([trained], opened.classes, (96, 96), calibration=tmp_path / "cal.json")
+    known = quality.out_of_fold(sources, dataset, student=opened)
+    assert np.array_equal(known.student, known.dice)
+    assert known.dice.any()
+    assert not known.in_sample
+
+
+def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, trained, tiny, tmp_path):
+    first = set(run.read(trained).manifest["train_patients"])
+    settings = tiny("data.fold=1", f"model.weights={trained / run.WEIGHTS}")
+    train.train(settings, dataset, tmp_path / "second")
+    second = run.read(tmp_path / "second")
+    assert set(provenance.seen_by(second)) == first | set(second.manifest["train_patients"])
+    del second.manifest["start"]  # as a run of before has it
+    assert set(provenance.seen_by(second)) >= first
+    shutil.copy(trained / run.WEIGHTS, tmp_path / "elsewhere.safetensors")
+    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) is None
+    assert provenance.taught("imagenet") == provenance.taught(None) == []
+    second.manifest["start"] = None
+    assert provenance.seen_by(second) is None
+    assert provenance.seen_by(second, ["ID999"]) == sorted(["ID999", *second.manifest["train_patients"]])
+
+
+def test_a_student_of_whom_nobody_knows_what_it_saw_is_refused(dataset, trained):
+    sources = Sources([trained], BONES, (96, 96))
+    student = run.read(trained)
+    student.manifest["pseudo"] = {"seen": None}
+    with pytest.raises(DataError, match="nobody knows which patients this student has learnt from"):
+        quality.out_of_fold(sources, dataset, student=student)
+
+
 def test_labels_of_unknown_origin_are_refused_unless_it_is_said(dataset, tiny, tmp_path):
     sheet = dataset / "test_labels" / "submission.csv"
     make.make([sheet], dataset / "test" / "DCM", tmp_path / "unknown")
@@ -170,9 +257,12 @@ def test_labels_of_unknown_origin_are_refused_unless_it_is_said(dataset, tiny, t
     prepared(tiny(f"data.pseudo.root={tmp_path / 'known'}"), dataset)
 
 
-def test_a_folder_of_predictions_is_no_truth(pseudo, tiny):
+def test_a_folder_of_predictions_is_no_truth(pseudo, tiny, tmp_path):
     with pytest.raises(ConfigError, match="no truth to validate on"):
         prepared(tiny(), pseudo)
+    convert.convert(pseudo, tmp_path / "sheet.csv")
+    with pytest.warns(DataWarning, match="predictions of `carpus pseudo`, no truth"):
+        competition.score(tmp_path / "sheet.csv", pseudo)
 
 
 def test_the_naive_way_lets_everything_count_but_what_people_decided(dataset, copy, tiny):
@@ -206,6 +296,36 @@ def test_decisions_about_annotations_are_honoured_too(dataset, tiny, tmp_path):
     decisions.decide(root, found.learn[0].name, "Ulnar", "ignore")
     with pytest.raises(DataError, match="unknown class 'Ulnar'"):
         prepared(tiny(), root)
+
+
+def test_a_decision_about_an_image_that_is_not_there_is_an_error(dataset, tiny, tmp_path):
+    root = shutil.copytree(dataset, tmp_path / "data")
+    found = data.read(root)
+    of_any = {(case.name, "Ulna"): Decision("ignore") for case in (*found.train, *found.test)}
+    decisions.write(root, of_any)
+    prepared(tiny(), root)
+    name = found.train[0].name
+    for wrong, hint in ((f"{name}.png", f"without suffix it is {name}"), ("nosuch/image", "$")):
+        decisions.write(root, of_any | {(wrong, "Lunate"): Decision("reject")})
+        with pytest.raises(DataError, match=rf"decisions.csv: image: there is no '{wrong}' \(1 such\).*{hint}"):
+            prepared(tiny(), root)
+
+
+def test_accepted_bones_have_no_pixel_in_doubt(copy):
+    case = data.read(copy).train[0]
+    labels = np.zeros((96, 96), np.int32)
+    labels[10:20, 10:20] = 1 << BONES.index("Radius")
+    labels[10:20, 20:30] = 1 << BONES.index("Ulna")
+    annotations.write(case.annotation, labels, BONES, case.image.name)
+    band = kernels.encode(np.pad(np.ones((4, 30), np.int32), ((8, 84), (5, 61))), 1)[0]
+    bones = dict.fromkeys(BONES, trust.Bone(True))
+    trust.write(copy, case.name, trust.Found("0" * 64, bones, band))
+    decisions.decide(copy, case.name, "Radius", "accept")
+    doubt = trust.trusted([case], copy, BONES)[0].doubt
+    assert doubt is not None
+    left = kernels.decode([doubt.pixels], (96, 96))
+    assert not left[10:12, 10:20].any()
+    assert left.sum() == 4 * 30 - 2 * 10
 
 
 def test_stronger_limits_stay_possible():

@@ -1,15 +1,18 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from carpus import data, kernels, run
+from carpus import data, kernels, phantom, run
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
 from carpus.pseudo import make, provenance, trust
+from carpus.pseudo.measures import MEASURES
+from carpus.pseudo.sources import Sources
 
 SIZE = (96, 96)
 
@@ -55,7 +58,8 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
     ]
     assert "never measured" in known.advice
     for case in data.read(tmp_path / "pseudo").train:
-        assert known.images[case.name] == files.sha256(case.image)
+        assert known.images[case.name] == images.digest(case.image)
+        assert known.annotations[case.name] == files.sha256(case.annotation)
         found = trust.read(tmp_path / "pseudo", case.name, SIZE, BONES)
         assert found is not None
         assert set(found.bones) == set(BONES)
@@ -63,18 +67,38 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
         assert found.bones["Lunate"].measures["agreement"] is None
 
 
+def test_submissions_are_held_against_the_image(tmp_path):
+    phantom.write(tmp_path / "data", patients=1, test_patients=1, size=256)
+    truth = tmp_path / "data" / "test_labels" / "submission.csv"
+    make.make([truth], tmp_path / "data" / "test" / "DCM", tmp_path / "pseudo")
+    for case in data.read(tmp_path / "pseudo").train:
+        found = trust.read(tmp_path / "pseudo", case.name, (256, 256), BONES)
+        assert found is not None
+        distances = [bone.measures["edge"] for bone in found.bones.values()]
+        assert all(distance is None or distance < MEASURES["edge"].limit for distance in distances)
+        assert sum(distance is not None for distance in distances) > len(BONES) / 2
+
+
 def test_what_does_not_fit_leaves_no_folder(dataset, sheet, tmp_path):
     path, content = sheet
     submission.write(tmp_path / "less.csv", list(content.items())[1:], BONES)
     submission.write(tmp_path / "more.csv", [*content.items(), ("image0.png", noisy(9))], BONES)
     folder = dataset / "test" / "DCM"
+    submission.write(tmp_path / "first.csv", list(content.items())[:1], BONES)
     for sources, message in (
+        ([path, tmp_path / "less.csv"], "less.csv: no rows for image"),
+        ([tmp_path / "first.csv", tmp_path / "less.csv"], "first.csv: no rows for image"),
         ([path, tmp_path / "more.csv"], "there is no such image"),
         ([tmp_path / "more.csv"], "image0.png: there is no such image"),
     ):
         with pytest.raises(DataError, match=message):
             make.make(sources, folder, tmp_path / "pseudo")
         assert not (tmp_path / "pseudo").exists()
+    shutil.copy(path, tmp_path / "again.csv")
+    with pytest.raises(ConfigError, match=r"again.csv: is .*sub.csv once more"):
+        make.make([path, tmp_path / "again.csv"], folder, tmp_path / "pseudo")
+    with pytest.raises(DataError, match="give the folder DCM itself"):
+        make.make([path], folder.parent, tmp_path / "pseudo")
     with pytest.raises(ConfigError, match="at least one"):
         make.make([], folder, tmp_path / "pseudo")
     (tmp_path / "used").mkdir()
@@ -96,6 +120,51 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     assert quality["images"] == 4
     assert quality["patients"] == len(opened.manifest["val_patients"]) == 2
     assert quality["gain"] == 0
+    assert known.content["tuned_on"] == opened.manifest["val_patients"]
+    assert quality["poor"] == list(BONES)
+    assert f"hardly ever right: {', '.join(quality['poor'][:3])} and 26 more" in known.advice
+
+
+def test_choices_for_runs_are_refused_where_there_is_none(dataset, sheet, tmp_path):
+    path, _ = sheet
+    for choice in ("--student=none", "--data=none", "--calibration=none", "--flip", "--device=cpu"):
+        result = CliRunner().invoke(
+            app, ["pseudo", str(path), "--images", f"{dataset}/test/DCM", "--out", f"{tmp_path}/out", choice]
+        )
+        assert result.exit_code == 2, result.output
+        assert choice.partition("=")[0] in result.stderr
+
+
+def test_patients_are_named_in_a_file_of_text(dataset, sheet, tmp_path):
+    path, _ = sheet
+    listed = tmp_path / "seen.txt"
+    command = [
+        "pseudo",
+        str(path),
+        "--images",
+        f"{dataset}/test/DCM",
+        "--out",
+        f"{tmp_path}/out",
+        "--seen",
+        str(listed),
+    ]
+    assert CliRunner().invoke(app, command).exit_code == 2
+    for content in ("ID001\n".encode("utf-16"), b"", b" \n"):
+        listed.write_bytes(content)
+        result = CliRunner().invoke(app, command)
+        assert (result.exit_code, "seen.txt" in result.stderr) == (2, True), result.output
+    assert not (tmp_path / "out").exists()
+    listed.write_text("nobody\n")
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert provenance.read(tmp_path / "out").seen == frozenset()
+
+
+def test_the_labels_of_runs_are_held_against_the_image_too(trained):
+    image = np.zeros((64, 48), np.uint8)
+    found = Sources([trained], BONES, lambda _: image.shape).predict("", image)
+    assert found.image is image
+    assert found.size == image.shape
 
 
 def test_annotations_are_the_competitions(dataset, sheet, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 from carpus import ensemble, kernels
 from carpus.labels import BONES, Classes
 from carpus.pseudo import selection
-from carpus.pseudo.measures import MEASURES, doubtful, measure, unsure
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import doubtful, measure, unsure
 from carpus.pseudo.sources import Prediction
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -24,9 +25,10 @@ def rules():
     return selection.tune(clean.measures, clean.dice)
 
 
+@pytest.mark.parametrize("sharing", [2, 3])
 @pytest.mark.parametrize("kind", list(pseudo_damage.KINDS))
-def test_planted_damage_is_left_out_and_what_is_good_is_kept(kind, rules):
-    found = pseudo_damage.labelled(12, 256, 1, pseudo_damage.KINDS[kind])
+def test_planted_damage_is_left_out_and_what_is_good_is_kept(kind, sharing, rules):
+    found = pseudo_damage.labelled(12, 256, 1, pseudo_damage.KINDS[kind], sharing)
     caught, kept = pseudo_damage.shares(found, rules)
     assert caught >= 0.8
     assert kept >= 0.9
@@ -90,6 +92,25 @@ def test_a_quota_keeps_the_surest():
     found = selection.select(values_of(agreement=[0.95, 0.99, 0.97, 0.98]), rules)
     assert found.kept[:, 0].tolist() == [False, True, False, True]
     assert found.reasons(0, 0) == ("quota",)
+
+
+def test_the_order_of_the_files_decides_nothing():
+    rng = np.random.default_rng(0)
+    ties = dict.fromkeys(("missing", "pieces", "holes", "swapped", "mirrored"), np.zeros(200))
+    measures = values_of(
+        **ties,
+        agreement=rng.uniform(0.95, 1, 200).round(3),
+        confidence=rng.uniform(0.95, 1, 200),
+        border=rng.uniform(0, 0.1, 200),
+    )
+    rules = selection.fixed(1)
+    rules = selection.Rules(rules.limits, np.array([0.7]), rules.tuned)
+    kept = selection.select(measures, rules).kept[:, 0]
+    assert abs(int(kept[:100].sum()) - int(kept[100:].sum())) < 20
+    order = rng.permutation(200)
+    assert np.array_equal(selection.select(measures[order], rules).kept[:, 0], kept[order])
+    alike = selection.select(np.tile(measures[:1], (10, 1, 1)), rules).kept
+    assert alike.all()
 
 
 def test_a_hard_class_gets_limits_and_a_quota_of_its_own():

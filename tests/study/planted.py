@@ -28,19 +28,23 @@ def scores(
     random: int = 0,
     skewed: bool = False,
     correlation: float = 0.0,
+    times: float = 1.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two arms (S, P, C) of which the first is better by `effect`; every column is a study of its own."""
+    """Two arms (S, P, C); every column is a study of its own.
+
+    The first is better by `effect`, and its seeds scatter `times` as far as the second's.
+    """
     draw = np.random.default_rng(random)
     shape = (patients, columns)
     difference = (draw.gamma(0.5, 1, shape) - 0.5) / np.sqrt(0.5) if skewed else draw.standard_normal(shape)
     together = draw.standard_normal((seeds, 1, columns))
 
-    def noise() -> NDArray[np.float64]:
+    def noise(times: float) -> NDArray[np.float64]:
         own = draw.standard_normal((seeds, 1, columns))
         seed = np.sqrt(correlation) * together + np.sqrt(1 - correlation) * own
-        return spread.seed * seed + spread.residual * draw.standard_normal((seeds, *shape))
+        return times * spread.seed * seed + spread.residual * draw.standard_normal((seeds, *shape))
 
-    return effect + spread.patient * difference + noise(), noise()
+    return effect + spread.patient * difference + noise(times), noise(1.0)
 
 
 def write_run(

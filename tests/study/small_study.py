@@ -9,7 +9,7 @@ ARMS = {
     "refined": {"base": "tiny", "set": {"model": {"refine": {"kind": "local"}}}, "start": "BCE"},
     "pseudo": {
         "base": "tiny",
-        "set": {"data": {"pseudo": {"selection": False, "until": 1.0}}},
+        "set": {"data": {"pseudo": {"selection": False, "soft": True, "until": 1.0}}},
         "pseudo": {"teachers": ["BCE", "Dice"]},
     },
 }

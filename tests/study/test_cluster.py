@@ -9,8 +9,8 @@ import pytest
 from small_study import ARMS, study
 
 from carpus.errors import ConfigError
-from carpus.study import conduct, tasks
-from carpus.study.cluster import Cluster
+from carpus.study import conduct, spec, tasks
+from carpus.study.cluster import Cluster, _resources
 
 pytest.importorskip("ray", reason="extra cluster")
 
@@ -31,6 +31,19 @@ def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, t
     assert found["after"].keys() == set(found["tasks"])
     assert not found["failed"]
     assert all(tasks.is_done(out, key) for key in found["tasks"])
+    assert all(tasks.log(out, key).is_file() for key in found["tasks"])
+
+
+def test_a_run_asks_for_no_more_than_a_node_has(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(study(ARMS, data={"workers": 4}))
+    (task, *_) = tasks.work(spec.load(path), path, "quick", seeds=1, folds=[0]).tasks.values()
+    small, large = {"CPU": 1.0, "GPU": 1.0}, {"CPU": 3.0, "GPU": 2.0}
+    assert _resources(task, [small]) == {"num_gpus": 1, "num_cpus": 1}
+    assert _resources(task, [small, large, {"CPU": 64.0}]) == {"num_gpus": 1, "num_cpus": 3}
+    assert _resources(task, [{"CPU": 64.0, "GPU": 8.0}]) == {"num_gpus": 1, "num_cpus": 4}
+    assert _resources(task, [{"GPU": 1.0}]) == {"num_gpus": 1, "num_cpus": 0}
+    assert _resources(task, [{"CPU": 64.0}]) == {"num_cpus": 1}
 
 
 def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -3,17 +3,15 @@
 import csv
 import html.parser
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from carpus import competition, config, run, segment
 from carpus.cli import app
-from carpus.errors import ConfigError, DataError
 from carpus.study import conduct, gather, judge, published, results, spec
+from carpus.study.report import answers
 from carpus.study.spec import Contrast
 from carpus.study.stats import Spread
 from study import planted
@@ -101,6 +99,16 @@ def test_another_budget_and_seen_test_images_are_flagged(judgement: judge.Judgem
     assert flags["longer"] == {"budget": "more steps; steps 9 against 6"}
     assert flags["semi"] == {"transductive": "saw the test images"}
     assert flags["good"] == {}
+
+
+def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: judge.Judgement) -> None:
+    study = conduct.open_(out).study
+    (asked,) = study.regrets
+    regrets = (asked.model_copy(update={"arms": ("good", "plain", "never")}),)
+    rows = {row[1]: row[2] for row in answers.regrets(judgement, study.model_copy(update={"regrets": regrets})).rows}
+    assert re.fullmatch(r"better \(\+0\.\d+ to plain\)", rows["good"])
+    assert re.match(r"good against it: better \(\+0\.\d+\); bad against it: worse", rows["plain"])
+    assert rows["never"] == "no runs"
 
 
 def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) -> None:
@@ -196,42 +204,6 @@ def test_trained_runs_are_compared_with_pictures_of_their_worst_cases(
     assert done.exit_code == 0, done.output
     assert page.read_text().count("<img") >= 2
     assert "The lowest mean Dice over all arms" in page.read_text()
-
-
-def test_submissions_are_compared_with_a_truth(trained: Path, dataset: Path, tmp_path: Path) -> None:
-    csv_path = tmp_path / "a.csv"
-    segment.segment([run.read(trained)], dataset / "test" / "DCM", csv_path)
-    done = carpus(
-        "compare", f"mine={csv_path},{csv_path}", f"truth={dataset}/test_labels/submission.csv", "--truth", dataset
-    )
-    assert done.exit_code == 0, done.output
-    assert "1.0000" in done.output
-    assert "cannot tell" in done.output
-    arms = gather.of_paths([str(csv_path)], truth=dataset, classes=planted.BONES)
-    scored = competition.score(csv_path, dataset)
-    assert float(arms["a"].mean(results.TEST)[0]) == pytest.approx(float(scored.mean() or 0))
-    with pytest.raises(ConfigError, match="--truth"):
-        gather.of_paths([str(csv_path)], classes=planted.BONES)
-
-
-def test_paths_that_are_no_arms_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for path in ("empty", "absent"):
-        with pytest.raises(DataError, match=path):
-            gather.of_paths([str(tmp_path / path)], classes=planted.BONES)
-
-
-def test_a_seed_without_all_its_folds_is_left_out(tiny: Callable[..., config.Config], tmp_path: Path) -> None:
-    runs = []
-    for seed, fold in ((0, 0), (0, 1), (1, 0)):
-        table = planted.table(
-            planted.np.full((3, 29), 0.9), [(f"P{fold}{n}/a", f"P{fold}{n}") for n in range(3)], "val", planted.BONES
-        )
-        settings = tiny(f"train.seed={seed}", f"data.fold={fold}")
-        runs.append(results.read_run(planted.write_run(tmp_path / f"{seed}{fold}", {"val": table}, settings=settings)))
-    found = results.Arm("arm", tuple(runs)).scores(["val"])
-    assert list(found) == [0]
-    assert len(found[0]) == 6
 
 
 def test_a_plan_comes_from_a_pilot_or_from_what_is_assumed(out: Path) -> None:

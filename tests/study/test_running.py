@@ -1,6 +1,7 @@
 """A study runs to its end whatever happens to its processes, and no run that is finished runs again."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from small_study import ARMS, BROKEN, study
+from typer.testing import CliRunner
 
 from carpus import evaluate, run
+from carpus.cli import app
 from carpus.errors import BusyError, DataError
 from carpus.study import conduct, spec, tasks
 from carpus.study.local import Local, suited
@@ -84,6 +87,9 @@ def test_a_run_that_fails_stops_only_those_that_need_it_and_is_reported(
     assert states == dict.fromkeys(ARMS, "done") | {"broken": "failed", "after it": "failed"}
     assert "failed broken, seed 0, fold 0: ConfigError: train.batch_size: 3 images" in done.stdout
     assert "failed after it, seed 0, fold 0: needs the task" in done.stdout
+    told = [line.split(", ") for line in done.stdout.splitlines() if line.startswith("  /")]
+    assert sorted(len(paths) for paths in told) == [1, 2]  # what never ran has no log
+    assert all(Path(path.strip()).is_file() for paths in told for path in paths)
 
 
 def test_every_run_is_scored_on_val_public_and_private(ran: tuple[Path, object]) -> None:
@@ -112,6 +118,13 @@ def test_labels_are_made_by_the_runs_it_names(ran: tuple[Path, object]) -> None:
     told = {source["sha256"][run.WEIGHTS] for source in trained.manifest["pseudo"]["sources"]}
     assert told == {teacher.manifest["files"][run.WEIGHTS] for teacher in teachers}
     assert len(trained.manifest["pseudo"]["images"]) == 4
+
+
+def test_arms_that_learn_soft_labels_have_them_made_apart(tmp_path: Path) -> None:
+    path, hard = tmp_path / "study.yaml", {**ARMS["pseudo"], "set": {"data": {"pseudo": {"selection": False}}}}
+    path.write_text(study({**ARMS, "hard": hard}))
+    made = [task for task in work_of(path).tasks.values() if task.teachers]
+    assert sorted(task.settings.data.pseudo.soft for task in made) == [False, True]
 
 
 def test_the_same_command_repeats_nothing_and_tries_again_what_failed(
@@ -153,9 +166,64 @@ def test_a_folder_holds_one_study_of_one_data_set(
         conduct.begin(out, other, "quick", out / "data", rows)
 
 
+def test_a_folder_is_opened_without_the_recipe_beside_the_study(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "mine" / "tiny.yaml", tmp_path / "out"
+    path.parent.mkdir()
+    path.write_text(study(ARMS).replace("recipe: demo", "recipe: own.yaml"))
+    path.with_name("own.yaml").write_text("train: {steps: 3}")
+    conduct.begin(out, path, "quick", dataset, work_of(path).rows)
+    path.with_name("own.yaml").unlink()
+    opened = conduct.open_(out)
+    assert list(opened.study.arms) == list(ARMS)
+    assert opened.source == str(path)
+
+
+def test_line_ends_of_another_system_are_no_other_study(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    path.write_bytes(study(ARMS).replace("\n", "\r\n").encode())
+    for _ in range(2):
+        conduct.begin(out, path, "quick", dataset, work_of(path).rows)
+    assert (out / tasks.COPY).read_bytes() == path.read_bytes()
+
+
 def test_two_drivers_do_not_share_a_folder(tmp_path: Path) -> None:
     with conduct.claim(tmp_path), pytest.raises(BusyError, match="is at work in this folder"), conduct.claim(tmp_path):
         pass
+
+
+def test_data_without_truth_of_the_test_are_refused_before_training(
+    tiny_study: Path, dataset: Path, tmp_path: Path
+) -> None:
+    root, path = Path(shutil.copytree(dataset, tmp_path / "data")), tmp_path / "tiny.yaml"
+    shutil.rmtree(root / "test_labels")
+    path.write_text(
+        study({"BCE": ARMS["BCE"], "Dice": ARMS["Dice"], "fitted, all": {"base": "tiny", "calibrated": True}})
+    )
+    conduct.require_truth(work_of(path), dataset)
+    conduct.require_truth(work_of(path, arms=["BCE", "Dice"]), root)
+    arguments = ["study", "run", str(path), "--scale", "quick", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--data", str(root)])
+    assert done.exit_code == 2
+    assert "has no test image with known truth" in done.output
+    assert "--without 'fitted, all'" in done.output
+    assert not (tmp_path / "out").exists()
+    unknown = CliRunner().invoke(app, [*arguments, "--without", "fitted"])
+    assert "--without fitted: expected one of BCE, Dice, fitted, all" in unknown.output
+
+
+def test_a_driver_that_is_asked_to_stop_says_how_to_go_on(dataset: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    path.write_text(study({name: ARMS[name] for name in ("BCE", "Dice")}, train={"steps": 10_000}))
+    wanted = command(path, out, "--workers", "1", "--data", str(dataset), "--without", "Dice")
+    process = subprocess.Popen(wanted, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until((out / tasks.LOGS).is_dir)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=500)
+    assert process.returncode == 143
+    assert "SIGTERM: stopped; what is finished stays, runs at work are saved, and the same command goes on" in " ".join(
+        told.split()
+    )
+    assert len(conduct.open_(out).rows) == 1
 
 
 def test_a_killed_driver_loses_nothing_and_the_same_command_goes_on(dataset: Path, tmp_path: Path) -> None:

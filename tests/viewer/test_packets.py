@@ -44,8 +44,11 @@ def test_memory_does_not_grow_with_what_was_looked_at(dataset: Path, monkeypatch
     for place in range(len(workspace.entries)):
         made.image(place)
         made.labels("data", place)
-    held: list[OrderedDict[object, object]] = [kept._found for kept in (made._images, made._maps)]
+    made.image(11)
+    kept = (made._images, made._maps)
+    held: list[OrderedDict[object, object]] = [of._found for of in kept]
     assert [list(of) for of in held] == [[10, 11], [("data", 10), ("data", 11)]]
+    assert [of._making for of in kept] == [{}, {}]
 
 
 def test_a_layer_agrees_with_itself(workspace: Workspace) -> None:

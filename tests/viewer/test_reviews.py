@@ -1,14 +1,22 @@
 """Decisions in the viewer: on disk at once, undone one by one."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from carpus import data
 from carpus.errors import DataError
 from carpus.labels import BONES
-from carpus.pseudo import decisions
-from carpus.viewer import reviews
-from carpus.viewer.reviews import Reviews
+from carpus.pseudo import decisions, trust
+from carpus.pseudo.decisions import Decision, Decisions, Verdict
+from carpus.viewer import reviews, sources
+from carpus.viewer.reviews import Decided, Reviews, Undone
+from carpus.viewer.sources import Workspace
+
+
+def _verdicts(known: Decisions, image: str) -> dict[str, Verdict]:
+    return {bone: each.verdict for (of, bone), each in known.items() if of == image}
 
 
 def test_decisions_are_written_and_undone_in_turn(tmp_path: Path) -> None:
@@ -17,14 +25,13 @@ def test_decisions_are_written_and_undone_in_turn(tmp_path: Path) -> None:
     review.decide("a", ["Lunate"], "reject")
     review.decide("b", ["Radius"], "ignore")
     known = decisions.read(tmp_path)
-    assert reviews.marks(known, "a") == dict.fromkeys(BONES, "accept") | {"Lunate": "reject"}
+    assert _verdicts(known, "a") == dict.fromkeys(BONES, "accept") | {"Lunate": "reject"}
     assert {each.by for each in known.values()} == {"kim"}
-    assert reviews.done(known, ["a", "b", "c"]) == 2
-    assert review.undo() == "b"
-    assert review.undo() == "a"
-    assert reviews.marks(review.read(), "a")["Lunate"] == "accept"
-    assert review.undo() == "a"
-    assert review.read() == {}
+    assert review.undo() == Undone("b", ())
+    assert review.undo() == Undone("a", ())
+    assert _verdicts(review.read(), "a")["Lunate"] == "accept"
+    assert review.undo() == Undone("a", ())
+    assert not list(tmp_path.iterdir())
     assert not review.can_undo
     assert review.undo() is None
 
@@ -34,7 +41,29 @@ def test_undo_leaves_what_others_decided(tmp_path: Path) -> None:
     review.decide("a", ["Lunate"], "reject")
     decisions.decide(tmp_path, "a", "Radius", "accept", "lee")
     review.undo()
-    assert reviews.marks(review.read(), "a") == {"Radius": "accept"}
+    assert _verdicts(review.read(), "a") == {"Radius": "accept"}
+
+
+@pytest.mark.parametrize("theirs", ["accept", "reject", None])
+def test_undo_leaves_what_others_decided_on_the_same_bone(tmp_path: Path, theirs: Verdict | None) -> None:
+    review = Reviews(tmp_path, BONES, "kim")
+    review.decide("a", ["Radius", "Lunate"], "reject")
+    decisions.decide(tmp_path, "a", "Lunate", theirs, "lee")
+    after = {("a", "Lunate"): decisions.read(tmp_path)["a", "Lunate"]} if theirs else {}
+    assert review.undo() == Undone("a", ("Lunate",))
+    assert review.read() == after
+    assert not review.can_undo
+
+
+def test_an_undone_decision_leaves_the_data_as_it_was(dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    cases = data.cases(root, "train")[:1]
+    before = trust.fingerprint(root, cases)
+    review = Reviews(root, BONES)
+    review.decide(cases[0].name, ["Lunate"], "reject")
+    assert trust.fingerprint(root, cases) != before
+    review.undo()
+    assert trust.fingerprint(root, cases) == before
 
 
 def test_nonsense_is_refused(tmp_path: Path) -> None:
@@ -44,3 +73,28 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="accept, reject or ignore"):
         review.decide("a", ["Lunate"], "maybe")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def both(dataset: Path, pseudo: Path) -> Workspace:
+    return sources.open_paths([dataset, pseudo])
+
+
+def test_an_image_is_decided_on_where_it_has_labels(both: Workspace) -> None:
+    names = reviews.folders(both, ("data", "pseudo"))
+    assert names == ["pseudo", "data"]
+    of = {entry.name: (entry.split, reviews.folder_of(both, names, entry)) for entry in both.entries}
+    assert set(of.values()) == {("train", "data"), ("test", "pseudo")}
+    assert {reviews.folder_of(both, ["pseudo"], entry) for entry in both.entries if entry.split == "train"} == {""}
+    assert reviews.folders(both, ("no folder", "")) == []
+
+
+def test_progress_counts_the_images_of_its_folder_alone(both: Workspace) -> None:
+    drawn, made = both.entries[0], both.entries[-1]
+    known: dict[str, Decisions] = {"pseudo": {(made.name, "Lunate"): Decision("reject")}, "data": {}}
+    known["pseudo"][drawn.name, "Lunate"] = Decision("accept")  # of an image that the folder does not label
+    decided = Decided(both, known)
+    assert decided.progress("pseudo", both.entries) == (1, 4)
+    assert decided.progress("data", both.entries) == (0, 8)
+    assert (decided.marks(made), decided.marks(drawn)) == ({"Lunate": "reject"}, {})
+    assert (decided.begun(made), decided.begun(drawn)) == (True, False)

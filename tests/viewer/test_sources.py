@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carpus import data, kernels
-from carpus.errors import DataError
+from carpus import config, data, kernels
+from carpus.errors import ConfigError, DataError
 from carpus.formats import images, submission
 from carpus.labels import BONES
-from carpus.viewer import sources
+from carpus.viewer import layers, sources
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_listing_reads_no_label_and_no_image(dataset: Path, sub: Path, monkeypat
     def opened(*_: object) -> None:
         raise AssertionError("opened before it was shown")
 
-    for module, name in ((sources.annotations, "read"), (sources.submission, "read"), (images, "read")):
+    for module, name in ((layers.annotations, "read"), (sources.submission, "read"), (images, "read")):
         monkeypatch.setattr(module, name, opened)
     assert len(sources.open_paths([dataset, sub]).entries) == 12
 
@@ -85,3 +85,34 @@ def test_what_is_broken_is_refused_by_its_reader_when_shown(dataset: Path, tmp_p
     workspace = sources.open_paths([dataset, tmp_path / "broken.csv"])
     with pytest.raises(DataError, match=r"broken\.csv: line 2"):
         workspace.layers["broken.csv"].read(workspace.entries[0])
+
+
+def test_what_is_no_image_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "setup.sh").write_text("echo")
+    with pytest.raises(DataError, match=r"setup\.sh: is text; expected PNG"):
+        sources.open_paths([tmp_path / "setup.sh"])
+    (tmp_path / "study.yaml").write_text("name: losses\narms: {}\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml: "):
+        sources.open_paths([tmp_path / "study.yaml"])
+
+
+def test_recipes_are_those_given_those_of_runs_and_carpus_own(dataset: Path, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("augment: {rotation_deg: 7}\n")
+    recipes = sources.open_paths([dataset, trained, tmp_path / "mine.yaml"]).recipes
+    assert config.load([recipes["mine.yaml"]]).augment.rotation_deg == 7
+    assert config.load([recipes["run"]]).train.steps == 3
+    assert {"unet", "demo", "segformer_b1"} <= set(recipes)
+    with pytest.raises(DataError, match="give images to try it on"):
+        sources.open_paths([tmp_path / "mine.yaml"])
+
+
+def test_links_that_lead_out_are_told(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/train/DCM/ID001").mkdir(parents=True)
+    picture = next((dataset / "train/DCM").rglob("*.png"))
+    (tmp_path / "data/train/DCM/ID001/out.png").symlink_to(picture)
+    with pytest.raises(DataError, match=r"out\.png: is a link that leads out"):
+        sources.open_paths([tmp_path / "data"])
+    (tmp_path / "data/train/DCM/ID001/in.png").write_bytes(picture.read_bytes())
+    workspace = sources.open_paths([tmp_path / "data"])
+    assert [entry.name for entry in workspace.entries] == ["ID001/in"]
+    assert "leads out" in workspace.faults[0]

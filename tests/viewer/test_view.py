@@ -13,10 +13,13 @@ VIEWS = some.builds(
     order=some.sampled_from(["name", "worst", "mean", "bone"]),
     style=some.sampled_from(["outline", "fill", "none"]),
     compare=some.sampled_from(["first", "second", "difference", "swipe", "blink"]),
-    opacity=some.sampled_from([0.05, 0.35, 1.0]),
+    opacity=some.sampled_from([0.0, 0.35, 1.0]),
     gamma=some.sampled_from([0.3, 1.0, 2.5]),
     invert=some.booleans(),
     bones=some.sampled_from(["", "Radius,Ulna"]),
+    change=some.text(max_size=20),
+    seed=some.integers(0, 10_000),
+    outlined=some.booleans(),
 )
 
 
@@ -32,4 +35,5 @@ def test_what_is_usual_is_not_in_the_address() -> None:
 
 def test_nonsense_in_an_address_changes_nothing() -> None:
     address = {"low": "x", "high": "7", "order": "<script>", "opacity": "nan", "unknown": "1", "style": ""}
+    address |= {"seed": "2.5"}
     assert View.read(address) == View()

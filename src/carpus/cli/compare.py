@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carpus.cli.options import ClassesOption
+from carpus.cli.options import ClassesOption, parsed_size
 from carpus.cli.shell import app, console
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, warn
 from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def compare(
     margin: Annotated[float, typer.Option(min=1e-6, max=1, help="Differences below this are as good as none.")] = 0.001,
     report: OutOption = None,
     classes: ClassesOption = None,
+    size: Annotated[
+        str | None, typer.Option(help="HxW of the images, where --truth is a submission; 2048x2048 if not given.")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Compare runs or submissions, the first being the control: `carpus compare RUN_A RUN_B`.
@@ -45,7 +48,9 @@ def compare(
     from carpus.study.spec import Contrast
 
     with bar("compare") as progress:
-        found = gather.of_paths(arms, truth=truth, classes=class_list(classes), progress=progress)
+        found = gather.of_paths(
+            arms, truth=truth, classes=class_list(classes), size=parsed_size(size), progress=progress
+        )
     control, *others = found
     if not others:
         raise ConfigError(f"compare: all that was given is one arm, {control}; name them, as in A=RUN,RUN B=RUN,RUN")
@@ -57,14 +62,18 @@ def compare(
             with bar("worst cases") as progress:
                 cases = worst.collect(judgement, truth, device=device, progress=progress)
         command = f"carpus compare {' '.join(arms)}" + (f" --truth {truth}" if truth else "")
+        command += f" --size {size}" if size else ""
         page.write(report, judgement, title=f"Against {control}", cases=cases, facts=page.facts(judgement, command))
         stderr.print(f"-> {report}", highlight=False, soft_wrap=True)
 
 
 def show(judgement: "Judgement") -> None:
     """Print scores, verdicts and warnings."""
+    from carpus.study import judge
     from carpus.study.report import tables
 
+    for sentence in judge.left_out(judgement):
+        warn(sentence)
     for listing in (tables.scores(judgement), tables.short(judgement), tables.warnings(judgement)):
         if listing.rows:
             table(listing)

@@ -1,6 +1,7 @@
 """Commands that use a trained run: its quality, its predictions, what makes them better, another format for it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,6 +92,10 @@ def predict(
     calibration: CalibrationOption = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
     probabilities: Annotated[Path | None, typer.Option(help="Folder for probabilities, an .npz an image.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Let a Ray cluster predict: auto, or HOST:PORT; one network a GPU."),
+    ] = None,
 ) -> None:
     """Segment images with a trained run, or with several as an ensemble.
 
@@ -100,8 +105,8 @@ def predict(
 
     An image that cannot be read is left out and named, and the exit status is 2; `carpus --strict predict` stops at it.
     """
+    from carpus import cluster, segment
     from carpus import run as runs
-    from carpus import segment
     from carpus.postprocess import Calibration
 
     opened = [runs.read(path) for path in run]
@@ -117,6 +122,7 @@ def predict(
             beside=segment.Beside(overlays, probabilities),
             target_format=to,
             strict=context.find_root().params["strict"],
+            by=partial(cluster.work, ray) if ray else None,
             progress=progress,
         )
     told = f", {summary.continued} of them from before" if summary.continued else ""

@@ -27,11 +27,17 @@ def pseudo(
         Path | None, typer.Option("--data", help="Data folder of the runs; where they were trained if not given.")
     ] = None,
     seen: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Patients that made the CSVs' networks, one a line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Patients that made the CSVs' networks or local weights, one a line; or `nobody`."
+        ),
     ] = None,
     calibration: CalibrationOption = None,
     flip: FlipOption = False,
     no_band: Annotated[bool, typer.Option("--no-band", help="Let pixels count in which the members disagree.")] = False,
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Also write the runs' mean probabilities, for data.pseudo.soft.")
+    ] = False,
     device: DeviceOption = "auto",
     classes: ClassesOption = None,
 ) -> None:
@@ -47,14 +53,16 @@ def pseudo(
     from carpus.labels import class_list
     from carpus.predict import Options
     from carpus.pseudo import make
+    from carpus.pseudo.sources import patients
     from carpus.views import views
 
     choices = make.Choices(
         band=not no_band,
+        soft=soft,
         device=device,
         options=Options(views=views(flip=flip)),
         calibration=calibration,
-        seen=None if seen is None else seen.read_text(encoding="utf-8-sig").split(),
+        seen=None if seen is None else patients(seen),
         student=student,
         truth=data,
     )
@@ -67,10 +75,12 @@ def pseudo(
             choices=choices,
             progress=lambda _, done, total: progress(done, total),
         )
-    rows = Table("class", "kept", title="Kept least")
-    for name, share in sorted(found.by_class.items(), key=lambda item: item[1])[:SHOWN]:
-        rows.add_row(escape(name), f"{share:.1%}")
-    console.print(rows)
+    least = sorted((share, name) for name, share in found.by_class.items() if share < 1)[:SHOWN]
+    if least:
+        rows = Table("class", "kept", title="Kept least")
+        for share, name in least:
+            rows.add_row(escape(name), f"{share:.1%}")
+        console.print(rows)
     reasons = ", ".join(f"{count} {reason}" for reason, count in found.reasons.most_common()) or "none"
     lines = [
         f"{found.images} images -> {out}",

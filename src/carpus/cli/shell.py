@@ -9,7 +9,7 @@ import typer.core
 from rich.console import Console
 from rich.markup import escape
 
-from carpus.errors import CapacityError, ConfigError, DataError, DataWarning, DivergedError, StoppedError
+from carpus.errors import REFUSALS, CapacityError, DataWarning, DivergedError, StoppedError
 from carpus.progress import stderr
 
 console = Console()
@@ -24,7 +24,7 @@ class _Commands(typer.core.TyperGroup):
         warnings.simplefilter("error" if ctx.params["strict"] else "always", DataWarning)
         try:
             return super().invoke(ctx)
-        except (DataError, ConfigError, DataWarning) as error:
+        except REFUSALS as error:
             _fail(ctx, "error", error, 2)
         except KeyboardInterrupt:
             stderr.print("stopped")
@@ -51,7 +51,10 @@ def leads() -> bool:
 def _fail(ctx: Any, kind: str, error: Exception, status: int) -> None:
     if ctx.params["debug"]:
         raise error
-    stderr.print(f"[bold red]{kind}:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+    # Notes say at what it happened, as a worker that fails names its image; advice wraps the error that has them.
+    notes = [note for one in (error, error.__cause__) for note in getattr(one, "__notes__", ())]
+    told = f"{error} ({'; '.join(notes)})" if notes else str(error)
+    stderr.print(f"[bold red]{kind}:[/] {escape(told)}", soft_wrap=True, highlight=False)
     if kind.startswith("fault"):
         stderr.print("This is a fault of Carpus; `carpus --debug ...` shows where.")
     raise typer.Exit(status)

@@ -1,5 +1,6 @@
 """`carpus study`: several arms, seeds and folds as one experiment."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ from carpus.cli.compare import DeviceOption, show
 from carpus.cli.compare import table as show_listing
 from carpus.cli.shell import app as carpus
 from carpus.cli.shell import console
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, StoppedError
 from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def run(
     scale: Annotated[str, typer.Option(help="full: the report's networks and steps; quick: minutes.")] = "full",
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of every arm; the study's own if not given.")] = None,
     arm: Annotated[list[str] | None, typer.Option("--arm", help="Only this arm; may be given again.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="All but this arm; may be given again.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs side by side; chosen if not given.")] = None,
     ray: Annotated[str | None, typer.Option("--ray", help="Run on a Ray cluster: auto, or its address.")] = None,
 ) -> None:
@@ -49,11 +53,15 @@ def run(
     chosen = spec.load(path)
     if scale not in ("full", "quick") or scale not in chosen.scales:
         raise ConfigError(f"--scale {scale}: expected one of {', '.join(chosen.scales)}")
-    unknown = [name for name in arm or [] if name not in chosen.arms]
-    if unknown:
-        raise ConfigError(f"--arm {unknown[0]}: expected one of {', '.join(chosen.arms)}")
+    for option, names in (("--arm", arm or []), ("--without", without or [])):
+        unknown = [name for name in names if name not in chosen.arms]
+        if unknown:
+            raise ConfigError(f"{option} {unknown[0]}: expected one of {', '.join(chosen.arms)}")
     size = chosen.scales[scale]
-    work = tasks.work(chosen, path, scale, seeds=seeds or size.seeds, folds=size.folds, arms=arm or None)
+    arms = [name for name in arm or chosen.arms if name not in (without or [])]
+    work = tasks.work(chosen, path, scale, seeds=seeds or size.seeds, folds=size.folds, arms=arms)
+    if data is not None:
+        conduct.require_truth(work, data)
     with conduct.claim(out):
         with bar("phantom") as progress:
             root = data or conduct.made_up(out, size, progress)
@@ -70,8 +78,15 @@ def run(
             stderr.print(f"{room} runs side by side, {threads} threads each", highlight=False)
             return Local(root.resolve(), out.resolve(), workers=room, threads=threads, gpus=gpus)
 
-        with table.live(chosen.name, out, work.rows) as watch:
-            now = conduct.conduct(work, out, start, watch)
+        try:
+            with table.live(chosen.name, out, work.rows) as watch:
+                now = conduct.conduct(work, out, start, watch)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            raise StoppedError(
+                f"{number.name}: stopped; what is finished stays, runs at work are saved, and the same command goes on",
+                number,
+            ) from None
     _show_standing(out)
     if now.failed:
         raise typer.Exit(1)
@@ -195,7 +210,7 @@ def plan(
 def _show_standing(out: Path) -> None:
     from rich.markup import escape
 
-    from carpus.study import conduct, table
+    from carpus.study import conduct, table, tasks
 
     opened = conduct.open_(out)
     now = table.standing(out, opened.rows)
@@ -205,14 +220,15 @@ def _show_standing(out: Path) -> None:
         row = first.get(key)
         which = f"{row.arm}, seed {row.seed}, fold {row.fold}" if row else key
         console.print(f"[red]failed[/] {escape(which)}: {escape(why)}", highlight=False, soft_wrap=True)
-        console.print(f"  {out}/failed/{key}.txt, {out}/logs/{key}.txt", highlight=False, soft_wrap=True)
+        told = [path for path in (tasks.note(out, key), tasks.log(out, key)) if path.is_file()]
+        console.print(f"  {', '.join(map(str, told))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _command(opened: "Opened") -> str:
     seeds = len({row.seed for row in opened.rows})
     made = opened.root == (opened.out / "data").resolve()
     data = "" if made else f" --data {opened.root}"
-    return f"carpus study run {opened.path} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
+    return f"carpus study run {opened.source} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
 
 
 def _published(names: list[str], page: Path | None) -> None:

@@ -10,7 +10,7 @@ from carpus.cli.shell import app
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH...", help="Data folders, folders of images, runs, submission CSVs, studies."),
+    typer.Argument(metavar="PATH...", help="Data folders, folders of images, runs, submission CSVs, studies, recipes."),
 ]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from carpus import kernels
 from carpus.errors import DataError
 from carpus.formats import Labelled, check_size, files, once, polygons, safe_name, stem, trees
@@ -85,7 +87,9 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image_name: str,
     """Write the annotation of one image with the competition's keys; reading it gives `labels` back, pixel for pixel.
 
     Every 8-connected part of a mask becomes an annotation, its holes bridged into the outline; an empty class has
-    none. Ids depend on the names and the class alone, so that equal labels make equal files.
+    none. The largest part of a class is last: the competition's own loader fills one polygon after the other, each in
+    place of those before it, so it has the body of a bone and loses its crumbs. Ids depend on the names and the class
+    alone, so that equal labels make equal files.
 
     Args:
         path: the JSON file, replaced whole.
@@ -101,7 +105,7 @@ def to_text(labels: LabelMap, classes: Classes, image_name: str, parent_path: st
     """What `write` writes."""
     annotations = []
     for label, shapes in zip(classes, kernels.polygons(labels, len(classes)), strict=True):
-        for i, outline in enumerate(shapes):
+        for i, outline in enumerate(sorted(shapes, key=cv2.contourArea)):
             points = outline.tolist()
             # Every reader wants three points, also of a part that is one pixel or a straight line.
             points += points[-1:] * (3 - len(points))

@@ -40,7 +40,7 @@ def table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> l
     # csv refuses cells of more than 128 KiB, and the runs of a noisy mask are longer.
     usual = csv.field_size_limit(files.MAX_JSON_BYTES)
     try:
-        rows = list(_lines(path))
+        rows = list(lines(path))
     finally:
         csv.field_size_limit(usual)
     line, header = rows[0] if rows else (1, [])
@@ -57,7 +57,8 @@ def table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> l
     return result
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every line that is not blank; raises `DataError` for what is no CSV."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline(1000)

@@ -8,6 +8,7 @@ The 128 bytes before "DICM" are ignored, whatever program they may contain, and 
 """
 
 import io
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from carpus.errors import DataError, warn
 from carpus.formats import check_size
 from carpus.formats.grey import Grey, luma
 from carpus.formats.quiet import quiet
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # here, because importing pydicom sets another level
 
 _IMAGE: list[str] = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",

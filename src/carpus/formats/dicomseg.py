@@ -10,6 +10,7 @@ Dimension key: K classes, H rows, W columns.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import metadata
@@ -27,6 +28,8 @@ from carpus.formats import Labelled, check_size, files, images, once, safe_name,
 from carpus.formats.quiet import quiet
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # as in `dicom`
 
 SOURCE = ".source.dcm"
 """What the name of a secondary capture ends in that was made for an image that is no DICOM file."""

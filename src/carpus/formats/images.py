@@ -11,6 +11,7 @@ before it is decoded.
 16-bit colour keeps its 16 bits in PNG without interlacing and in TIFF without alpha, else the upper 8.
 """
 
+import hashlib
 import io
 import stat
 import unicodedata
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carpus.errors import DataError, DataWarning, warn
-from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, dicom, files, png
+from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, files, png
 from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
 from carpus.formats.quiet import muted, quiet
 
@@ -82,6 +83,8 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     content = _content(path)
     kind = _kind(path, content[:_HEAD])
     if kind == "DICOM":
+        from carpus.formats import dicom  # its import takes as long as all others, and few images need it
+
         return scale(dicom.read(path, content), bits)
     pixels = _png(path, content) if kind == "PNG" else _pillow(path, kind, content)
     if pixels.dtype == np.uint16 and 0 < pixels.max() < 1 << 12:
@@ -89,11 +92,19 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     return scale(pixels, bits)
 
 
+def digest(path: Path | str) -> str:
+    """SHA-256 of the size and the 8-bit pixels of an image, in hexadecimal: the same however the file was written."""
+    pixels = read(path)
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+
+
 def size(path: Path | str) -> tuple[int, int]:
     """The (H, W) of the array that `read` would return, from the header alone; raises `DataError` as `read` does."""
     path = Path(path)
     kind = _kind(path, _content(path, _HEAD))
     if kind == "DICOM":
+        from carpus.formats import dicom
+
         return dicom.size(path)
     with path.open("rb") as file:
         if kind == "PNG":
@@ -109,6 +120,8 @@ def spacing_mm(path: Path | str) -> tuple[float, float] | None:
     path = Path(path)
     if _kind(path, _content(path, _HEAD)) != "DICOM":
         return None
+    from carpus.formats import dicom
+
     return dicom.spacing_mm(path)
 
 

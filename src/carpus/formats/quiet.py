@@ -13,8 +13,7 @@ from pathlib import Path
 
 _lock = threading.RLock()
 
-for _name in ("PIL", "pydicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -57,9 +57,9 @@ def sums(
         weight: (B, H, W) floating point, >= 0 (not checked): every pixel counts this much in every sum. Not
             differentiable.
         ignore: a bit of the label map, 0 to 30; pixels that carry it count nothing.
-        soft: (B, K, any height, any width) probabilities (not checked), upsampled as the logits are,
-            which are the labels instead of those in `labels`; these still give the size and the pixels to ignore. Not
-            differentiable.
+        soft: (B, K, any height, any width) probabilities (not checked), floating point or uint8 `codes`, upsampled as
+            the logits are, which are the labels instead of those in `labels`; these still give the size and the pixels
+            to ignore. Not differentiable.
 
     Returns:
         (B, K, S) float64, the columns named by `SUMS`, differentiable once in the logits. An absent class has
@@ -83,8 +83,9 @@ def sums(
     if gamma is not None and not 0 <= gamma < math.inf:
         raise DataError(f"gamma: expected a finite number of at least 0, got {gamma}")
     if soft is not None:
-        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.is_floating_point():
-            expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point"
+        number = soft.is_floating_point() or str(soft.dtype) == "torch.uint8"
+        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not number:
+            expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point or uint8"
             raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
         from carpus.kernels import by_class
 
@@ -159,7 +160,7 @@ def run_lengths(logits: Tensor, thresholds: Tensor, size: tuple[int, int]) -> li
     """
     _check_thresholds(logits, thresholds, size)
     if logits.device.type == "cpu":
-        from carpus.kernels import cpu
+        from carpus.kernels.cpu import of_tensors as cpu
 
         return cpu.run_lengths(logits, thresholds, size)
     return [encode(labels, logits.shape[1]) for labels in threshold(logits, thresholds, size).cpu().numpy()]
@@ -175,7 +176,7 @@ def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray
     """
     _check_maps(classes, a, b)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        from carpus.kernels import cpu
+        from carpus.kernels.cpu import runs as cpu
 
         return cpu.overlap(np.asarray(a), np.asarray(b), classes)
     return _implementation(a).overlap(a, b, classes)
@@ -183,7 +184,7 @@ def overlap(a: LabelMap | Tensor, b: LabelMap | Tensor, classes: int) -> NDArray
 
 def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
     """`overlap` of two masks given as runs: pixels in both, in `a`, in `b`, without decoding either."""
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import runs as cpu
 
     return cpu.overlap_runs(a, b)
 
@@ -191,7 +192,7 @@ def overlap_runs(a: Runs, b: Runs) -> tuple[int, int, int]:
 def encode(labels: LabelMap, classes: int) -> list[Runs]:
     """The runs of every class of a label map (H, W) int32, row by row from 0; an absent class has (0, 2) runs."""
     _check_maps(classes, labels)
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import runs as cpu
 
     return cpu.encode(labels, classes)
 
@@ -204,7 +205,7 @@ def text(runs: Runs) -> str:
         '1 3 8 1'
     """
     _check_integers("runs", runs, "R", np.iinfo(np.int64))
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import runs as cpu
 
     return cpu.text(runs)
 
@@ -223,7 +224,7 @@ def decode(runs: Sequence[Runs], size: tuple[int, int]) -> LabelMap:
         within = of_class.min(initial=0) >= 0 and of_class.max(initial=0) <= pixels
         if not within or of_class.sum(axis=1).max(initial=0) > pixels:
             raise DataError(f"runs of class {k}: a run is not within the map of {size[0]} x {size[1]} pixels")
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import runs as cpu
 
     return cpu.decode(runs, size)
 
@@ -244,7 +245,7 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
             if not len(polygon):
                 raise DataError(f"shapes[{k}][{n}]: expected at least one point, has none")
             _check_integers(f"shapes[{k}][{n}]", np.asarray(polygon), "N", np.iinfo(np.int32))
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import shapes as cpu
 
     return cpu.rasterise(shapes, size)
 
@@ -255,7 +256,7 @@ def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
     One polygon for each 8-connected component, its holes bridged into the outline; an absent class has none.
     """
     _check_maps(classes, labels)
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import shapes as cpu
 
     return cpu.polygons(labels, classes)
 
@@ -276,7 +277,7 @@ def surface_distances(a: LabelMap, b: LabelMap, classes: int) -> list[tuple[NDAr
         border of the other; absent in both, two empty arrays.
     """
     _check_maps(classes, a, b)
-    from carpus.kernels import cpu
+    from carpus.kernels.cpu import surface as cpu
 
     return cpu.surface_distances(a, b, classes)
 
@@ -285,7 +286,7 @@ def _implementation(tensor: Tensor) -> ModuleType:
     """The module that computes where `tensor` is. Triton has no float64 here, and some systems have no Triton."""
     device = tensor.device.type
     if device == "cpu":
-        name = "cpu"
+        name = "cpu.of_tensors"
     elif device == "cuda" and str(tensor.dtype) != "torch.float64" and find_spec("triton") is not None:
         name = "gpu"
     else:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from carpus import labels as label_map
-from carpus.kernels import Polygon, Runs
+from carpus.kernels import Polygon, Runs, codes
 from carpus.labels import LabelMap
 
 
@@ -32,6 +32,7 @@ def sums(
         t = ((labels[:, None] >> bits) & 1).to(z.dtype)
     else:
         t = _upsampled(soft, labels.shape[-2:]).to(z.dtype)
+        t = t if soft.is_floating_point() else codes.decoded(t)
     bce = functional.binary_cross_entropy_with_logits(z, t, reduction="none")
     columns = [torch.minimum(p, t), p, t, bce]
     if gamma is not None and soft is None:

@@ -92,7 +92,7 @@ def decide(root: Path | str, image: str, bone: str, verdict: Verdict | None, by:
         by: who decides.
 
     Returns:
-        What was decided before, None for nothing: writing it again undoes this.
+        What was decided before, None for nothing.
 
     Raises:
         DataError: as `read`.
@@ -105,9 +105,11 @@ def now(verdict: Verdict, by: str = "") -> Decision:
     return Decision(verdict, by, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def change(
-    root: Path | str, decisions: Mapping[tuple[str, str], Decision | None]
-) -> dict[tuple[str, str], Decision | None]:
+Changes = Mapping[tuple[str, str], Decision | None]
+"""By (image, bone): what is decided; None takes a decision back."""
+
+
+def change(root: Path | str, decisions: Changes) -> dict[tuple[str, str], Decision | None]:
     """Put decisions beside those that are there, in one write, see `decide`.
 
     Args:
@@ -115,12 +117,39 @@ def change(
         decisions: by (image, bone); None takes one back.
 
     Returns:
-        What was decided on each of these before: changing to it undoes this.
+        What was decided on each of these before: see `undo`.
+    """
+    with _locked(Path(root)):
+        return _change(Path(root), read(root), decisions)
+
+
+def undo(root: Path | str, made: Changes, before: Changes) -> list[tuple[str, str]]:
+    """Take a `change` back where nobody has decided anew since; other processes may decide at the same time.
+
+    Args:
+        root: the data folder.
+        made: what `change` was given.
+        before: what it returned.
+
+    Returns:
+        The (image, bone) on which somebody decided anew: these are left.
     """
     with _locked(Path(root)):
         known = read(root)
-        before = {key: known.pop(key, None) for key in decisions}
-        write(root, known | {key: each for key, each in decisions.items() if each})
+        ours = {key: each for key, each in before.items() if known.get(key) == made[key]}
+        _change(Path(root), known, ours)
+    return [key for key in before if key not in ours]
+
+
+def _change(root: Path, known: Decisions, decisions: Changes) -> dict[tuple[str, str], Decision | None]:
+    before = {key: known.get(key) for key in decisions}
+    left = {key: each for key, each in known.items() if key not in decisions}
+    left |= {key: each for key, each in decisions.items() if each}
+    if left:
+        write(root, left)
+    elif known:
+        # A table without rows would say the same, but the folder would no longer be what it was before.
+        (root / FILE).unlink()
     return before
 
 

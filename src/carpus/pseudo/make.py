@@ -5,6 +5,7 @@
     OUT/train/DCM/ID040/image9.png              the image, linked or copied
     OUT/train/outputs_json/ID040/image9.json    the whole prediction, pixel for pixel
     OUT/train/pseudo/ID040/image9.json          which bones and pixels count, why not, and all measures (see `trust`)
+    OUT/train/pseudo/ID040/image9.npz           with `soft`: the mean probabilities of the runs, in 8 bits
     OUT/provenance.json                         sources, rules, quality out of fold (see `provenance`)
 
 The annotation holds every bone, kept or not: a selection is an opinion about labels, and any other tool, or a person in
@@ -26,14 +27,15 @@ from numpy.typing import NDArray
 
 from carpus import data, kernels, run
 from carpus.data import LAYOUT
-from carpus.errors import DataError
-from carpus.formats import annotations, files, images, once, safe_name, stem, submission, trees
+from carpus.errors import ConfigError, DataError
+from carpus.formats import annotations, files, images, once, probabilities, safe_name, stem, submission, trees
 from carpus.formats.sizes import Sizes
-from carpus.kernels import Runs
+from carpus.kernels import Runs, codes
 from carpus.labels import BONES, Classes
 from carpus.predict import Options, in_turn
 from carpus.pseudo import provenance, quality, selection, trust
-from carpus.pseudo.measures import MEASURES, Floats, doubtful, measure, unsure
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import Floats, doubtful, measure, unsure
 from carpus.pseudo.quality import Quality
 from carpus.pseudo.selection import Rules, Selected
 from carpus.pseudo.sources import Prediction, Sources
@@ -70,13 +72,16 @@ class Choices:
 
     Args:
         band: whether pixels in doubt are left out.
+        soft: whether the mean probabilities are written besides; takes runs alone.
         device, options, calibration: as in `predict`, for runs.
-        seen: the patients that made the submissions; None where nobody knows.
+        seen: the patients that made the submissions, and the local weights that runs started from; None where nobody
+            knows.
         student: a run that learnt from annotations alone, which the labels are compared with.
         truth: the data folder of the runs; None for where they were trained.
     """
 
     band: bool = True
+    soft: bool = False
     device: str = "auto"
     options: Options | None = None
     calibration: Path | None = None
@@ -106,9 +111,10 @@ def make(
 
     Raises:
         DataError: a source or image that cannot be read, images that the sources do not have, an `out` in use.
-        ConfigError: sources that do not fit together.
+        ConfigError: sources that do not fit together, or choices for runs where there are submissions.
     """
     chosen = choices or Choices()
+    _refuse_unheeded(predictions, chosen)
     told = progress or (lambda *_: None)
     sizes = Sizes(folder)
     sources = Sources(
@@ -122,7 +128,7 @@ def make(
     )
     paths = _images(folder, sources)
     with trees.replacing(out) as temporary:
-        rules, measured = selection.fixed(len(sources.classes)), None
+        rules, measured, tuned_on = selection.fixed(len(sources.classes)), None, []
         if sources.runs:
             student = run.read(chosen.student) if chosen.student else None
             root = chosen.truth or Path(sources.runs[0].manifest["data"]["path"])
@@ -135,11 +141,16 @@ def make(
                 progress=lambda done, total: told("out of fold", done, total),
             )
             rules = quality.rules(known)
-            measured = quality.judge(known, f"the run {chosen.student.name}" if chosen.student else "the first run")
-        predicted = list(_predict(sources, paths, lambda done, total: told("predict", done, total)))
+            who = f"the run {chosen.student.name}" if chosen.student else "the first run"
+            measured, tuned_on = quality.judge(known, who, sources.classes), sorted(set(known.patients))
+        predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
-        pixels, digests = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
-        content = _content(sources, digests, rules, measured, selected, chosen)
+        pixels, digests, annotated = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
+        content = _content(sources, rules, measured, selected, chosen) | {
+            "tuned_on": tuned_on,
+            "images": digests,
+            "annotations": annotated,
+        }
         files.write_json(temporary / provenance.FILE, content, indent=1)
     return _summary(out, sources.classes, selected, predicted, pixels, measured)
 
@@ -160,7 +171,7 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
     root = folder if folder.is_dir() else folder.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     known = sources.names()
-    if known:
+    if known is not None:
         paths = {name: path for name, path in paths.items() if submission.image_name(name) in known}
         sources.complete([submission.image_name(name) for name in paths])
         bases = list(once(list(paths), str(folder), str, submission.image_name))
@@ -171,28 +182,56 @@ def _images(folder: Path, sources: Sources) -> dict[str, Path]:
         raise DataError(f"{folder}: holds no image to label")
     for name in once(list(paths), str(folder), str):
         safe_name(name, str(folder))
+        if Path(LAYOUT["test"][0]).name in name.split("/"):
+            raise DataError(
+                f"{folder}: {name}: its folder shall be its patient; give the folder DCM itself as --images"
+            )
     return paths
 
 
-def _predict(sources: Sources, paths: dict[str, Path], told: Callable[[int, int], object]) -> Iterator[_Predicted]:
+def _refuse_unheeded(predictions: Sequence[Path], chosen: Choices) -> None:
+    """Raise a `ConfigError` for choices that submissions, or submissions alone, cannot heed."""
+    tables = [path for path in predictions if not path.is_dir()]
+    if chosen.soft and tables:
+        raise ConfigError(f"--soft: {tables[0]} is no run; a submission has labels, but no probabilities")
+    given = {
+        "--student": chosen.student,
+        "--data": chosen.truth,
+        "--calibration": chosen.calibration,
+        "--flip": chosen.options and len(chosen.options.views) > 1,
+        "--device": chosen.device != "auto",
+    }
+    unheeded = [name for name, value in given.items() if value]
+    if unheeded and len(tables) == len(predictions):
+        raise ConfigError(f"{', '.join(unheeded)}: submissions alone have no use for it; give a run folder, too")
+
+
+def _predict(
+    sources: Sources, paths: dict[str, Path], soft: Path | None, told: Callable[[str, int, int], object]
+) -> Iterator[_Predicted]:
+    """What is said of every image; its probabilities go to the data folder `soft`."""
+
     def judged(found: Prediction) -> _Predicted:
         return _Predicted(found.size, found.runs, measure(found, sources.classes), unsure(found))
 
     if sources.runs:
         items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
         for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            size = image.shape[0], image.shape[1]
-            yield judged(sources.predict(submission.image_name(name), image, size))
-            told(done, len(paths))
+            found = sources.predict(submission.image_name(name), image)
+            if soft and found.probabilities is not None:
+                path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
+                probabilities.write_codes(path, content, found.size, sources.classes)
+            yield judged(found)
+            told("predict", done, len(paths))
         return
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
         jobs = pool.map(
-            lambda item: judged(sources.predict(submission.image_name(item[0]), None, images.size(item[1]))),
+            lambda item: judged(sources.predict(submission.image_name(item[0]), images.read(item[1]))),
             paths.items(),
         )
         for done, each in enumerate(jobs, start=1):
             yield each
-            told(done, len(paths))
+            told("predict", done, len(paths))
 
 
 def _write(
@@ -203,11 +242,11 @@ def _write(
     classes: Classes,
     band: bool,
     told: Callable[[str, int, int], object],
-) -> tuple[int, dict[str, str]]:
-    """Write every image's three files; returns how many pixels are in doubt, and the SHA-256 of every image."""
+) -> tuple[int, dict[str, str], dict[str, str]]:
+    """Write every image's three files; returns the pixels in doubt, and the SHA-256 of images and annotations."""
     pictures, annotated = (root / part for part in LAYOUT["train"])
 
-    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str]:
+    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str, str]:
         n, (name, path) = item
         each, case = predicted[n], stem(name)
         _link(path, pictures / name)
@@ -224,17 +263,17 @@ def _write(
             bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
             for k, bone in enumerate(classes)
         }
-        digest = files.sha256(path)
+        digest = images.digest(path)
         trust.write(root, case, trust.Found(digest, bones, pixels))
-        return int(pixels[:, 1].sum()), digest
+        return int(pixels[:, 1].sum()), digest, files.sha256(annotated / f"{case}.json")
 
-    total, digests = 0, list[str]()
+    total, digests, written = 0, dict[str, str](), dict[str, str]()
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
-        for done, (count, digest) in enumerate(pool.map(write, enumerate(paths.items())), start=1):
+        for case, (count, *hashes) in zip(map(stem, paths), pool.map(write, enumerate(paths.items())), strict=True):
             total += count
-            digests.append(digest)
-            told("write", done, len(paths))
-    return total, dict(zip(map(stem, paths), digests, strict=True))
+            digests[case], written[case] = hashes
+            told("write", len(digests), len(paths))
+    return total, digests, written
 
 
 def _link(source: Path, target: Path) -> None:
@@ -255,7 +294,6 @@ def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
 
 def _content(
     sources: Sources,
-    digests: dict[str, str],
     rules: Rules,
     measured: Quality | None,
     selected: Selected,
@@ -267,6 +305,7 @@ def _content(
         "sources": sources.describe(),
         "settings": {
             "band": chosen.band,
+            "soft": chosen.soft,
             "calibration": files.sha256(chosen.calibration) if chosen.calibration else None,
             "views": len(chosen.options.views) if chosen.options else 1,
         },
@@ -274,7 +313,6 @@ def _content(
         "tuned": int(rules.tuned.sum()),
         "quality": measured.as_json() if measured else None,
         "kept": round(float(selected.kept.mean()), 5),
-        "images": digests,
     }
 
 

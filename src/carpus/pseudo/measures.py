@@ -3,8 +3,7 @@
 Dimension key: K classes, M measures, H W image resolution, h w logit resolution. Deviations are in standard deviations.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,42 +14,12 @@ from carpus import labels as label_map
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes, LabelMap, Mask
 from carpus.postprocess import Step, repair
+from carpus.pseudo import edge
+from carpus.pseudo.criteria import MEASURES
 from carpus.pseudo.sources import Prediction
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Measure:
-    """One number about a label.
-
-    Args:
-        meaning: one phrase.
-        limit: what a label must have at least, or at most, unless the limit was tuned.
-        low: whether a low value speaks against the label, and not a high one.
-        tuned: whether the limit may be tuned; what is a fault in itself has a fixed one.
-    """
-
-    meaning: str
-    limit: float
-    low: bool = False
-    tuned: bool = True
-
-
-MEASURES: Mapping[str, Measure] = {
-    "missing": Measure("1 where nothing is labelled", 0.5, tuned=False),
-    "agreement": Measure("lowest Dice of the label with a member's", 0.9, low=True),
-    "confidence": Measure("mean probability within the label", 0.85, low=True),
-    "border": Measure("pixels of a probability between 0.2 and 0.8, as a part of the label's", 0.3),
-    "place": Measure("deviation of the centroid from where the other bones put it", 4.0),
-    "size": Measure("deviation of the area from what the other bones lead one to expect, either way", 4.0),
-    "shape": Measure("deviation of the outline's elongation from the bone's own, either way", 4.0),
-    "pieces": Measure("part of the label that is not connected with its largest piece", 0.01, tuned=False),
-    "holes": Measure("area of holes, as a part of the label's", 0.01, tuned=False),
-    "swapped": Measure("1 where the hand is much likelier with this label and another exchanged", 0.5, tuned=False),
-    "mirrored": Measure("1 where fingers, carpals and forearm run different ways from the thumb", 0.5, tuned=False),
-}
-"""By name, in the order of the columns. One that could not be measured is NaN, and speaks neither for nor against."""
 
 UNSURE = (0.2, 0.8)
 """Between these probabilities a pixel is unsure."""
@@ -64,6 +33,8 @@ def measure(found: Prediction, classes: Classes) -> Floats:
         columns["agreement"] = _agreement(found)
     if found.probabilities is not None:
         columns["confidence"], columns["border"] = _sureness(labels, found.probabilities)
+    if found.image is not None:
+        columns["edge"] = edge.distances(labels, found.image, len(classes))
     boxes = label_map.boxes(labels, len(classes))
     columns["missing"] = np.array([float(box is None) for box in boxes])
     for k, box in enumerate(boxes):

@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 
 from carpus import crossfit, data, kernels, metrics
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.kernels import Runs
-from carpus.predict import Ensemble, Options
+from carpus.labels import Classes
+from carpus.predict import Ensemble, Options, Predictor
 from carpus.pseudo.measures import Floats, measure
+from carpus.pseudo.provenance import seen_by
 from carpus.pseudo.selection import Rules, select, tune
-from carpus.pseudo.sources import Sources, seen_by
+from carpus.pseudo.sources import Sources
 from carpus.run import Run
+
+POOR = 0.5
+"""Labels of a class with a lower mean Dice are hardly ever right, which comparing them with one another cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class OutOfFold:
         measures: (N, K, M), see `measures.measure`.
         dice: (N, K) of the label.
         student: (N, K) of what the student says itself; NaN where it saw the patient.
+        in_sample: whether the calibration was fitted on some of them, or on nobody knows whom.
     """
 
     patients: Sequence[str]
     measures: Floats
     dice: Floats
     student: Floats
+    in_sample: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Quality:
         gain, low, high: by how much the kept labels are better than what the student says of the same bones: mean over
             patients, and its 95 % interval. The rules were tuned on other patients.
         student: who the student is, in words.
+        in_sample: whether the calibration was fitted on some of these patients, so that Dice is optimistic.
+        poor: the classes whose mean Dice is below `POOR`.
     """
 
     images: int
@@ -60,6 +69,8 @@ class Quality:
     low: float
     high: float
     student: str
+    in_sample: bool
+    poor: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in provenance.json; an interval without end is null."""
@@ -86,24 +97,40 @@ def out_of_fold(
         sources: with runs.
         root: the data folder of the runs.
         student: a run that has learnt from annotations alone; None for the first member.
-        device, options: for the student.
+        device, options: for the student, who gets the calibration of `sources`, too.
         progress: called with (images done, images in all).
 
     Raises:
-        DataError: not the data that the runs held out, or not one image that a run never saw.
+        DataError: not the data that the runs held out, not one image that a run never saw, or a student of whom nobody
+            knows what it saw.
+        ConfigError: a student of other classes.
     """
+    learnt, own = set[str](), None
+    if student:
+        known = seen_by(student)
+        if known is None:
+            raise DataError(
+                f"{student.path}: nobody knows which patients this student has learnt from; give one that started from "
+                "pretrained weights and learnt from annotations alone"
+            )
+        if student.classes != sources.classes:
+            raise ConfigError(f"{student.path}: has other classes than {sources.runs[0].path}")
+        learnt = set(known)
+        predictor = Predictor.of(student, device, options)
+        own = Ensemble([predictor], student.classes, calibration=sources.calibration)
     members = sources.held_out(data.read(root))
     if not members:
-        raise DataError(f"{root}: no annotated image that any of the runs never saw")
-    learnt = set(seen_by(student) or ()) if student else set()
-    own = Ensemble.of([student], device, options) if student else None
+        raise DataError(
+            f"{root}: no annotated image of which it is known that a run never saw its patient; if that is for a local "
+            "file of weights that the runs started from, say whose labels made it with --seen FILE"
+        )
     classes = sources.classes
     rows, dice, beside = [], [], []
     for done, (case, asked) in enumerate(members.items(), start=1):
         image = data.read_image(case.image)
         size = image.shape[0], image.shape[1]
         truth = kernels.encode(data.read_labels(case, classes), len(classes))
-        found = sources.predict("", image, size, asked)
+        found = sources.predict("", image, asked)
         rows.append(measure(found, classes))
         dice.append(_dice(found.runs, truth))
         if own is None:
@@ -114,15 +141,19 @@ def out_of_fold(
             beside.append(_dice(own.runs(own.look(image), size), truth))
         if progress:
             progress(done, len(members))
-    return OutOfFold([case.patient for case in members], np.array(rows), np.array(dice), np.array(beside))
+    patients = [case.patient for case in members]
+    fitted = sources.calibration.fitted_on if sources.calibration else ()
+    in_sample = fitted is None or not set(fitted).isdisjoint(patients)
+    return OutOfFold(patients, np.array(rows), np.array(dice), np.array(beside), in_sample)
 
 
-def judge(found: OutOfFold, student: str) -> Quality:
+def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
     """The quality of the labels that rules tuned on other patients keep.
 
     Args:
         found: labels whose truth is known.
         student: who the student is, in words.
+        classes: the K classes.
     """
     patients = np.array(found.patients)
     rounds = crossfit.rounds_of(patients)
@@ -145,6 +176,8 @@ def judge(found: OutOfFold, student: str) -> Quality:
         low,
         high,
         student,
+        found.in_sample,
+        tuple(name for name, dice in zip(classes, found.dice.mean(axis=0), strict=True) if dice < POOR),
     )
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from carpus.labels import Classes
-from carpus.pseudo.measures import MEASURES, Floats
+from carpus.pseudo.criteria import MEASURES
+from carpus.pseudo.measures import Floats
 
 Bools = NDArray[np.bool_]
 
@@ -139,14 +141,18 @@ def select(measures: Floats, rules: Rules) -> Selected:
         room = int(np.ceil(quota * len(kept) - 1e-9))
         candidates = np.flatnonzero(kept[:, k])
         if len(candidates) > room:
-            order = candidates[np.argsort(unsure[candidates, k], kind="stable")]
-            kept[order[room:], k] = False
+            # Of two that are as unsure as one another both are kept, or none: the order of files says nothing.
+            least = np.sort(unsure[candidates, k])[max(room - 1, 0)]
+            kept[:, k] &= unsure[:, k] <= least
     return Selected(kept, failed)
 
 
 def _unsure(measures: Floats) -> Floats:
-    """(N, K) mean rank of a label among those of its class, over the measures that are known; high is unsure."""
+    """(N, K) mean rank of a label among those of its class, over the measures that are known; high is unsure.
+
+    Equal values have the mean of their ranks, so that a measure which is the same for all tells none from another.
+    """
     against = np.where(_LOW, -measures, measures)
     known = np.isfinite(against)
-    ranks = np.where(known, against, np.inf).argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+    ranks = rankdata(np.where(known, against, np.inf), axis=0)
     return np.where(known, ranks, 0).sum(axis=2) / np.maximum(known.sum(axis=2), 1)

@@ -22,6 +22,7 @@ from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, Predictor
+from carpus.pseudo.provenance import seen_by
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Prediction:
         members: M lists of K runs.
         probabilities: (K, h, w) float32, the mean of the runs, over the square of the image's longer side; None without
             runs.
+        image: (H, W), bone bright; None if nobody is to look at it.
     """
 
     size: tuple[int, int]
     runs: list[Runs]
     members: list[list[Runs]]
     probabilities: NDArray[np.float32] | None = None
+    image: NDArray[np.uint8] | None = None
 
 
 class Sources:
@@ -49,11 +52,11 @@ class Sources:
         classes: the class list; that of the runs where there are any.
         size: (H, W) of an image by its name in a submission.
         device, options, calibration: as in `predict.Ensemble.of`, for the runs.
-        seen: the patients that made the submissions, None where nobody knows.
+        seen: the patients that made the submissions, and what else of the runs nobody knows; None where it is unknown.
 
     Raises:
         DataError: a CSV or run that cannot be read.
-        ConfigError: no source, or runs of other classes.
+        ConfigError: no source, one of them twice, or runs of other classes.
     """
 
     def __init__(
@@ -76,7 +79,14 @@ class Sources:
                 raise ConfigError(f"{each.path}: has other classes than {self.runs[0].path}")
         self._files = [path for path in paths if not path.is_dir()]
         self._tables: list[Submission] = [submission.read(path, self.classes, size) for path in self._files]
-        self._calibration = Calibration.read(calibration, self.classes) if calibration else None
+        hashes = [*map(files.sha256, self._files), *(each.manifest["files"][run.WEIGHTS] for each in self.runs)]
+        opened = [*self._files, *(each.path for each in self.runs)]
+        for n, content in enumerate(hashes):
+            if (first := hashes.index(content)) < n:
+                raise ConfigError(
+                    f"{opened[n]}: is {opened[first]} once more; what is counted twice agrees with itself"
+                )
+        self.calibration = Calibration.read(calibration, self.classes) if calibration else None
         self._predictors = [Predictor.of(each, device, options) for each in self.runs]
         self._seen = None if seen is None else sorted(set(seen))
 
@@ -87,14 +97,25 @@ class Sources:
             for path in self._files
         ]
         runs = [
-            {"kind": "run", "path": str(each.path.resolve()), "sha256": each.manifest["files"], "seen": seen_by(each)}
+            {
+                "kind": "run",
+                "path": str(each.path.resolve()),
+                "sha256": each.manifest["files"],
+                "seen": self._told(each),
+            }
             for each in self.runs
         ]
         return [*tables, *runs]
 
-    def names(self) -> set[str]:
-        """The names of the images that every submission has."""
-        return set.intersection(*(set(table) for table in self._tables)) if self._tables else set()
+    def _told(self, trained: run.Run) -> list[str] | None:
+        """The patients whose labels made a run or chose its thresholds."""
+        learnt = seen_by(trained, self._seen)
+        fitted = self.calibration.fitted_on if self.calibration else ()
+        return None if learnt is None or fitted is None else sorted({*learnt, *fitted})
+
+    def names(self) -> set[str] | None:
+        """The names of the images that any submission has; None without submissions."""
+        return {name for table in self._tables for name in table} if self._tables else None
 
     def complete(self, names: Sequence[str]) -> None:
         """Raise a `DataError` unless every submission has all of these images (base names)."""
@@ -106,7 +127,7 @@ class Sources:
     def held_out(self, dataset: Dataset) -> dict[Case, list[int]]:
         """The annotated cases that a run held out, with the numbers of the runs that never saw the patient."""
         found: dict[Case, list[int]] = {}
-        seen = [seen_by(each) for each in self.runs]
+        seen = [seen_by(each, self._seen) for each in self.runs]
         for each in self.runs:
             for case in evaluate.held_out(dataset, each, "val"):
                 found[case] = [
@@ -114,35 +135,40 @@ class Sources:
                 ]
         return {case: members for case, members in found.items() if members}
 
-    def predict(
-        self, name: str, image: NDArray[np.uint8] | None, size: tuple[int, int], runs: Sequence[int] | None = None
-    ) -> Prediction:
+    def predict(self, name: str, image: NDArray[np.uint8], runs: Sequence[int] | None = None) -> Prediction:
         """What the members say of an image.
 
         Args:
             name: in the submissions, which take part if they have it.
-            image: (H, W), for the runs.
-            size: (H, W).
+            image: (H, W), bone bright.
             runs: the numbers of the runs to ask; None for all.
         """
+        size = image.shape[0], image.shape[1]
         tables = [table[name] for table in self._tables if name in table]
         asked = [self._predictors[n] for n in (range(len(self.runs)) if runs is None else runs)]
-        if not asked or image is None:
-            return Prediction(size, _voted(tables), tables)
+        if not asked:
+            return Prediction(size, _voted(tables), tables, image=image)
         # Votes keep apart what each member says; their mean is taken here, too.
-        work = Ensemble(asked, self.classes, blend="votes", calibration=self._calibration)
+        work = Ensemble(asked, self.classes, blend="votes", calibration=self.calibration)
         looked = work.look(image)
         said = [work.runs([logits], size) for logits in looked]
         label = _voted([*tables, *said]) if tables else work.runs([_mean(looked)], size)
-        return Prediction(size, label, [*tables, *said], work.probabilities(looked).numpy())
+        return Prediction(size, label, [*tables, *said], work.probabilities(looked).numpy(), image)
 
 
-def seen_by(trained: run.Run) -> list[str] | None:
-    """The patients whose labels made a run, those of the makers of its own pseudo-labels included; None: not known."""
-    own, pseudo = set(trained.manifest["train_patients"]), trained.manifest.get("pseudo")
-    if not pseudo:
-        return sorted(own)
-    return None if pseudo["seen"] is None else sorted(own | set(pseudo["seen"]))
+def patients(path: Path) -> list[str]:
+    """The patients that a text file names, one a line; the word `nobody` alone for none.
+
+    Raises:
+        DataError: it cannot be read, is no UTF-8 text, or is empty: nobody would have said anything.
+    """
+    try:
+        found = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text with a patient a line ({error})") from error
+    if not found:
+        raise DataError(f"{path}: names no patient; if no patient of yours made the predictions, write `nobody`")
+    return [] if found == ["nobody"] else found
 
 
 def _voted(members: list[list[Runs]]) -> list[Runs]:

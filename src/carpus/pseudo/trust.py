@@ -8,7 +8,8 @@ A folder of `carpus pseudo` has, beside every annotation, what was found about i
      "doubtful": "5213 4 7261 6"}
 
 `doubtful` are pixels in which nobody is sure, as run lengths of a submission. A bone that is not kept, and a pixel that
-is doubtful, do not count in the loss: they are neither bone nor background.
+is doubtful, do not count in the loss: they are neither bone nor background. Where labels are soft, image9.npz besides
+holds the probabilities, see `formats.probabilities`.
 """
 
 import hashlib
@@ -20,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from carpus import data
+from carpus import data, kernels
+from carpus import labels as label_map
 from carpus.data import Case, Doubt
 from carpus.errors import ConfigError, DataError
-from carpus.formats import files, images, rle
+from carpus.formats import files, images, rle, stem
 from carpus.kernels import Runs, text
 from carpus.labels import MAX_CLASSES, Classes
 from carpus.pseudo import decisions
@@ -40,7 +42,7 @@ class Bone:
     Args:
         kept: whether it counts in the loss.
         reasons: the measures that spoke against it, and "quota".
-        measures: by name, None where it could not be measured; see `pseudo.measures`.
+        measures: by name, None where it could not be measured; see `pseudo.criteria`.
     """
 
     kept: bool
@@ -50,7 +52,9 @@ class Bone:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found about the labels of one image: its SHA-256, every bone, and the pixels in which nobody is sure."""
+    """What was found about the labels of one image: the SHA-256 of its pixels, see `images.digest`, every bone, and the
+    pixels in which nobody is sure.
+    """
 
     image: str
     bones: dict[str, Bone]
@@ -60,6 +64,11 @@ class Found:
 def path_of(root: Path | str, name: str) -> Path:
     """The file about the case `name`."""
     return Path(root) / FOLDER / f"{name}.json"
+
+
+def soft_path(root: Path | str, name: str) -> Path:
+    """The probabilities of the case `name`."""
+    return path_of(root, name).with_suffix(".npz")
 
 
 def write(root: Path | str, name: str, found: Found) -> None:
@@ -96,7 +105,9 @@ def read(root: Path | str, name: str, size: tuple[int, int], classes: Classes) -
     return Found(image, bones, rle.parse(doubtful, size, f"{path}: doubtful"))
 
 
-def trusted(cases: Iterable[Case], root: Path, classes: Classes, *, selection: bool = True) -> list[Case]:
+def trusted(
+    cases: Iterable[Case], root: Path, classes: Classes, *, selection: bool = True, soft: bool = False
+) -> list[Case]:
     """The same cases, each with what of its annotation does not count.
 
     Args:
@@ -104,23 +115,56 @@ def trusted(cases: Iterable[Case], root: Path, classes: Classes, *, selection: b
         root: the data folder.
         classes: the class list.
         selection: whether what `carpus pseudo` left out counts for nothing; what people decided always does.
+        soft: whether probabilities are learnt instead of labels.
 
     Raises:
-        DataError: as `read` and `decisions.read`, or a decision about an unknown bone.
-        ConfigError: doubtful pixels where all bits of a label map are classes.
+        DataError: as `read` and `decisions.read`, a decision about an unknown bone or image, or a folder of
+            `carpus pseudo` where what was found about an image is missing.
+        ConfigError: doubtful pixels where all bits of a label map are classes, or probabilities that are not there.
     """
     decided = decisions.read(root)
     for image, bone in decided:
         if bone not in classes:
             raise DataError(f"{root / decisions.FILE}: {image}: bone: unknown class {bone!r:.40}")
+    _refuse_unknown({image for image, _ in decided}, root)
     verdicts: defaultdict[str, dict[str, Verdict]] = defaultdict(dict)
     for (image, bone), each in decided.items():
         verdicts[image][bone] = each.verdict
-    return [replace(case, doubt=_doubt(case, root, classes, verdicts[case.name], selection)) for case in cases]
+    return [
+        replace(
+            case,
+            doubt=_doubt(case, root, classes, verdicts[case.name], selection),
+            soft=_soft(case, root) if soft else None,
+        )
+        for case in cases
+    ]
+
+
+def _soft(case: Case, root: Path) -> Path:
+    path = soft_path(root, case.name)
+    if not path.is_file():
+        raise ConfigError(
+            f"data.pseudo.soft: {path} is missing; make the labels with `carpus pseudo RUN... --soft`, or set "
+            "data.pseudo.soft=false"
+        )
+    return path
+
+
+def _refuse_unknown(decided: set[str], root: Path) -> None:
+    """Raise a `DataError` if the data folder has not all the images that are decided on, in whatever split."""
+    there = {case.name for split in data.LAYOUT for case in data.cases(root, split)} if decided else set[str]()
+    if unknown := sorted(decided - there):
+        hint = f"; without suffix it is {stem(unknown[0])}" if stem(unknown[0]) in there else ""
+        raise DataError(f"{root / decisions.FILE}: image: there is no {unknown[0]!r} ({len(unknown)} such){hint}")
 
 
 def _doubt(case: Case, root: Path, classes: Classes, verdicts: Mapping[str, Verdict], selection: bool) -> Doubt | None:
     has_file = selection and path_of(root, case.name).is_file()
+    if selection and not has_file and (root / data.PROVENANCE).is_file():
+        raise DataError(
+            f"{path_of(root, case.name)}: is missing, so nobody knows what of the labels counts; make the folder anew, "
+            "or set data.pseudo.selection=false to let all of it count"
+        )
     found = read(root, case.name, images.size(case.image), classes) if has_file else None
     left_out = {bone for bone, one in found.bones.items() if not one.kept} if found else set[str]()
     pixels = found.doubtful if found else np.empty((0, 2), np.int64)
@@ -129,7 +173,10 @@ def _doubt(case: Case, root: Path, classes: Classes, verdicts: Mapping[str, Verd
             f"{path_of(root, case.name)}: doubtful: {MAX_CLASSES} classes leave no bit for such pixels; make the "
             "pseudo-labels with --no-band"
         )
-    left_out -= {bone for bone, verdict in verdicts.items() if verdict == "accept"}
+    accepted = {bone for bone, verdict in verdicts.items() if verdict == "accept"}
+    left_out -= accepted
+    if accepted and len(pixels):
+        pixels = _outside(pixels, case, [classes.index(bone) for bone in accepted], classes)
     left_out |= {bone for bone, verdict in verdicts.items() if verdict != "accept"}
     if not left_out and not len(pixels):
         return None
@@ -137,9 +184,20 @@ def _doubt(case: Case, root: Path, classes: Classes, verdicts: Mapping[str, Verd
     return Doubt(frozenset(map(classes.index, left_out)), frozenset(map(classes.index, rejected)), pixels)
 
 
+def _outside(pixels: Runs, case: Case, accepted: Iterable[int], classes: Classes) -> Runs:
+    """The pixels that are in none of the accepted bones: there somebody is sure."""
+    labels = data.read_labels(case, classes)
+    left = kernels.decode([pixels], (labels.shape[0], labels.shape[1]))
+    for k in accepted:
+        left[label_map.has(labels, k)] = 0
+    return kernels.encode(left, 1)[0]
+
+
 def fingerprint(root: Path, cases: Iterable[Case]) -> dict[str, Any]:
-    """SHA-256 of all that decides what is learnt from a data folder: images, annotations, findings, decisions."""
+    """SHA-256 of all that decides what is learnt from a data folder: images, annotations, findings, decisions, and the
+    soft labels that `cases` have.
+    """
     cases = list(cases)
-    paths = [path_of(root, case.name) for case in cases]
+    paths = [path for case in cases for path in (path_of(root, case.name), case.soft) if path]
     beside = [files.sha256(path) if path.is_file() else "" for path in (*paths, root / decisions.FILE)]
     return {**data.fingerprint(cases)._asdict(), "trust": hashlib.sha256("\n".join(beside).encode()).hexdigest()}

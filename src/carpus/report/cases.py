@@ -1,13 +1,15 @@
 """The cases a report shows: which they are, and their pictures with truth and prediction."""
 
+from __future__ import annotations
+
 import base64
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from carpus import labels as label_map
@@ -16,6 +18,9 @@ from carpus.errors import DataError
 from carpus.labels import BONES, Classes, LabelMap
 from carpus.report.markup import Markup, element, join
 from carpus.report.numbers import SPLITS, Scores, read_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HAND_PX, _GROUP_PX = 800, 640
 _HAND_ASPECT, _GROUP_ASPECT = 4 / 5, 5 / 4

@@ -16,6 +16,7 @@ from carpus.report.numbers import BENT_DEG, SPLITS, Curves, Poses, Scores
 WIDTH = 480.0
 _LEFT, _RIGHT = 44.0, WIDTH - 8
 _MOST_POINTS = 400
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Frame:
@@ -116,7 +117,7 @@ def dice_by_class(scores: Mapping[str, Scores], groups: Mapping[str, Sequence[st
 
 
 def learning(curves: Curves) -> Markup:
-    """Loss and validation Dice over steps, one above the other on one axis; at least one value of either."""
+    """Loss, validation Dice and learning rate over steps, one above the other on one axis; a value of one at least."""
     x = (min(0.0, float(curves.step.min())), max(float(curves.step.max()), 1.0))
     parts: list[Markup] = []
     frame = Frame(top=0, bottom=0, x=x)
@@ -141,7 +142,17 @@ def learning(curves: Curves) -> Markup:
         curve = frame.path(xs, ys, "curve")
         shown = points if len(points) <= 60 else points[-1:]
         parts += [frame.y_axis("Validation Dice"), element("g", curve, *shown, class_="val")]
-    description = "Loss and validation Dice over training steps."
+    rated = np.isfinite(curves.learning_rate)
+    highest = float(curves.learning_rate[rated].max()) if rated.any() else 0.0
+    if highest > 0:
+        power = math.floor(math.log10(highest))
+        top = frame.bottom + (38 if parts else 24)
+        frame = Frame(top=top, bottom=top + 55, x=x, y=(0.0, highest / 10.0**power * 1.04))
+        thin = np.unique(np.linspace(0, len(rated) - 1, _MOST_POINTS).round().astype(int))
+        curve = frame.path(curves.step[thin].tolist(), (curves.learning_rate[thin] / 10.0**power).tolist(), "curve")
+        unit = f" / 10{str(power).translate(_RAISED)}" if power else ""
+        parts += [frame.y_axis(f"Learning rate{unit}", most=2), element("g", curve, class_="train")]
+    description = "Loss, validation Dice and learning rate over training steps."
     return svg("Learning curves", description, frame.bottom + 40, *parts, frame.x_axis("Step"))
 
 

@@ -42,13 +42,25 @@ def document(path: Path | str, title: str, *body: Part) -> None:
     files.write_text(path, f"<!doctype html>\n{page}\n")
 
 
+def dark(page: str) -> str:
+    """The text of a page of `document` in its dark colours, whatever the reader's device prefers."""
+    return page.replace("color-scheme: light dark", "color-scheme: dark").replace(
+        "(prefers-color-scheme: dark)", "(width)"
+    )
+
+
 def figure_file(path: Path | str, drawing: Markup) -> None:
     """Write a drawing of `charts.svg` as a file of its own, in the page's light colours."""
-    light, _, rest = _sheet("figure.css").partition("@media")
-    rules = rest[rest.index("\nsvg") :]
-    named = f'<svg xmlns="http://www.w3.org/2000/svg"><style>{light}{rules}</style>'
+    light, _, _ = _sheet("figure.css").partition("@media")
+    named = f'<svg xmlns="http://www.w3.org/2000/svg"><style>{light}{figure_rules()}</style>'
     tag, _, inner = drawing.partition(">")
     files.write_text(path, named.replace("<svg", tag, 1) + inner + "\n")
+
+
+def figure_rules() -> str:
+    """The style sheet of drawings without its colours, which a page of others gives as custom properties."""
+    sheet = _sheet("figure.css")
+    return sheet[sheet.index("\nsvg") :]
 
 
 def _sheet(name: str) -> str:

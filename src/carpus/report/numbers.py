@@ -5,15 +5,20 @@ A mean Dice is the mean over images, then over classes. Missing values (NaN) are
 Dimension key: N cases, K classes, M logged steps.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from carpus.errors import DataError
 from carpus.labels import Classes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Values = NDArray[np.float64]
 

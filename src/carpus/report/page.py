@@ -1,11 +1,13 @@
 """The page: from tables, pictures and facts to one HTML file."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from carpus.labels import BONES, Classes
 from carpus.pictures import PREDICTION, TRUTH
@@ -14,6 +16,9 @@ from carpus.report.cases import Pictured, gallery
 from carpus.report.document import Listing, document, listed, next_commands, repeat, tile
 from carpus.report.markup import Markup, element, join
 from carpus.report.numbers import SPLITS, Curves, Poses, Scores, grouped, read_curves, read_poses, read_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write(

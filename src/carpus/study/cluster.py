@@ -4,12 +4,13 @@ All nodes must see the data and the folder of the study under the same paths, an
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
 """
 
-import logging
-import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.errors import BusyError, ConfigError, StoppedError
+from carpus.cluster import joined
+from carpus.errors import BusyError, StoppedError, warn
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
@@ -30,21 +31,11 @@ class Cluster:
     """
 
     def __init__(self, address: str, root: Path, out: Path) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError("--ray: Ray is not installed (pip install 'carpus[cluster]')") from None
-        self._ray, self._root, self._out = ray, root, out
-        self._joined = not ray.is_initialized()
-        if self._joined:
-            try:
-                _knock(address)
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise ConfigError(
-                    f"--ray {address}: no cluster answers ({error}); `ray start --head` begins one"
-                ) from error
+        self._root, self._out, self._left = root, out, ExitStack()
+        self._ray = self._left.enter_context(joined(address))
         self._names: dict[Any, str] = {}
+        if not any(node.get("CPU", 0) >= 1 for node in self._nodes()):
+            warn(f"--ray {address}: no node of the cluster has a CPU to give; runs wait until one joins")
 
     @property
     def capacity(self) -> int:
@@ -54,7 +45,7 @@ class Cluster:
     def submit(self, task: Task) -> None:
         """See `conduct.Executor`."""
         remote = self._ray.remote(_perform).options(
-            **_resources(task, self._ray.cluster_resources()),
+            **_resources(task, self._nodes()),
             name=f"carpus {task.key}",
             max_retries=RETRIES,
             retry_exceptions=[StoppedError, BusyError],
@@ -65,6 +56,10 @@ class Cluster:
         """See `conduct.Executor`."""
         ended, _ = self._ray.wait(list(self._names), timeout=seconds)
         return [(key := self._names.pop(reference), self._result(reference, key)) for reference in ended]
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """What each node that is alive has."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _result(self, reference: Any, key: str) -> str | None:
         try:
@@ -79,21 +74,17 @@ class Cluster:
         """Stop what runs, which saves its step, and leave the cluster."""
         for reference in self._names:
             self._ray.cancel(reference, force=False)
-        if self._joined:
-            self._ray.shutdown()
+        self._left.close()
 
 
-def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=10).close()
+def _resources(task: Task, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """A GPU where a node has one, and a CPU for each thread that prepares batches; else one CPU.
 
-
-def _resources(task: Task, cluster: dict[str, float]) -> dict[str, float]:
-    """A GPU where the cluster has any, and a CPU for each thread that prepares batches; else one CPU."""
-    if task.settings.train.device != "cpu" and cluster.get("GPU"):
-        return {"num_gpus": 1, "num_cpus": task.settings.data.workers}
+    No more CPUs than the largest node beside its GPUs: Ray would wait for such a node without a word.
+    """
+    cpus = [node.get("CPU", 0) for node in nodes if node.get("GPU", 0) >= 1]
+    if task.settings.train.device != "cpu" and cpus:
+        return {"num_gpus": 1, "num_cpus": min(task.settings.data.workers, max(cpus))}
     return {"num_cpus": 1}
 
 
@@ -103,6 +94,7 @@ def _perform(task: Task, root: Path, out: Path) -> str | None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    tasks.print_to_log(out, task.key)
     from carpus.study.perform import perform
 
     try:

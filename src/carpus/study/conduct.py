@@ -1,5 +1,6 @@
 """A whole study: its folder, its data, and its tasks through an executor until nothing is left that can be done."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,7 +43,8 @@ class Opened:
     Args:
         out: the folder.
         study: the study file, as it was run.
-        path: its copy in the folder.
+        path: its copy in the folder, without the recipes beside it.
+        source: what it was run from: the name of a study that comes along, or a path.
         scale: full or quick.
         root: the data folder.
         rows: a run of an arm each, with the key of its task.
@@ -51,6 +53,7 @@ class Opened:
     out: Path
     study: spec.Study
     path: Path
+    source: str
     scale: spec.ScaleName
     root: Path
     rows: tuple[Row, ...]
@@ -137,9 +140,28 @@ def open_(out: Path) -> Opened:
     content = files.read_json(path)
     try:
         rows = tuple(Row(row["arm"], row["seed"], row["fold"], row["key"]) for row in content["runs"])
-        return Opened(out, spec.load(out / tasks.COPY), out / tasks.COPY, content["scale"], Path(content["data"]), rows)
+        copy = out / tasks.COPY
+        source = content.get("study", str(copy))
+        return Opened(out, spec.read(copy), copy, source, content["scale"], Path(content["data"]), rows)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not the index of a study ({error!r})") from error
+
+
+def require_truth(work: Work, root: Path) -> None:
+    """Refuse data on which an arm would have no score at all, before anything is trained.
+
+    Raises:
+        ConfigError: naming the arms.
+    """
+    from carpus import data
+
+    arms = list(dict.fromkeys(row.arm for row in work.rows if work.tasks[row.key].calibrates))
+    if arms and not any(case.annotation for case in data.read(root).test):
+        raise ConfigError(
+            f"{root}: has no test image with known truth, which arms with fitted thresholds need, because these are "
+            "fitted on the patients held out; leave them out with "
+            + " ".join(f"--without {shlex.quote(arm)}" for arm in arms)
+        )
 
 
 def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Sequence[Row]) -> None:
@@ -173,7 +195,9 @@ def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Seque
         more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
         rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))
     else:
-        files.write_text(out / tasks.COPY, study.read_text(encoding="utf-8"))
+        with files.atomic(out / tasks.COPY) as copy:
+            copy.write_bytes(study.read_bytes())
+    content["study"] = study.stem if study.parent == spec.STUDIES else str(study.resolve())
     files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
 
 

@@ -2,16 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
+
+from carpus.formats.submission import image_name
+from carpus.report.findings import plural
 from carpus.study import planning, stats
 from carpus.study.planning import Design
 from carpus.study.results import TEST, Arm, columns, paired
 from carpus.study.spec import Contrast, Study
 from carpus.study.stats import Word
 
-SAME_PARAMETERS = 0.01
+SAME_PARAMETERS = 0.02
 """Networks whose numbers of parameters differ by a smaller share count as equally large."""
+
+COLLAPSED = 0.02
+"""A run with a lower mean Dice has learned nothing: to call every pixel every bone gives half of that."""
+
+SCATTER = 1e-9
+"""Scores whose standard deviations are all below this are the same but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +37,11 @@ class Judged:
         word: the verdict.
         detectable: the minimal detectable effect of this design with this spread; NaN where the spread is not known.
         needed: the design that would find `effect`; None if it was found, or if no design within reach does.
-        effect: the difference that `needed` is for: what was seen, but no less than the margin.
+        effect: the difference that `needed` is for: what was seen, but no less than the margin; NaN where the scores
+            hold nothing to judge by, which a flag explains.
         assumed: why the spread was not that of the contrast itself; empty if it was.
-        flags: why a difference may come from something else: budget, transductive.
+        flags: why a difference may come from something else: budget, transductive; or why there is nothing to
+            compare: collapsed, no scatter.
     """
 
     pair: Contrast
@@ -75,6 +88,13 @@ class Judgement:
     margin: float
 
 
+class _Nothing(NamedTuple):
+    """Whether there is nothing that a test could judge by, and the flags of runs that learned nothing."""
+
+    empty: bool
+    flags: dict[str, str]
+
+
 def judge(
     arms: Mapping[str, Arm],
     contrasts: Sequence[Contrast],
@@ -96,14 +116,15 @@ def judge(
     there = [pair for pair in contrasts if pair.arm in arms and pair.against in arms]
     of_test = all(set(arms[name].splits()) & set(TEST) for pair in there for name in pair)
     splits = TEST if of_test else ("val",)
-    found = [_contrast(arms, pair, splits, margin) for pair in there]
+    tested = [_contrast(arms, pair, splits, margin) for pair in there]
+    found = [dice for dice, _ in tested]
     missing = [math.nan] * (len(contrasts) - len(there))
     p = stats.holm([*(float(each.p[0]) for each in found), *missing])
     p_equivalent = stats.holm([*(float(each.p_equivalent[0]) for each in found), *missing])
     known = planning.pooled([spread for each in found if (spread := each.spread()) is not None])
     level = stats.LEVEL / max(len(contrasts), 1)
     judged = []
-    for pair, dice, p_of, p_equivalent_of in zip(there, found, p, p_equivalent, strict=False):
+    for pair, (dice, nothing), p_of, p_equivalent_of in zip(there, tested, p, p_equivalent, strict=False):
         word = stats.verdict(float(dice.difference[0]), p_of, p_equivalent_of)
         spread, assumed = dice.spread(), ""
         if spread is None and known is not None:
@@ -112,7 +133,7 @@ def judge(
             spread = planning.ASSUMED
             assumed = f"an assumed scatter (patients {spread.patient:g}, seeds {spread.seed:g})"
         now = Design(min(dice.seeds), dice.patients)
-        effect = max(abs(float(dice.difference[0])), margin)
+        effect = math.nan if nothing.empty else max(abs(float(dice.difference[0])), margin)
         judged.append(
             Judged(
                 pair,
@@ -123,14 +144,24 @@ def judge(
                 p_equivalent_of,
                 word,
                 math.nan if assumed else planning.detectable(now, spread, level),
-                planning.enough(effect, now, spread, level) if word == "cannot tell" else None,
+                planning.enough(effect, now, spread, level) if word == "cannot tell" and not nothing.empty else None,
                 effect,
                 assumed,
-                flags(arms[pair.arm], arms[pair.against], study),
+                flags(arms[pair.arm], arms[pair.against], study) | nothing.flags,
             )
         )
     absent = tuple(pair for pair in contrasts if pair not in there)
     return Judgement(arms, tuple(judged), absent, splits, margin)
+
+
+def left_out(judgement: Judgement) -> list[str]:
+    """Seeds that no verdict is about, in sentences."""
+    return [
+        f"{name}: seed {seed} is left out, because it has not every fold that others have"
+        for name, arm in judgement.arms.items()
+        for seed in arm.seeds
+        if (there := arm.scores(judgement.splits)) and seed not in there
+    ]
 
 
 def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
@@ -138,18 +169,16 @@ def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
 
     Args:
         arm, against: what is compared.
-        study: the study file tells of what the run folders do not: data that were seen, for example.
+        study: a study file that knows both arms and tells what their folders do not.
 
     Returns:
         By kind, "budget" or "transductive", what differs.
     """
-    found: dict[str, str] = {}
-    if study is not None and arm.name in study.arms:
-        told = study.arms[arm.name].flags
-        if "budget" in told and study.control_of(arm.name) == against.name:
-            found["budget"] = told["budget"]
-        if "transductive" in told and "transductive" not in study.arms[against.name].flags:
-            found["transductive"] = told["transductive"]
+    found = study.flags(Contrast(arm.name, against.name)) if study is not None else {}
+    saw = {one.name: told for one in (arm, against) if (told := _seen(one))}
+    if len(saw) == 1 and "transductive" not in found:
+        ((name, told),) = saw.items()
+        found["transductive"] = told if name == arm.name else f"{name}: {told}"
     ours, theirs = budget(arm), budget(against)
     differs = [
         f"{name} {ours[name]:,.0f} against {theirs[name]:,.0f}"
@@ -172,13 +201,44 @@ def budget(arm: Arm) -> dict[str, float]:
         "label size": [run.settings.data.label_size for run in runs if run.settings],
         "training patients": [len(run.manifest["train_patients"]) for run in runs if "train_patients" in run.manifest],
     }
-    found = {"steps": arm.fact("steps"), "parameters": arm.fact("parameters")}
+    found = {"steps": sum(run.steps for run in runs) / len(runs), "parameters": arm.fact("parameters")}
     return found | {name: sum(of) / len(of) if of else math.nan for name, of in of_settings.items()}
 
 
-def _contrast(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str], margin: float) -> stats.Contrast:
+def _seen(arm: Arm) -> str:
+    """Whether any of the test images were learnt from with predictions for labels, in words; empty if none."""
+    scored = {
+        image_name(case)
+        for run in arm.runs
+        for case in run.table.loc[run.table["split"].isin(TEST), "case"].unique().tolist()
+    }
+    shared = len(scored & frozenset[str]().union(*(run.learnt for run in arm.runs)))
+    return f"learnt from {shared} of the {len(scored)} test images, with predictions for labels" if shared else ""
+
+
+def _contrast(
+    arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str], margin: float
+) -> tuple[stats.Contrast, _Nothing]:
+    """The contrast of Dice, without tests where there is nothing to test."""
     a, b, _ = paired(arms[pair.arm], arms[pair.against], splits)
-    return stats.contrast(a, b, margin=margin)
+    found = stats.contrast(a, b, margin=margin)
+    low = {name: values[:, :, 0].mean(axis=1) < COLLAPSED for name, values in zip(pair, (a, b), strict=True)}
+    collapsed = [
+        f"{name}: {of.sum()} of {plural(len(of), 'run')} below a mean Dice of {COLLAPSED:g}"
+        for name, of in low.items()
+        if of.any()
+    ]
+    told = {"collapsed": "; ".join(collapsed)} if collapsed else {}
+    still = np.max([found.patient, found.seed, found.residual], axis=0) < SCATTER
+    if all(of.all() for of in low.values()):
+        still[:] = True
+    elif still[0]:
+        told["no scatter"] = "scores do not differ between seeds, nor their difference between patients"
+    blank = {
+        name: np.where(still, math.nan, getattr(found, name))
+        for name in ("low", "high", "p", "p_equivalent", "patient", "seed", "residual")
+    }
+    return replace(found, **blank), _Nothing(bool(still[0]), told)
 
 
 def _others(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str]) -> dict[str, stats.Contrast]:

@@ -1,8 +1,8 @@
 """Tasks in processes of this machine, each of which takes one after the other.
 
-Several runs side by side with few threads each are faster than one with all threads, because decoding, augmentation and
-validation do not fill a second core (docs/studies.md has the ratio). A process that dies costs the run nothing but the
-steps since its last saved state: another one goes on with it.
+Runs go side by side with few threads each, and not one by one with all threads, because decoding, augmentation and
+validation do not fill a second core. A process that dies costs the run nothing but the steps since its last saved
+state: another one goes on with it.
 """
 
 import multiprocessing
@@ -126,12 +126,12 @@ def suited(runs: int, workers: int | None = None) -> tuple[int, int, int]:
     """
     import torch
 
-    from carpus import plan, run
+    from carpus import room, run
 
     gpus = torch.cuda.device_count()
     cores = run.threads()
-    room = gpus or min(cores, int(plan.available_mib(gpu=False) // MIB_A_RUN))
-    workers = max(1, min(workers or room, runs))
+    places = gpus or min(cores, int(room.available_mib(gpu=False) // MIB_A_RUN))
+    workers = max(1, min(workers or places, runs))
     return workers, max(1, cores // workers), gpus
 
 
@@ -148,7 +148,7 @@ def _serve(pipe: Any, root: Path, out: Path, environment: dict[str, str]) -> Non
             task: Task = pipe.recv()
         except EOFError:
             return
-        _log(out / "logs" / f"{task.key}.txt")
+        tasks.print_to_log(out, task.key)
         try:
             perform(task, root, out)
             pipe.send(None)
@@ -164,11 +164,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _log(path: Path) -> None:
-    """What a task prints goes to a file, not through the table on the screen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)

@@ -18,8 +18,6 @@ from carpus.pseudo import make
 from carpus.study import tasks
 from carpus.study.tasks import Task
 
-CALIBRATION = "calibration.json"
-
 PATIENCE_SECONDS = 120
 """How long to wait for a process that still holds a run: one whose study was killed ends after its step."""
 
@@ -39,7 +37,7 @@ def perform(task: Task, root: Path, out: Path) -> None:
         return
     folder = tasks.folder(out, task.key)
     if task.teachers:
-        _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings.train.device)
+        _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings)
         tasks.finish(out, task)
         return
     if task.calibrates:
@@ -84,20 +82,21 @@ def _calibrate(folder: Path, trained: Path, root: Path) -> None:
         for name in (run.CONFIG, run.WEIGHTS, run.METRICS, run.MANIFEST):
             shutil.copy2(trained / name, work / name)
         opened = run.read(work)
-        calibrate.calibrate([opened], root, work / CALIBRATION, device=opened.settings.train.device)
+        calibrate.calibrate([opened], root, work / tasks.CALIBRATION, device=opened.settings.train.device)
 
 
-def _label(folder: Path, teachers: Sequence[Path], root: Path, device: str) -> None:
+def _label(folder: Path, teachers: Sequence[Path], root: Path, settings: config.Config) -> None:
     """Pseudo-labels of the test images as `carpus pseudo` makes them, measured beside the first teacher."""
     if not folder.is_dir():
-        choices = make.Choices(device=device, student=teachers[0], truth=root)
+        soft, device = settings.data.pseudo.soft, settings.train.device
+        choices = make.Choices(soft=soft, device=device, student=teachers[0], truth=root)
         make.make(teachers, root / data.LAYOUT["test"][0], folder, choices=choices)
 
 
 def _score(folder: Path, root: Path) -> None:
     """Put all metrics of every split into the run's scores.csv at once."""
     trained, dataset = run.read(folder), data.read(root)
-    fitted = folder / CALIBRATION
+    fitted = folder / tasks.CALIBRATION
     calibration = fitted if fitted.is_file() else None
     predict = evaluate.predictor(trained, trained.settings.train.device, calibration=calibration)
     found = []

@@ -20,7 +20,7 @@ MOST_SEEDS, MOST_PATIENTS = 1000, 100_000
 ASSUMED = Spread(patient=0.006, seed=0.0007, residual=0.003)
 """Of competition-sized studies of the hand (144 patients, 29 bones), where no pilot tells better."""
 
-_QUANTILES = (np.arange(48) + 0.5) / 48
+_QUANTILES = (np.arange(32) + 0.5) / 32
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,15 @@ def power(effect: float, design: Design, spread: Spread, level: float = LEVEL) -
     both = 2 * spread.residual**2 / (design.seeds * design.patients)
     of_patients = spread.patient**2 / design.patients + both
     of_seeds = 2 * spread.seed**2 / design.seeds + both
-    free_patients, free_seeds = design.patients - 1, 2 * (design.seeds - 1)
+    free_patients, free_seeds = design.patients - 1, design.seeds - 1
     found_patients = of_patients * stats.chi2.ppf(_QUANTILES, free_patients)[:, None] / free_patients
-    found_seeds = of_seeds * stats.chi2.ppf(_QUANTILES, free_seeds)[None] / free_seeds
-    q, t = (special.stdtrit(free, 1 - level / 2) for free in (free_patients, free_seeds))
+    # Each arm's own variance is estimated, and Welch's degrees of freedom with them: two more dimensions, made one.
+    arm = of_seeds / 2 * stats.chi2.ppf(_QUANTILES, free_seeds) / free_seeds
+    first, second = (of_arm.ravel() for of_arm in np.meshgrid(arm, arm))
+    found_seeds = first + second
+    q = special.stdtrit(free_patients, 1 - level / 2)
+    free = np.minimum((free_seeds + 2) * found_seeds**2 / (first**2 + second**2) - 2, 2 * free_seeds)
+    t = special.stdtrit(free, 1 - level / 2)
     square = q**2 * found_patients + t**2 * found_seeds - q * t * both
     bound = np.sqrt(np.maximum(square, q**2 * found_patients))
     error = math.sqrt(of_patients + of_seeds - both)

@@ -87,16 +87,16 @@ def _found(study: Study, pair: Contrast, differences: tuple[float, float, float]
     if len(signs) > 1:
         why.append("the splits disagree about the sign")
         word = "not carried"
-    arm = study.arms[pair.arm]
+    told = study.flags(pair)
     steps = [of.iterations for name in pair if (of := study.arms[name].published)]
-    if "budget" in arm.flags and study.control_of(pair.arm) == pair.against:
-        why.append(arm.flags["budget"])
+    if "budget" in told:
+        why.append(told["budget"])
         word = "confounded"
     elif len(steps) == 2 and None not in steps and steps[0] != steps[1]:
         why.append(f"{steps[0]:,} iterations against {steps[1]:,}")
         word = "confounded"
-    if "transductive" in arm.flags:
-        why.append(arm.flags["transductive"])
+    if "transductive" in told:
+        why.append(told["transductive"])
     return Found(study.name, pair, differences, test, reach, word, "; ".join(why))
 
 

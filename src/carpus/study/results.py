@@ -4,7 +4,7 @@ Dimension key: S seeds, P patients, C columns: the mean over all classes, the me
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from carpus import config, evaluate, run
 from carpus.errors import DataError, warn
+from carpus.formats.submission import image_name
 from carpus.labels import Classes
 
 Values = NDArray[np.float64]
@@ -39,6 +40,8 @@ class Outcome:
         classes: its class list.
         settings: of its training; None of a submission.
         manifest: of its folder; empty for a submission.
+        steps: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
+        learnt: images with predictions for labels that it or those runs learnt from, by their names in a submission.
     """
 
     path: Path
@@ -48,6 +51,8 @@ class Outcome:
     classes: Classes
     settings: config.Config | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    steps: float = math.nan
+    learnt: frozenset[str] = frozenset()
 
     @cached_property
     def curve(self) -> pandas.DataFrame | None:
@@ -99,16 +104,16 @@ class Arm:
         return {}
 
     def _by_seed(self, splits: Sequence[str], metric: str) -> dict[int, pandas.DataFrame]:
-        of_seed: dict[int, list[pandas.DataFrame]] = {}
+        of_seed: dict[int, dict[int | None, pandas.DataFrame]] = {}
         for outcome in self.runs:
             found = outcome.by_patient(splits, metric)
             if len(found):
-                of_seed.setdefault(outcome.seed, []).append(found)
-        folds = max(map(len, of_seed.values()), default=0)
+                of_seed.setdefault(outcome.seed, {})[outcome.fold] = found
+        folds = max((set(tables) for tables in of_seed.values()), key=len, default=set())
         return {
-            seed: pandas.concat(tables).groupby(level=0, sort=True).mean()
+            seed: pandas.concat(tables.values()).groupby(level=0, sort=True).mean()
             for seed, tables in sorted(of_seed.items())
-            if len(tables) == folds
+            if set(tables) == folds
         }
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
@@ -177,8 +182,12 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         DataError: no finished run, or one without scores.
     """
     manifest, classes = run.read_manifest(path)
+    if not (path / run.SCORES).is_file():
+        raise DataError(f"{path}: has no scores; `carpus evaluate {path} --data DATA --split test` makes them")
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
+    line = list(_line(path, settings, manifest))
+    learnt = [(one.get("pseudo") or {}).get("images", {}) for one in line]
     return Outcome(
         path,
         settings.train.seed if seed is None else seed,
@@ -187,4 +196,21 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         classes,
         settings,
         manifest,
+        sum(one.get("steps", math.nan) for one in line),
+        frozenset(image_name(name) for images in learnt for name in images),
     )
+
+
+def _line(path: Path, settings: config.Config, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The manifests of a run and of those whose weights it started from, the latest first."""
+    yield manifest
+    weights = Path(settings.model.weights or "")
+    if weights.name != run.WEIGHTS:
+        return
+    # In a study that was moved they still lie side by side.
+    for folder in (weights.parent, path.resolve().parent / weights.parent.name):
+        if (folder / run.MANIFEST).is_file():
+            yield from _line(folder, config.load([folder / run.CONFIG]), run.read_manifest(folder)[0])
+            return
+    if not weights.is_file():
+        warn(f"{path}: the run that it started from, {weights.parent}, is not there; its steps are not counted")

@@ -34,6 +34,7 @@ STUDIES = Path(__file__).parents[1] / "studies"
 """The studies that come with Carpus; on the command line their bare name is enough."""
 
 ScaleName = Literal["full", "quick"]
+Flag = Literal["budget", "transductive"]
 Settings = Annotated[dict[str, Any], Field(description="settings as in a recipe")]
 Dice = Annotated[float, Field(ge=0, le=1)]
 
@@ -81,7 +82,7 @@ class Arm(_Section):
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")
     published: Published | None = Field(default=None, description="the report's numbers; null: not in the report")
     note: str = Field(default="", description="what a reader must know of it")
-    flags: dict[Literal["budget", "transductive"], str] = Field(
+    flags: dict[Flag, str] = Field(
         default={},
         description="why a difference may come from something else: budget, it had more steps, resolution, parameters "
         "or data than its control; transductive, it saw the test images",
@@ -158,6 +159,16 @@ class Study(_Section):
         control = self.arms[arm].control or self.control
         return None if control == arm else control
 
+    def flags(self, pair: Contrast) -> dict[str, str]:
+        """Why the difference of a pair may come from something else, as the file says of either arm."""
+        found: dict[str, str] = {}
+        for one, other in (pair, (pair.against, pair.arm)):
+            whose = "" if one == pair.arm else f"{one}: "
+            for kind, why in self.arms[one].flags.items():
+                if self.control_of(one) == other if kind == "budget" else kind not in self.arms[other].flags:
+                    found[kind] = whose + why
+        return found
+
     def needs(self, arm: str) -> tuple[str, ...]:
         """The arms whose runs come before those of `arm`."""
         start, pseudo = self.arms[arm].start, self.arms[arm].pseudo
@@ -165,7 +176,7 @@ class Study(_Section):
 
 
 def load(study: Path | str) -> Study:
-    """Read a study file.
+    """Read a study file, and look whether the settings of all its arms are such.
 
     Args:
         study: a path, or the name of a study that comes with Carpus, as ``2_losses``.
@@ -174,6 +185,19 @@ def load(study: Path | str) -> Study:
         ConfigError: one line that names the file, the key, and what is wrong with it.
     """
     path = find(study)
+    found = read(path)
+    for scale in found.scales:
+        for arm in found.arms:
+            settings(found, arm, scale, path)
+    return found
+
+
+def read(path: Path) -> Study:
+    """Read a study file without the recipes that it names, as it lies in the folder of a study.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     try:
         # As JSON, because there a list is a tuple although everything else is strict.
         found = Study.model_validate_json(json.dumps(config.read_yaml(path), default=str))
@@ -181,9 +205,6 @@ def load(study: Path | str) -> Study:
         raise ConfigError(f"{path}: {_complaint(error)}") from None
     for key, problem in _wrong_names(found):
         raise ConfigError(f"{path}: {key}: {problem}")
-    for scale in found.scales:
-        for arm in found.arms:
-            settings(found, arm, scale, path)
     return found
 
 

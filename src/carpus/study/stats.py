@@ -9,12 +9,13 @@ not paired: the same seed draws the same batches, but another method makes somet
 halve the degrees of freedom (docs/studies.md has the simulation). Three variances can be read off the scores::
 
     V_P   of the patients' differences, over P                  holds arm x patient and the rest
-    V_S   of the runs' means, pooled over both arms             holds the seeds and the rest
+    V_S   of the runs' means, the sum of both arms' own         holds the seeds and the rest
     V_E   of the rest alone, which both of them hold            var(d) = V_P + V_S - V_E
 
 Patients are resampled and studentised (the bootstrap-t: it follows skewed differences). Two seeds cannot be resampled,
-which is why a plain crossed bootstrap finds too much: their quantile is Student's t with the runs' own degrees of
-freedom. Both are crossed as Cochran and Cox cross two samples: with quantiles q and t of the same level the bound is at
+which is why a plain crossed bootstrap finds too much: their quantile is Student's t with Welch's degrees of freedom,
+for one method's seeds may scatter ten times as far as another's. Both are crossed as Cochran and Cox cross two
+samples: with quantiles q and t of the same level the bound is at
 
     d -+ sqrt(q² V_P + t² V_S - q t V_E),
 
@@ -119,8 +120,9 @@ def contrast(a: Values, b: Values, *, margin: float = MARGIN, resamples: int = R
         DataError: shapes that do not fit, or a value that is not finite.
 
     Source:
-        Cochran and Cox, Experimental Designs (1957), 4.14; Banerjee, Sankhya 22 (1960); Efron and Tibshirani, An
-        Introduction to the Bootstrap (1993), 12.5; Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987).
+        Welch, Biometrika 34 (1947); Cochran and Cox, Experimental Designs (1957), 4.14; Banerjee, Sankhya 22 (1960);
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), 12.5; Schuirmann, J. Pharmacokinet. Biopharm. 15
+        (1987).
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 3 or b.ndim != 3 or a.shape[1:] != b.shape[1:] or not a.size or not b.size:
@@ -162,29 +164,35 @@ class _Bound:
     Args:
         of_patients, of_seeds, of_both: (C,) the variances V_P, V_S and V_E.
         resampled: (R, C) studentised means of resampled patients, each column sorted.
-        freedom: degrees of freedom of V_S.
+        freedom: (C,) Welch's degrees of freedom of V_S.
     """
 
     of_patients: Values
     of_seeds: Values
     of_both: Values
     resampled: NDArray[np.float32]
-    freedom: int
+    freedom: Values
 
     @classmethod
     def of(cls, a: Values, b: Values, difference: Values, resamples: int, random: int) -> "_Bound":
-        patients, freedom, shares = a.shape[1], len(a) + len(b) - 2, 1 / len(a) + 1 / len(b)
+        patients = a.shape[1]
         by_patient = a.mean(axis=0) - b.mean(axis=0)
-        of_runs, of_rest = np.zeros_like(difference), np.zeros_like(difference)
+        of_seeds, of_both, weight = np.zeros((3, *difference.shape))
         for arm in (a, b):
+            seeds, free = len(arm), len(arm) - 1
             run = arm.mean(axis=1, keepdims=True) - arm.mean(axis=(0, 1), keepdims=True)
             rest = arm - arm.mean(axis=0, keepdims=True) - run
-            of_runs += (run**2).sum(axis=(0, 1))
-            of_rest += np.einsum("spc,spc->c", rest, rest)
+            own = (run**2).sum(axis=(0, 1)) / (free * seeds)
+            of_seeds += own
+            weight += own**2 / (free + 2)
+            of_both += np.einsum("spc,spc->c", rest, rest) / (free * (patients - 1) * seeds * patients)
+        # Welch's, for unbiased estimates. Few seeds that lie together by chance must not borrow another arm's many.
+        freedom = np.divide(of_seeds**2, weight, out=np.full_like(weight, 3.0), where=weight > 0) - 2
+        freedom = np.minimum(freedom, 2 * (min(len(a), len(b)) - 1))
         return cls(
             by_patient.var(axis=0, ddof=1) / patients,
-            of_runs / freedom * shares,
-            of_rest / (freedom * (patients - 1)) * shares / patients,
+            of_seeds,
+            of_both,
             _studentised(by_patient - difference, resamples, random),
             freedom,
         )

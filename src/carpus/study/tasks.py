@@ -6,6 +6,7 @@ written last, and what it says can be hashed again.
 
 import hashlib
 import json
+import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from carpus.errors import ConfigError
 from carpus.formats import files
 from carpus.study import spec
 
-RUNS, FAILED, DONE, INDEX, COPY = "runs", "failed", "task.json", "study.json", "study.yaml"
+RUNS, FAILED, LOGS, DONE, INDEX, COPY = "runs", "failed", "logs", "task.json", "study.json", "study.yaml"
+
+CALIBRATION = "calibration.json"
+"""In the folder of a run that is predicted with fitted thresholds: what `carpus calibrate` found."""
 
 State = Literal["waiting", "begun", "failed", "done"]
 
@@ -117,7 +121,8 @@ def _task(
         content["start"] = of(chosen.start)
     if chosen.pseudo:
         teachers = tuple(of(name) for name in chosen.pseudo.teachers)
-        content["labels"] = _add(tasks, {"teachers": list(teachers)}, settings, teachers=teachers).key
+        made = {"teachers": list(teachers)} | ({"soft": True} if settings.data.pseudo.soft else {})
+        content["labels"] = _add(tasks, made, settings, teachers=teachers).key
     task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
     if chosen.calibrated:
         task = _add(tasks, {"calibrated": task.key}, settings, calibrates=task.key)
@@ -145,16 +150,35 @@ def finish(out: Path, task: Task) -> None:
     forget(out, task.key)
 
 
+def note(out: Path, key: str) -> Path:
+    """Why a task failed; not there if it did not."""
+    return out / FAILED / f"{key}.txt"
+
+
 def forget(out: Path, key: str) -> None:
     """Take back that a task failed: it is tried again."""
-    (out / FAILED / f"{key}.txt").unlink(missing_ok=True)
+    note(out, key).unlink(missing_ok=True)
+
+
+def print_to_log(out: Path, key: str) -> None:
+    """From now on, what this process prints goes to the log of a task, not through the table on the screen."""
+    path = log(out, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def log(out: Path, key: str) -> Path:
+    """What a task printed; not there if none of it ran yet."""
+    return out / LOGS / f"{key}.txt"
 
 
 def fail(out: Path, key: str, error: BaseException | str) -> str:
     """Note why a task failed, outside of its folder, with which it may go on; returns the note's first line."""
     line = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     trace = "" if isinstance(error, str) else "".join(traceback.format_exception(error))
-    files.write_text(out / FAILED / f"{key}.txt", f"{line}\n\n{trace}")
+    files.write_text(note(out, key), f"{line}\n\n{trace}")
     return line.splitlines()[0]
 
 
@@ -162,11 +186,11 @@ def state(out: Path, key: str) -> State:
     """What a task has come to."""
     if is_done(out, key):
         return "done"
-    if (out / FAILED / f"{key}.txt").is_file():
+    if note(out, key).is_file():
         return "failed"
     return "begun" if folder(out, key).is_dir() else "waiting"
 
 
 def failure(out: Path, key: str) -> str:
     """Why a task failed, in a line."""
-    return (out / FAILED / f"{key}.txt").read_text(encoding="utf-8").splitlines()[0]
+    return note(out, key).read_text(encoding="utf-8").splitlines()[0]

@@ -5,6 +5,7 @@ Whatever has to be measured is measured when it is asked for, once, in one pass 
 Dimension key: N entries, K classes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from carpus import breakdown, kernels, metrics
 from carpus import labels as label_map
 from carpus.data import Case
-from carpus.errors import DataError
+from carpus.errors import DataError, DataWarning
 from carpus.phantom import anatomy
 from carpus.report.numbers import mean
-from carpus.viewer.sources import Entry, Workspace
+from carpus.viewer.layers import Entry
+from carpus.viewer.selections import Overview
+from carpus.viewer.sources import Workspace
 from carpus.viewer.view import View
 
 Values = NDArray[np.float64]
@@ -80,7 +83,7 @@ def scan(
         try:
             labels = workspace.layers[first].read(entry)
             other = workspace.layers[second].read(entry) if second and labels is not None else None
-        except DataError as error:
+        except (DataError, DataWarning) as error:
             faults.append(str(error))
             labels = other = None
         if labels is not None:
@@ -98,22 +101,51 @@ def scan(
     return Facts(dice, missing, kinds, axes, confusions, tuple(faults))
 
 
-def choose(workspace: Workspace, facts: Facts, view: View) -> list[int]:
+def choose(workspace: Workspace, facts: Facts, view: View, overview: Overview | None = None) -> list[int]:
     """The places of the entries that the view's filters leave, in its order.
 
-    A filter on something that was not measured leaves all; an entry without a Dice comes last, and is left out only
-    where `low` or `high` is set.
+    A filter on something that was not measured leaves all; an entry without a number to sort by comes last, and one
+    without a Dice is left out only where `low` or `high` is set.
+
+    Args:
+        workspace: all that was given.
+        facts: what was measured.
+        view: filters and order.
+        overview: what `carpus pseudo` left out; None where that is not known.
     """
     bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
-    left = [n for n, entry in enumerate(workspace.entries) if _passes(workspace, facts, view, n, entry, bone)]
-    if view.order == "name" or not np.isfinite(facts.dice).any():
-        return left
+    chosen = [n for n, entry in enumerate(workspace.entries) if _passes(workspace, facts, view, n, entry, bone)]
+    if overview and view.left_out != "any":
+        chosen = [n for n in chosen if _left_out(workspace, overview, view, n) == (view.left_out == "yes")]
+    if view.order == "name":
+        return chosen
+    numbers = {n: number(workspace, facts, view, n, overview) for n in chosen}
+    sign = -1 if view.order == "left_out" else 1
+    return sorted(chosen, key=lambda n: sign * numbers[n] if np.isfinite(numbers[n]) else np.inf)
+
+
+def number(workspace: Workspace, facts: Facts, view: View, place: int, overview: Overview | None = None) -> float:
+    """What an entry is sorted by, see `choose`, and its mean Dice where that is its name; NaN where not known."""
+    if view.order in ("left_out", "agreement"):
+        if overview is None:
+            return math.nan
+        of = overview.count if view.order == "left_out" else overview.lowest
+        return of(workspace.entries[place].name, _bone(workspace, view))
     if view.order == "worst":
-        keys = {n: found[1] if (found := facts.worst(n)) else np.inf for n in left}
-    else:
-        of = bone if view.order == "bone" else None
-        keys = {n: value if np.isfinite(value := facts.score(n, of)) else np.inf for n in left}
-    return sorted(left, key=keys.__getitem__)
+        worst = facts.worst(place)
+        return worst[1] if worst else math.nan
+    name = _bone(workspace, view) if view.order == "bone" else ""
+    return facts.score(place, workspace.classes.index(name) if name else None)
+
+
+def _bone(workspace: Workspace, view: View) -> str:
+    return view.bone if view.bone in workspace.classes else ""
+
+
+def _left_out(workspace: Workspace, overview: Overview, view: View, place: int) -> bool | None:
+    """Whether bones of an entry were left out, or `view.bone` was; None where nothing was found about it."""
+    count = overview.count(workspace.entries[place].name, _bone(workspace, view))
+    return None if math.isnan(count) else count > 0
 
 
 def _passes(workspace: Workspace, facts: Facts, view: View, n: int, entry: Entry, bone: int | None) -> bool:

@@ -9,7 +9,7 @@ Dimension key: K classes, H rows, W columns.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from carpus import kernels, metrics
 from carpus.errors import DataError
 from carpus.formats import images
 from carpus.labels import LabelMap
-from carpus.viewer.sources import Entry, Layer, Workspace
+from carpus.viewer.layers import Entry, Layer
+from carpus.viewer.sources import Workspace
 
 TOLERANCE_PX = 2
 """The surface Dice of the table of bones allows borders to be this far apart."""
@@ -49,12 +50,21 @@ class Packets:
     def labels(self, layer: str, place: int) -> bytes | None:
         """The label map of an entry in a layer; None where it has none."""
         found = self.map(layer, place)
-        return None if found is None else self._packets((layer, place), lambda: self._packed(found))
+        if found is None:
+            return None
+        count = len(self._workspace.classes)
+        return self._packets((layer, place), lambda: _packed(found.shape, kernels.encode(found, count)))
 
     def map(self, layer: str, place: int) -> LabelMap | None:
         """The label map itself; do not write to it."""
         entry, source = self._entry(place), self._layer(layer)
         return self._maps((layer, place), lambda: source.read(entry))
+
+    def doubt(self, layer: str, place: int) -> bytes | None:
+        """The pixels of an entry of which nobody is sure, as the only class of a label map; None where it has none."""
+        selection, entry = self._workspace.selections.get(layer), self._entry(place)
+        found = selection.found(entry) if selection else None
+        return _packed(entry.size, [found.doubtful]) if found else None
 
     def compare(self, first: str, second: str, place: int) -> dict[str, dict[str, float | None]]:
         """Dice and surface Dice of every class between two layers, null where one of them has no label map.
@@ -70,11 +80,6 @@ class Packets:
         nsd = metrics.nsd(kernels.surface_distances(b, a, len(classes)), TOLERANCE_PX).tolist()
         return {name: {"dice": d, "nsd": n} for name, d, n in zip(classes, dice, nsd, strict=True)}
 
-    def _packed(self, labels: LabelMap) -> bytes:
-        runs = kernels.encode(labels, len(self._workspace.classes))
-        head = [*labels.shape, len(runs), *(len(of_class) for of_class in runs)]
-        return np.array(head, "<i4").tobytes() + b"".join(of_class.astype("<i4").tobytes() for of_class in runs)
-
     def _entry(self, place: int) -> Entry:
         if not 0 <= place < len(self._workspace.entries):
             raise DataError(f"image {place}: there are {len(self._workspace.entries)}")
@@ -84,6 +89,11 @@ class Packets:
         if name not in self._workspace.layers:
             raise DataError(f"labels {name!r}: known: {', '.join(self._workspace.layers) or 'none'}")
         return self._workspace.layers[name]
+
+
+def _packed(shape: Sequence[int], runs: Sequence[kernels.Runs]) -> bytes:
+    head = [*shape, len(runs), *(len(of_class) for of_class in runs)]
+    return np.array(head, "<i4").tobytes() + b"".join(of_class.astype("<i4").tobytes() for of_class in runs)
 
 
 class _Kept:
@@ -98,11 +108,11 @@ class _Kept:
         with self._lock:
             making = self._making.setdefault(key, threading.Lock())
         with making:
-            with self._lock:
-                if key in self._found:
-                    self._found.move_to_end(key)
-                    return self._found[key]
             try:
+                with self._lock:
+                    if key in self._found:
+                        self._found.move_to_end(key)
+                        return self._found[key]
                 made = make()
                 with self._lock:
                     self._found[key] = made

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from carpus.errors import ConfigError, DataError, DataWarning
+from carpus.errors import REFUSALS, ConfigError
 from carpus.viewer.packets import Packets
 from carpus.viewer.sources import Workspace
 
@@ -101,7 +101,8 @@ def _warm(now: Shown) -> None:
     layer = next(iter(now.workspace.folders), None)
     if now.workspace.entries:
         # A file that cannot be read says so when it is shown.
-        with suppress(DataError, DataWarning):
+        with suppress(*REFUSALS):
+            _ = now.workspace.patients
             now.packets.image(0)
             if layer:
                 now.packets.labels(layer, 0)
@@ -136,7 +137,7 @@ def _routes() -> list[Any]:
         def endpoint(request: Request) -> Response:
             try:
                 response = make(request)
-            except DataError as error:
+            except REFUSALS as error:
                 response = PlainTextResponse(str(error), 422)
             # Radiographs have no place in the browser's cache on disk, nor on other sites' pages.
             response.headers["Cache-Control"] = "no-store"
@@ -159,6 +160,9 @@ def _routes() -> list[Any]:
         shown().looked_at.set()
         return octets(found)
 
+    def doubt(request: Request) -> Response:
+        return octets(shown().packets.doubt(request.query_params.get("layer", ""), request.path_params["place"]))
+
     def compare(request: Request) -> Response:
         asked = request.query_params
         first, second = asked.get("first", ""), asked.get("second", "")
@@ -173,6 +177,7 @@ def _routes() -> list[Any]:
     endpoints = {
         "image/{place:int}": image,
         "labels/{place:int}": labels,
+        "doubt/{place:int}": doubt,
         "compare/{place:int}": compare,
         "static/{name}": static,
     }

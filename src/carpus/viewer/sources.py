@@ -1,165 +1,26 @@
-"""What `carpus view` is given: data folders, folders of images, runs, submissions and studies, opened lazily.
+"""What `carpus view` is given: data folders, folders of images, runs, submissions, studies and recipes.
 
-An `Entry` is an image that can be shown; a `Layer` gives the label map of an entry, or None where it has none. Listing
-reads names only: an image, an annotation or a network is read when it is shown.
+Listing reads names only: an image, an annotation or a network is read when it is shown, see `layers`.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal
 
-from carpus import data, kernels
+from carpus import data
 from carpus.competition import COMPETITION_SIZE
 from carpus.data import Case, Patient
 from carpus.errors import DataError
-from carpus.formats import annotations, files, images, stem, submission
-from carpus.labels import BONES, Classes, LabelMap
-
-if TYPE_CHECKING:
-    from carpus.predict import Ensemble
-
-Kind = Literal["data", "submission", "run"]
+from carpus.formats import files, images, stem, submission
+from carpus.labels import BONES, Classes
+from carpus.pseudo import trust
+from carpus.viewer.layers import Annotated, Entry, Layer, Predicted, Submitted
+from carpus.viewer.selections import Selection
 
 _RUN_FILES = ("manifest.json", "state/begun.json")
 _STUDY_FILE = "study.yaml"
-_PREDICTIONS_KEPT = 4
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One image that can be shown: ``name`` as of a case, ``ID001/image1``; `image` is None where there is only a mask.
-
-    Args:
-        name: unique among the entries.
-        patient: whose image it is.
-        split: "train", "test" or "" where it is in no data folder.
-        image: the file.
-    """
-
-    name: str
-    patient: str
-    split: str
-    image: Path | None
-
-    @property
-    def base(self) -> str:
-        """What a submission calls it: ``image1.png``."""
-        return submission.image_name(self.name)
-
-    @cached_property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the image, or of the competition's where there is none; raises `DataError` for a broken file."""
-        return images.size(self.image) if self.image else COMPETITION_SIZE
-
-
-class Layer(Protocol):
-    """Label maps by entry."""
-
-    @property
-    def path(self) -> Path:
-        """Where they come from."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """What they come from."""
-        ...
-
-    def has(self, entry: Entry) -> bool:
-        """Whether there is a label map of an entry; nothing is decoded for it."""
-        ...
-
-    def read(self, entry: Entry) -> LabelMap | None:
-        """(H, W) int32 at the image's own size, or None; raises `DataError` where it cannot be read."""
-        ...
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """The annotations of a data folder."""
-
-    path: Path
-    cases: Mapping[str, Case]
-    classes: Classes
-    kind: Kind = "data"
-
-    def has(self, entry: Entry) -> bool:
-        """See `Layer`."""
-        case = self.cases.get(entry.name)
-        return case is not None and case.annotation is not None
-
-    def read(self, entry: Entry) -> LabelMap | None:
-        """See `Layer`."""
-        case = self.cases.get(entry.name)
-        if case is None or case.annotation is None:
-            return None
-        return annotations.read(case.annotation, entry.size, self.classes)
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A submission CSV, parsed as a whole when the first of its images is shown; sizes are those of the entries."""
-
-    path: Path
-    classes: Classes
-    by_base: Mapping[str, Entry]
-    kind: Kind = "submission"
-    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
-
-    def has(self, entry: Entry) -> bool:
-        """See `Layer`."""
-        return entry.base in self._content()
-
-    def read(self, entry: Entry) -> LabelMap | None:
-        """See `Layer`."""
-        runs = self._content().get(entry.base)
-        return None if runs is None else kernels.decode(runs, entry.size)
-
-    def _content(self) -> submission.Submission:
-        with self._lock:
-            return self._parsed
-
-    @cached_property
-    def _parsed(self) -> submission.Submission:
-        def size(name: str) -> tuple[int, int]:
-            return self.by_base[name].size if name in self.by_base else COMPETITION_SIZE
-
-        return submission.read(self.path, self.classes, size)
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A run: its network segments an image when it is shown, and the last few results are kept."""
-
-    path: Path
-    device: str = "auto"
-    kind: Kind = "run"
-    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
-
-    def has(self, entry: Entry) -> bool:
-        """See `Layer`."""
-        return entry.image is not None
-
-    def read(self, entry: Entry) -> LabelMap | None:
-        """See `Layer`."""
-        if entry.image is None:
-            return None
-        with self._lock:
-            return self._predict(entry.image)
-
-    @cached_property
-    def _predict(self) -> Any:
-        return lru_cache(_PREDICTIONS_KEPT)(lambda image: self._ensemble(data.read_image(image)))
-
-    @cached_property
-    def _ensemble(self) -> "Ensemble":
-        from carpus import run
-        from carpus.predict import Ensemble
-
-        return Ensemble.of([run.read(self.path)], self.device)
 
 
 @dataclass(frozen=True)
@@ -172,6 +33,8 @@ class Workspace:
         runs: run folders by the same names.
         studies: study folders by name.
         folders: data folders by name.
+        selections: what `carpus pseudo` found about the labels of those that it made, by the same names.
+        given: recipe files by name.
         classes: of every layer.
         faults: what listing the folders found wrong; see `carpus check`.
     """
@@ -181,8 +44,19 @@ class Workspace:
     runs: Mapping[str, Path]
     studies: Mapping[str, Path]
     folders: Mapping[str, Path]
+    selections: Mapping[str, Selection]
+    given: Mapping[str, Path]
     classes: Classes
     faults: tuple[str, ...] = ()
+
+    @property
+    def recipes(self) -> dict[str, Path]:
+        """The recipes whose augmentation can be shown: those given, those of the runs, those that come with Carpus."""
+        from carpus import config
+
+        of_runs = {name: path / "config.yaml" for name, path in self.runs.items()}
+        own = {path.stem: path for path in sorted(config.RECIPES.glob("*.yaml"))}
+        return {**own, **self.given, **{name: path for name, path in of_runs.items() if path.is_file()}}
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -209,14 +83,24 @@ class Workspace:
         return found
 
 
-def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images"]:
+def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images", "recipe"]:
     """What a path is, by what it holds.
 
     Raises:
         DataError: nothing is there, or nothing that can be shown.
+        ConfigError: a YAML file that is no recipe.
     """
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return "submission"
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix == ".csv":
+            return "submission"
+        if suffix in (".yaml", ".yml"):
+            from carpus import config
+
+            config.load([path])
+            return "recipe"
+        images.size(path)
+        return "images"
     if path.is_dir():
         if any((path / name).is_file() for name in _RUN_FILES):
             return "run"
@@ -229,7 +113,7 @@ def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images
     if images.find(path):
         return "images"
     raise DataError(
-        f"{path}: holds nothing to show; expected a data folder, images, a run, a submission CSV or a study"
+        f"{path}: holds nothing to show; expected a data folder, images, a run, a submission CSV, a study or a recipe"
     )
 
 
@@ -243,23 +127,32 @@ def open_paths(paths: Sequence[Path | str], classes: Classes | None = None, devi
 
     Raises:
         DataError: a path that is nothing to show, two of them the same, or runs of different classes.
+        ConfigError: a YAML file that is no recipe.
     """
     given = [(kind_of(Path(path)), Path(path)) for path in paths]
     names = _names([path for _, path in given])
+    if all(kind == "recipe" for kind, _ in given):
+        raise DataError(f"{paths[0]}: is a recipe; give images to try it on, too: carpus view DATA {paths[0]}")
     by_kind = {kind: {names[p]: p for k, p in given if k == kind} for kind, _ in given}
     runs = by_kind.get("run", {})
     classes = _classes(runs, classes)
     entries: dict[str, Entry] = {}
     layers: dict[str, Layer] = {}
     faults: list[str] = []
-    for name, root in by_kind.get("data", {}).items():
+    folders = by_kind.get("data", {})
+    for name, root in folders.items():
         cases: dict[str, Case] = {}
+        before = len(faults)
         for split in data.LAYOUT:
             for case in data.cases(root, split, fault=lambda error: faults.append(str(error))):
                 cases.setdefault(case.name, case)
                 entries.setdefault(case.name, Entry(case.name, case.patient, split, case.image))
         if not cases:
-            raise DataError(f"{root}: no images below train/DCM or test/DCM; is this the folder that holds train/?")
+            raise DataError(
+                faults[before]
+                if len(faults) > before
+                else f"{root}: no images below train/DCM or test/DCM; is this the folder that holds train/?"
+            )
         layers[name] = Annotated(root, cases, classes)
     for root in by_kind.get("images", {}).values():
         for image in images.find(root, fault=lambda error: faults.append(str(error))):
@@ -279,7 +172,9 @@ def open_paths(paths: Sequence[Path | str], classes: Classes | None = None, devi
         layers,
         runs,
         by_kind.get("study", {}),
-        by_kind.get("data", {}),
+        folders,
+        {name: Selection(root, classes) for name, root in folders.items() if (root / trust.FOLDER).is_dir()},
+        by_kind.get("recipe", {}),
         classes,
         tuple(faults),
     )

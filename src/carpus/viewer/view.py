@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 
 Style = Literal["outline", "fill", "none"]
 Compare = Literal["first", "second", "difference", "swipe", "blink"]
-Order = Literal["name", "worst", "mean", "bone"]
+Order = Literal["name", "worst", "mean", "bone", "left_out", "agreement"]
 Labelled = Literal["any", "yes", "no", "missing"]
+LeftOut = Literal["any", "yes", "no"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,11 @@ class View:
         split, sex, pose, thumb: show only entries of this kind; empty for all.
         search: show only entries whose name holds this.
         labelled: with labels in the first layer, without, or with bones missing.
-        bone: the bone that `low`, `high` and the order "bone" are about; empty for the mean of all.
+        left_out: with bones that `carpus pseudo` left out, or without.
+        bone: the bone that `low`, `high`, `left_out` and the orders but "worst" are about; empty for all of them.
         low, high: show only entries with a Dice between.
-        order: "worst" is by the lowest bone, "bone" by `bone`; lowest first.
+        order: "worst" is by the lowest bone, "bone" by `bone`, lowest first; "left_out" by how many bones were left
+            out, most first; "agreement" by that of the members of `carpus pseudo` on the bone that they agree on least.
         style, compare: how labels are drawn, and which of them.
         opacity: of fills, 0 to 1.
         bones: the classes drawn, joined by commas; empty for all.
@@ -32,7 +35,12 @@ class View:
         window: lowest and highest grey value shown, "20-230".
         gamma: exponent's inverse: above 1 brightens.
         invert: white is black.
+        doubt: whether pixels of which nobody is sure are hatched.
         at: centre and size of what is in sight, "x,y,scale" in label pixels and screen pixels a label pixel.
+        tab: what of Understand is open: a run, a study; the first if empty or not there.
+        recipe, change, seed: whose augmentation is drawn, with which settings changed, and from which seed; no recipe
+            for the usual one.
+        outlined: the augmentation's bones are outlined.
     """
 
     case: str = ""
@@ -45,6 +53,7 @@ class View:
     thumb: str = ""
     search: str = ""
     labelled: Labelled = "any"
+    left_out: LeftOut = "any"
     bone: str = ""
     low: float = 0.0
     high: float = 1.0
@@ -57,7 +66,13 @@ class View:
     window: str = ""
     gamma: float = 1.0
     invert: bool = False
+    doubt: bool = False
     at: str = ""
+    tab: str = ""
+    recipe: str = ""
+    change: str = ""
+    seed: int = 0
+    outlined: bool = True
 
     @classmethod
     def read(cls, address: Mapping[str, str]) -> "View":
@@ -84,19 +99,26 @@ _CHOICES = {
     "compare": get_args(Compare),
     "order": get_args(Order),
     "labelled": get_args(Labelled),
+    "left_out": get_args(LeftOut),
 }
 
-_RANGES = {"low": (0.0, 1.0), "high": (0.0, 1.0), "opacity": (0.0, 1.0), "gamma": (0.2, 5.0)}
+RANGES: dict[str, tuple[float, float]] = {
+    "low": (0.0, 1.0),
+    "high": (0.0, 1.0),
+    "opacity": (0.0, 1.0),
+    "gamma": (0.2, 5.0),
+    "seed": (0, 10_000),
+}
 
 
 def _value(default: Any, name: str, text: str) -> Any:
     """What `text` says of a field, or None where it says nothing usable."""
     if isinstance(default, bool):
         return text == "1"
-    if isinstance(default, float):
-        low, high = _RANGES[name]
+    if isinstance(default, int | float):
+        low, high = RANGES[name]
         try:
-            value = float(text)
+            value = type(default)(text)
         except ValueError:
             return None
         return value if low <= value <= high else None
@@ -104,4 +126,6 @@ def _value(default: Any, name: str, text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(int(value)) if isinstance(value, int) else value

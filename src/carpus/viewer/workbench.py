@@ -5,17 +5,20 @@ Dimension key: K classes.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.components import v2
 
 from carpus import pictures
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
 from carpus.formats import images
 from carpus.report.numbers import grouped
+from carpus.viewer.layers import Entry
+from carpus.viewer.packets import TOLERANCE_PX
+from carpus.viewer.reviews import Decided
 from carpus.viewer.server import STATIC
-from carpus.viewer.sources import Entry, Workspace
+from carpus.viewer.sources import Workspace
 from carpus.viewer.view import View
 
 # Modules come from the viewer's own route, so that they may import each other.
@@ -27,6 +30,26 @@ export default function (component) {
   return () => { gone = true; end?.(); };
 }
 """
+
+
+class Row(NamedTuple):
+    """A row of the list of images.
+
+    Args:
+        place: of the entry.
+        name: of the entry.
+        score: a Dice; None where it is not known.
+        mark: a sign beside it.
+        out: how many bones were left out, in words.
+        pane: the place of the first entry that is shown together with it.
+    """
+
+    place: int
+    name: str
+    score: float | None
+    mark: str
+    out: str
+    pane: int
 
 
 @cache
@@ -43,13 +66,16 @@ def workbench(
     workspace: Workspace,
     view: View,
     places: Sequence[int],
-    rows: Sequence[tuple[int, str, float | None, str]],
+    rows: Sequence[Row],
     *,
     told: Callable[[Mapping[str, Any]], object],
     ahead: Sequence[int] = (),
-    marks: Mapping[str, Mapping[str, str]] | None = None,
-    deciding: Mapping[str, Any] | None = None,
+    decided: Decided | None = None,
+    can_undo: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
+    found: Mapping[str, Mapping[str, Any] | None] | None = None,
+    selection: Mapping[str, Any] | None = None,
+    address: View | None = None,
     narrow: bool = False,
     key: str = "workbench",
 ) -> None:
@@ -59,12 +85,16 @@ def workbench(
         workspace: all that was given.
         view: what is shown.
         places: the entries shown side by side.
-        rows: the list on the left: place, name, score or None, mark.
-        told: called with what was asked for: {"go": place}, {"decide": {"case", "bone", "verdict"}} or {"undo": True}.
+        rows: the list on the left.
+        told: called with everything that was asked for, in its order: {"go": place}, {"undo": folder} or
+            {"decide": {"case", "bone", "verdict", "folder"}}.
         ahead: places to fetch before they are asked for.
-        marks: the verdict on each bone, by entry.
-        deciding: {"done", "all", "undo"} where decisions can be made.
+        decided: the decisions that are there; None where none can be made.
+        can_undo: the folders in which this session has one to take back.
         notes: a few words about an entry.
+        found: what `carpus pseudo` found about an entry, see `Selection.told`.
+        selection: {"layer"} that it made, and what `Selection.origin` says of it.
+        address: what the address holds beside how it is drawn, if not `view`.
         narrow: leave the list on the left out.
         key: tells several of them apart.
     """
@@ -75,32 +105,39 @@ def workbench(
         "classes": [
             {"name": name, "colour": _hex(colour)} for name, colour in zip(workspace.classes, palette, strict=True)
         ],
-        "groups": {name: list(members) for name, members in grouped(workspace.classes).items()},
+        # Short groups first, or the longest fills the list.
+        "groups": dict(sorted(grouped(workspace.classes).items(), key=lambda group: len(group[1]))),
         "truth": _hex(pictures.TRUTH),
         "prediction": _hex(pictures.PREDICTION),
+        "tolerance": TOLERANCE_PX,
         "first": layers[0],
         "second": layers[1],
         "panes": [
-            _pane(place, entry, (marks or {}).get(entry.name, {}), (notes or {}).get(entry.name, ""))
+            _pane(place, entry, decided, (notes or {}).get(entry.name, "")) | {"found": (found or {}).get(entry.name)}
             for place, entry in zip(places, entries, strict=True)
         ],
         "rows": [list(row) for row in rows],
         "ahead": list(ahead),
-        "deciding": dict(deciding) if deciding else None,
+        "deciding": _progress(workspace, rows, decided, can_undo),
+        "heard": st.session_state.get(_heard(key), 0),
+        "selection": dict(selection) if selection else None,
         "case": view.case,
         "chosen": view.chosen,
         "narrow": narrow,
         "view": {
             name: getattr(view, name)
-            for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "at")
+            for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
         },
-        "address": _shared(view).address(),
+        "address": _shared(address or view).address(),
     }
 
     def asked() -> None:
-        message = st.session_state[key].get("asked")
-        if message:
-            told(message)
+        # A message that came while another was dealt with takes its place, so each brings those before that it has no
+        # answer to yet.
+        for message in st.session_state[key].get("asked") or ():
+            if message["n"] > st.session_state.get(_heard(key), 0):
+                st.session_state[_heard(key)] = message["n"]
+                told(message)
 
     _component()(data=data, key=key, on_asked_change=asked)
 
@@ -108,21 +145,40 @@ def workbench(
 def _shared(view: View) -> View:
     """The part of the view that Python knows; the rest of the address is the browser's."""
     plain = View()
-    browser = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "at")
+    browser = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
     return view.but(**{name: getattr(plain, name) for name in browser})
 
 
-def _pane(place: int, entry: Entry, marks: Mapping[str, str], told: str) -> dict[str, Any]:
+def _heard(key: str) -> str:
+    """Under which key a session has the number of the last message that it dealt with."""
+    return f"{key} heard"
+
+
+def _progress(
+    workspace: Workspace, rows: Sequence[Row], decided: Decided | None, can_undo: Sequence[str]
+) -> dict[str, Any] | None:
+    """By folder: how many images of the list have a decision, how many are decided on there, and whether undo helps."""
+    if decided is None or not decided.known:
+        return None
+    found = {}
+    for folder in decided.known:
+        done, count = decided.progress(folder, (workspace.entries[row.place] for row in rows))
+        found[folder] = {"done": done, "all": count, "undo": folder in can_undo}
+    return found
+
+
+def _pane(place: int, entry: Entry, decided: Decided | None, told: str) -> dict[str, Any]:
     try:
         size, spacing = entry.size, images.spacing_mm(entry.image) if entry.image else None
-    except DataError:  # the picture says so itself
+    except REFUSALS:  # the picture says so itself
         size, spacing = (0, 0), None
     return {
         "place": place,
         "name": entry.name,
         "size": list(size),
         "spacing": spacing,
-        "marks": dict(marks),
+        "folder": decided.folder_of(entry) if decided else "",
+        "marks": decided.marks(entry) if decided else {},
         "told": told,
     }
 

@@ -4,17 +4,22 @@ A radiograph's label map has some 13,000 such changes in 4 million words. Neighb
 and at a change only the bits that changed are looked at. Bytes read: 4 a pixel and map.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
-from torch import Tensor
 
 from carpus.kernels import Runs
 from carpus.kernels.cpu.elementary import lowest_bit
 from carpus.kernels.cpu.threads import follow_torch
 from carpus.labels import LabelMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BITS = np.int32(0x7FFFFFFF)
 """The bits of classes. The sign is none, and widened to 64 bits it would be 33 of them, beyond every table here."""

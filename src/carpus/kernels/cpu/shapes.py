@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from carpus.kernels import Polygon, reference
+from carpus.kernels import Polygon
 from carpus.labels import LabelMap
 
 SHIFT = 16
@@ -25,9 +25,12 @@ def rasterise(shapes: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> Lab
         return labels
     ends = np.cumsum([0] + [len(polygon) for polygon in polygons])
     left_out = _rasterise(np.concatenate(polygons), ends, np.array(classes), labels)
-    # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
-    for n in np.flatnonzero(left_out):
-        labels |= reference.rasterise([[polygons[n]]], size) << np.int32(classes[n])
+    if left_out.any():
+        # OpenCV moves the ends of lines that leave the image: rare, and best left to it.
+        from carpus.kernels import reference
+
+        for n in np.flatnonzero(left_out):
+            labels |= reference.rasterise([[polygons[n]]], size) << np.int32(classes[n])
     return labels
 
 
@@ -103,6 +106,8 @@ def _line(labels, x0, y0, x1, y1, bit):
 
 def polygons(labels: LabelMap, classes: int) -> list[list[Polygon]]:
     """`kernels.polygons`."""
+    from carpus.kernels import reference  # and with it torch
+
     labels = np.ascontiguousarray(labels)
     result: list[list[Polygon]] = []
     for k, (top, bottom, left, right) in enumerate(boxes(labels, classes).tolist()):

@@ -1,13 +1,21 @@
 """How many threads the compiled verbs use."""
 
+import os
+import sys
+
 import numba
-import torch
 
 _MOST = numba.get_num_threads()
 
 
 def follow_torch() -> int:
-    """Use as many threads as torch does, so that one setting holds for both; returns how many."""
-    threads = min(torch.get_num_threads(), _MOST)
+    """Use as many threads as torch does, so that one setting holds for both; returns how many.
+
+    Torch that was never imported was told nothing, and would do what OMP_NUM_THREADS says.
+    """
+    torch = sys.modules.get("torch")
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = torch.get_num_threads() if torch else int(told) if told.isdecimal() and int(told) else _MOST
+    threads = min(wanted, _MOST)
     numba.set_num_threads(threads)
     return threads

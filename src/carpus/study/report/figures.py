@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
-from carpus.report.charts import WIDTH, Frame, below, line, number, shorten, svg, ticks
+from carpus.report.charts import Frame, below, line, number, svg, ticks
 from carpus.report.markup import Markup, element, join
-from carpus.study import stats
 from carpus.study.judge import Judged, Judgement
+from carpus.study.report import names
 from carpus.study.report.tables import NAMES, duration, pair_name, verdict
 from carpus.study.results import TEST, Arm
 
-_LABELS = 178.0
+_LABELS, _LETTERS = 204.0, 29
+"""Width of the names beside a figure, in units and in characters."""
+
 _COLOURS = {"better": "val", "worse": "test", "equivalent": "train", "cannot tell": "train"}
 
 
@@ -22,8 +25,9 @@ def forest(judgement: Judgement) -> Markup:
     ends = [value for each in rows for value in (each.interval or (each.difference, each.difference))]
     reach = max([abs(value) for value in ends] + [judgement.margin * 1.5]) * 1.06
     flagged = any(each.flags for each in rows)
-    step, top = 26.0, 44.0 if flagged else 28.0
-    frame = Frame(left=_LABELS, top=top, bottom=top + step * len(rows) + 6, x=(-reach, reach))
+    labels = [_label(judgement, each) for each in rows]
+    top = 44.0 if flagged else 28.0
+    frame = Frame(left=_LABELS, top=top, bottom=top + _below(labels)[-1] + 6, x=(-reach, reach))
     margin = judgement.margin
     band = element(
         "rect",
@@ -34,16 +38,15 @@ def forest(judgement: Judgement) -> Markup:
         class_="margin",
     )
     parts = [_shapes(flagged), band, line(frame.x(0), top, frame.x(0), frame.bottom, "limit")]
-    for place, each in enumerate(rows):
-        y = top + 3 + step * (place + 0.5)
+    for each, label, start in zip(rows, labels, _below(labels), strict=False):
+        y = top + 3 + start + _height(label) / 2
         told = f"{pair_name(each.pair)}: {each.difference:+.4f}, {verdict(each)}"
         marks = [element("title", told)]
         if each.interval:
             low, high = each.interval
             marks.append(line(frame.x(low), y, frame.x(high), y, "interval"))
         marks.append(_shape(each.word, frame.x(each.difference), y))
-        name = _pair(judgement, each) + (" *" if each.flags else "")
-        parts.append(element("text", shorten(name, 31), x=_LABELS - 10, y=y + 4, class_="end ink"))
+        parts.append(names.block(label, _LABELS - 10, y, "end ink"))
         parts.append(element("g", *marks, class_=_COLOURS[each.word]))
     label = f"Difference of Dice, {_where(judgement)}; band: ± {margin:g}"
     parts.append(frame.x_axis(label))
@@ -51,65 +54,24 @@ def forest(judgement: Judgement) -> Markup:
     return svg("Differences", description, frame.bottom + 40, *parts)
 
 
-def classes(judgement: Judgement) -> Markup:
-    """A column a contrast and a row a class: the difference in thousandths of Dice, framed where beyond chance."""
-    rows = judgement.judged
-    model = next(iter(judgement.arms.values())).classes
-    hard_first = sorted(model.groups, key=lambda group: group != "carpals")
-    names = [name for group in hard_first for name in (group, *model.groups[group])]
-    names = ["all", *names, *(name for name in model if name not in names)]
-    width, height, left, top = min(64.0, (WIDTH - 96) / len(rows)), 17.0, 92.0, 132.0
-    every = np.array([each.dice.difference for each in rows])
-    scale = max(float(np.quantile(np.abs(every), 0.95)), judgement.margin)
-    parts: list[Markup] = []
-    for column, each in enumerate(rows):
-        x = left + width * (column + 0.5)
-        parts.append(
-            element(
-                "text",
-                shorten(_pair(judgement, each), 24),
-                x=x + (3 if width < 40 else 0),
-                y=top - 6,
-                class_="small ink",
-                transform=f"rotate({-90 if width < 40 else -30} {x:.1f} {top - 6:.1f})",
-            )
-        )
-        # Beyond chance among the classes: the mean and the groups are of the same values.
-        single = [each.columns.index(name) for name in model]
-        certain = dict(zip(single, stats.holm(each.dice.p[single].tolist()), strict=True))
-        for row, name in enumerate(names):
-            place = each.columns.index(name)
-            value, y = float(each.dice.difference[place]), top + height * row
-            share = min(abs(value) / scale, 1.0)
-            sure = certain.get(place, float(each.dice.p[place])) < stats.LEVEL
-            parts += _cell(x - width / 2, y, width, height, value, share, sure, f"{name}, {pair_name(each.pair)}")
-    for row, name in enumerate(names):
-        strong = name == "all" or (name in model.groups and name not in model)
-        y = top + height * (row + 0.72)
-        parts.append(element("text", shorten(name, 14), x=left - 8, y=y, class_="end strong" if strong else "end"))
-    end = top + height * len(names)
-    note = "Thousandths of Dice; framed: beyond chance, Holm over the classes."
-    parts.append(element("text", note, x=0.0, y=end + 18))
-    return svg("Differences by class", "Difference of Dice by class and contrast.", end + 26, *parts)
-
-
 def seeds(judgement: Judgement) -> Markup:
     """A row an arm: every seed's mean Dice as a dot, their mean as a line."""
     means = {name: arm.mean(judgement.splits) for name, arm in judgement.arms.items()}
     values = np.concatenate(list(means.values()))
     space = max(float(np.ptp(values)) * 0.08, 0.0005)
-    step, top = 24.0, 12.0
+    top = 12.0
+    labels = [names.wrapped(name, _LETTERS) for name in means]
     frame = Frame(
         left=_LABELS,
         top=top,
-        bottom=top + step * len(means) + 4,
+        bottom=top + _below(labels)[-1] + 4,
         x=(float(values.min()) - space, float(values.max()) + space),
     )
     parts = [line(frame.x(tick), top, frame.x(tick), frame.bottom, "grid") for tick in ticks(*frame.across, 4)]
-    for place, (name, of_arm) in enumerate(means.items()):
-        y = top + 2 + step * (place + 0.5)
+    for (name, of_arm), label, start in zip(means.items(), labels, _below(labels), strict=False):
+        y = top + 2 + start + _height(label) / 2
         parts.append(line(frame.left, y, frame.right, y, "row"))
-        parts.append(element("text", shorten(name, 27), x=_LABELS - 10, y=y + 4, class_="end ink"))
+        parts.append(names.block(label, _LABELS - 10, y, "end ink"))
         marks = [
             element(
                 "g",
@@ -140,7 +102,7 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
         top=height + 26,
         bottom=height + 226,
         x=(0.0, float(max(steps))),
-        y=(lowest, min(1.0, max(dice) + (max(dice) - lowest) * 0.1)),
+        y=(lowest, min(1.0, max(dice) + max((max(dice) - lowest) * 0.1, 0.005))),
     )
     parts = [keys, frame.y_axis("Validation Dice"), frame.x_axis("Step")]
     for place, (name, points) in enumerate(curves.items()):
@@ -190,18 +152,37 @@ def _curve(arm: Arm) -> list[tuple[float, float]]:
     return [(step, float(np.mean(of))) for step, of in sorted(by_step.items())]
 
 
-def _keys(names: Sequence[str]) -> tuple[Markup, float]:
-    """A legend in rows of three, and its height."""
+def _label(judgement: Judgement, each: Judged) -> list[str]:
+    lines = [told for part in names.contrast(judgement, each) for told in names.wrapped(part, _LETTERS)]
+    return [*lines[:-1], f"{lines[-1]} *"] if each.flags else lines
+
+
+def _height(label: Sequence[str]) -> float:
+    return names.LINE * len(label) + 12
+
+
+def _below(labels: Sequence[Sequence[str]]) -> list[float]:
+    """Where the row of every label begins, and where the last one ends."""
+    return [0.0, *accumulate(map(_height, labels))]
+
+
+def _keys(arms: Sequence[str]) -> tuple[Markup, float]:
+    """A legend in rows of three, or of two where names are long, and its height."""
     parts = []
-    for place, name in enumerate(names):
-        x, y = 160.0 * (place % 3), 9.0 + 18 * (place // 3)
+    beside, letters = (3, 21) if max(map(len, arms)) <= 21 else (2, 31)
+    rows = [[names.wrapped(arm, letters) for arm in arms[n : n + beside]] for n in range(0, len(arms), beside)]
+    tops = [0.0, *accumulate(max(map(len, row)) * names.LINE + 5 for row in rows)]
+    for place in range(len(arms)):
+        row, column = divmod(place, beside)
+        label = rows[row][column]
+        x, y = 480.0 / beside * column, tops[row] + 3 + names.LINE * len(label) / 2
         sample = join(
             line(x, y, x + 18, y, f"curve{_dashed(place)}"),
             element("circle", cx=x + 9, cy=y, r=3.5, class_=_mark(place)),
         )
         parts.append(element("g", sample, class_=_series(place)))
-        parts.append(element("text", shorten(name, 20), x=x + 24, y=y + 4))
-    return join(*parts), 18.0 * math.ceil(len(names) / 3)
+        parts.append(names.block(label, x + 24, y))
+    return join(*parts), tops[-1]
 
 
 def _series(place: int) -> str:
@@ -214,26 +195,6 @@ def _dashed(place: int) -> str:
 
 def _mark(place: int) -> str:
     return "hollow" if place >= 8 else "mark"
-
-
-def _cell(
-    x: float, y: float, width: float, height: float, value: float, share: float, sure: bool, told: str
-) -> list[Markup]:
-    box = element(
-        "rect", x=x + 0.5, y=y + 0.5, width=width - 1, height=height - 1, class_="cell", fill_opacity=0.08 + 0.5 * share
-    )
-    frame = element("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, class_="framed") if sure else None
-    colour = "val" if value > 0 else "test"
-    thousandths = f"{value * 1000:+.1f}" if abs(value) < 0.0995 else f"{value * 1000:+.0f}"
-    text = thousandths.replace("-", "−")
-    ink = element("text", text, x=x + width / 2, y=y + height * 0.72, class_="middle small cellink")
-    return [element("g", element("title", f"{told}: {value:+.4f}"), box, frame, class_=colour), ink]
-
-
-def _pair(judgement: Judgement, each: Judged) -> str:
-    """The arm alone where all contrasts are against the same, which the axis then names."""
-    against = {other.pair.against for other in judgement.judged}
-    return each.pair.arm if len(against) == 1 else f"{each.pair.arm} – {each.pair.against}"
 
 
 def _where(judgement: Judgement) -> str:
@@ -264,5 +225,5 @@ def _shapes(flagged: bool) -> Markup:
         parts.append(element("text", word, x=x + 10, y=13.0))
         x += 40 + 6.4 * len(word)
     if flagged:
-        parts.append(element("text", "* confounded: may have another cause", x=0.0, y=31.0))
+        parts.append(element("text", "* flagged: see the table of flags", x=0.0, y=31.0))
     return join(*parts)

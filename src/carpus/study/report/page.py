@@ -15,8 +15,8 @@ from carpus.report.document import document, figure_file, listed, repeat, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
-from carpus.study.judge import Judged, Judgement
-from carpus.study.report import figures, tables, worst, writers
+from carpus.study.judge import Judged, Judgement, left_out
+from carpus.study.report import answers, by_class, figures, tables, worst, writers
 from carpus.study.results import TEST
 from carpus.study.spec import Study
 
@@ -46,11 +46,11 @@ def write(
         facts: how to repeat it.
         notes: what a reader must know before the verdicts, such as runs that failed.
     """
-    listings = tables.every(judgement, study)
+    listings = _every(judgement, study)
     drawn = _drawings(judgement)
     classes = next(iter(judgement.arms.values())).classes
     body = [
-        _header(judgement, title, lead, notes),
+        _header(judgement, title, lead, [*notes, *(f"{told}." for told in left_out(judgement))]),
         _figures(judgement, drawn),
         *(
             listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
@@ -109,15 +109,15 @@ def findings(judgement: Judgement) -> list[tuple[str, str]]:
 
 
 def _sentence(each: Judged) -> str:
-    told = f"{tables.pair_name(each.pair)}: {_signed(each.difference)}"
+    told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
     if each.interval:
-        told += f" ({_signed(each.interval[0])} to {_signed(each.interval[1])})"
+        told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
     if min(each.dice.seeds) < 2:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
         told += f"; {tables.needed(each)}"
-    kinds = [kind if kind != "budget" else "another budget" for kind in each.flags]
-    return f"{told}. Confounded: {', '.join(kinds)}." if kinds else f"{told}."
+    kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
+    return f"{told}. Flagged: {', '.join(kinds)}." if kinds else f"{told}."
 
 
 def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
@@ -150,7 +150,7 @@ def _drawings(judgement: Judgement) -> dict[str, Markup]:
         "differences": figures.forest(judgement),
         "seeds": figures.seeds(judgement),
         "cost": figures.cost(judgement),
-        "classes": figures.classes(judgement),
+        "classes": by_class.classes(judgement),
         "learning": figures.learning(judgement.arms),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing is not None}
@@ -179,6 +179,23 @@ def _figures(judgement: Judgement, drawn: Mapping[str, Markup]) -> Markup:
     return element("section", element("h2", "Figures"), element("div", *shown, class_="figures"))
 
 
+def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
+    """All tables by file name, in the order of the page; those without rows are absent."""
+    found = {
+        "verdicts": tables.verdicts(judgement),
+        "scores": tables.scores(judgement, study),
+        "flags": tables.warnings(judgement),
+    }
+    if study is not None:
+        found |= {"claims": answers.claims(judgement, study), "regrets": answers.regrets(judgement, study)}
+    found |= {
+        "borders": tables.borders(judgement),
+        "costs": tables.costs(judgement),
+        "classes": tables.by_class(judgement),
+    }
+    return {name: listing for name, listing in found.items() if listing.rows}
+
+
 def _shown(listings: Mapping[str, Listing]) -> dict[str, Listing]:
     """The tables of the page: the differences by class are a figure there."""
     return {name: listing for name, listing in listings.items() if name != "classes"}
@@ -196,8 +213,8 @@ def _worst(cases: Sequence[worst.Shown], gallery: Markup | None) -> Markup | Non
 def _method(judgement: Judgement) -> Markup:
     told = (
         "The unit is the patient; a claim about a method allows for patients and for training seeds, crossed. Patients "
-        "are resampled and studentised, seeds have Student's t with their own degrees of freedom, pooled over the two "
-        "arms and not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
+        "are resampled and studentised, seeds have Student's t with Welch's degrees of freedom, each arm its own "
+        "variance, and are not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
         f"(docs/studies.md). A difference proven to be below {judgement.margin:g} is called equivalent. With one seed "
         "the verdict is cannot tell, whatever the difference. Intervals hold for this data set and its split."
     )
@@ -216,7 +233,3 @@ def _range(values: Sequence[int]) -> str:
     if not values:
         return "–"
     return number(values[0]) if len(values) == 1 else f"{number(values[0])}–{number(values[-1])}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")

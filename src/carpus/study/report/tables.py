@@ -7,6 +7,7 @@ import numpy as np
 
 from carpus.report import Listing
 from carpus.report.charts import number
+from carpus.study import stats
 from carpus.study.judge import Judged, Judgement, budget
 from carpus.study.results import TEST, Arm
 from carpus.study.spec import Contrast, Published, Study
@@ -44,15 +45,16 @@ def verdicts(judgement: Judgement) -> Listing:
     for each in judgement.judged:
         dice = each.dice
         others = [
-            _signed(float(each.others[name].difference[0]), _OTHERS[name][1]) if name in each.others else "–"
-            for name in _OTHERS
+            cell
+            for name, (_, digits) in _OTHERS.items()
+            for cell in (_other(each.others[name], digits) if name in each.others else ("–", "–"))
         ]
         rows.append(
             [
                 pair_name(each.pair),
                 verdict(each),
-                _signed(each.difference),
-                _interval(each),
+                signed(each.difference),
+                _interval(dice),
                 p_value(each.p),
                 p_value(each.p_equivalent),
                 f"{dice.superiority[0]:.2f}",
@@ -61,14 +63,14 @@ def verdicts(judgement: Judgement) -> Listing:
                 _design(each),
             ]
         )
-    rows += [[pair_name(pair), "no runs", *["–"] * (6 + len(_OTHERS)), ""] for pair in judgement.absent]
+    rows += [[pair_name(pair), "no runs", *["–"] * (6 + 2 * len(_OTHERS)), ""] for pair in judgement.absent]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
     count = len(judgement.judged) + len(judgement.absent)
     about = (
-        f"On the {where} patients. Interval: 95 %, over patients and seeds. p: of no difference; p equivalent: of a "
-        f"difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the share "
-        "of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many seeds and "
-        "patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
+        f"On the {where} patients. Intervals: 95 % each, over patients and seeds. p: of no difference; p equivalent: "
+        f"of a difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the "
+        "share of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many seeds "
+        "and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
         "difference as large as the one seen, but no smaller than the margin."
     )
     columns = [
@@ -80,7 +82,7 @@ def verdicts(judgement: Judgement) -> Listing:
         "p equivalent",
         "P(A > B)",
         "MDE",
-        *(name for name, _ in _OTHERS.values()),
+        *(head for name, _ in _OTHERS.values() for head in (name, f"{name.split(',')[0]}: 95 %")),
     ]
     return Listing("Verdicts", about, [*columns, "Would take"], rows)
 
@@ -137,7 +139,10 @@ def costs(judgement: Judgement) -> Listing:
             ]
         )
     columns = ["Arm", "Parameters", "Steps", "Images a step", "Side, px", "Patients", "Time a run", "Images/s", "Peak"]
-    about = "Time is the wall time of a training with its validations on the device named, which may have been shared."
+    about = (
+        "Steps are all that made the weights, those of the runs that an arm started from included. Time is the wall "
+        "time of its own training with its validations on the device named, which may have been shared."
+    )
     return Listing("Cost", about, [*columns, "Device"], rows)
 
 
@@ -147,53 +152,25 @@ def by_class(judgement: Judgement) -> Listing:
         return Listing("Differences by class", "", ["Class"], [])
     names = judgement.judged[0].columns
     rows = [
-        [name, *(_signed(float(each.dice.difference[place])) for each in judgement.judged)]
+        [name, *(signed(float(each.dice.difference[place])) for each in judgement.judged)]
         for place, name in enumerate(names)
     ]
     columns = ["Class", *(pair_name(each.pair) for each in judgement.judged)]
     return Listing("Differences by class", "Dice of the first arm less that of the second.", columns, rows)
 
 
-def claims(judgement: Judgement, study: Study) -> Listing:
-    """What the report concluded, and what the runs of this study say about it."""
-    known = {each.pair: each for each in judgement.judged}
-    rows = []
-    for claim in study.claims:
-        for pair in claim.contrasts:
-            each = known.get(pair)
-            rows.append(
-                [
-                    claim.text,
-                    pair_name(pair),
-                    _reported(study, pair),
-                    _signed(each.difference) if each else "–",
-                    verdict(each) if each else "no runs",
-                ]
-            )
-    about = "The report's difference is the mean of Public and Private, of one run each."
-    return Listing("The report's claims", about, ["Claim", "Contrast", "Report", "Here", "Verdict here"], rows)
-
-
-def regrets(judgement: Judgement, study: Study) -> Listing:
-    """What the report wishes it had tried, and what came of it."""
-    rows = []
-    for regret in study.regrets:
-        for name in regret.arms:
-            found = [each for each in judgement.judged if each.pair.arm == name]
-            told = "; ".join(f"{verdict(each)} ({_signed(each.difference)} to {each.pair.against})" for each in found)
-            rows.append([regret.text, name, told or ("no contrast" if name in judgement.arms else "no runs")])
-    return Listing("What the report regretted", "", ["Regret", "Arm", "Found"], rows)
-
-
 def warnings(judgement: Judgement) -> Listing:
-    """Contrasts whose difference may come from something else than what they are named after."""
+    """Contrasts whose difference may come from something else than what they are named after, or from nothing."""
     rows = [
         [pair_name(each.pair), kind if kind != "budget" else "confounded: budget", why]
         for each in judgement.judged
         for kind, why in each.flags.items()
     ]
-    about = "A difference here may be due to this, whatever its verdict; a control arm with the same removes the doubt."
-    return Listing("Confounded and transductive", about, ["Contrast", "What", "Why"], rows)
+    about = (
+        "Confounded: the difference may be due to this, whatever its verdict; a control arm with the same removes the "
+        "doubt. Transductive: one arm learnt from test images. Collapsed: a run has learned nothing."
+    )
+    return Listing("Flags", about, ["Contrast", "What", "Why"], rows)
 
 
 def short(judgement: Judgement) -> Listing:
@@ -203,15 +180,6 @@ def short(judgement: Judgement) -> Listing:
     rows = [[row[place] for place in kept] for row in whole.rows]
     told = "Interval over patients and seeds; p is Holm-corrected. Would take: seeds × patients that decide it."
     return Listing(whole.title, told, [whole.columns[place] for place in kept], rows)
-
-
-def every(judgement: Judgement, study: Study | None = None) -> dict[str, Listing]:
-    """All tables by file name, in the order of the page; those without rows are absent."""
-    found = {"verdicts": verdicts(judgement), "scores": scores(judgement, study), "flags": warnings(judgement)}
-    if study is not None:
-        found |= {"claims": claims(judgement, study), "regrets": regrets(judgement, study)}
-    found |= {"borders": borders(judgement), "costs": costs(judgement), "classes": by_class(judgement)}
-    return {name: listing for name, listing in found.items() if listing.rows}
 
 
 def pair_name(pair: Contrast) -> str:
@@ -229,6 +197,8 @@ def needed(each: Judged) -> str:
     """What would decide an undecided contrast, as a sentence; empty for a decided one."""
     if each.word != "cannot tell":
         return ""
+    if math.isnan(each.effect):
+        return "there is nothing to judge by"
     design = each.needed
     basis = f", going by {each.assumed}" if each.assumed else ""
     if design is None:
@@ -239,6 +209,8 @@ def needed(each: Judged) -> str:
 def _design(each: Judged) -> str:
     if each.word != "cannot tell":
         return ""
+    if math.isnan(each.effect):
+        return "–"
     return f"{each.needed.seeds} × {number(each.needed.patients)}" if each.needed else "out of reach"
 
 
@@ -271,14 +243,13 @@ def device(arm: Arm) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _reported(study: Study, pair: Contrast) -> str:
-    a, b = (study.arms[name].published or Published() for name in pair)
-    values = [x - y for x, y in ((a.public, b.public), (a.private, b.private)) if x is not None and y is not None]
-    return _signed(float(np.mean(values))) if values else "–"
+def _interval(of: stats.Contrast, digits: int = 4) -> str:
+    low, high = float(of.low[0]), float(of.high[0])
+    return f"{signed(low, digits)} to {signed(high, digits)}" if math.isfinite(low) else "–"
 
 
-def _interval(each: Judged) -> str:
-    return f"{_signed(each.interval[0])} to {_signed(each.interval[1])}" if each.interval else "–"
+def _other(of: stats.Contrast, digits: int) -> tuple[str, str]:
+    return signed(float(of.difference[0]), digits), _interval(of, digits)
 
 
 def _over_seeds(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
@@ -288,7 +259,8 @@ def _over_seeds(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
-def _signed(value: float, digits: int = 4) -> str:
+def signed(value: float, digits: int = 4) -> str:
+    """With its sign, a real minus; "–" where there is none."""
     return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 

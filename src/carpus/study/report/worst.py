@@ -14,6 +14,7 @@ from carpus.formats import images
 from carpus.labels import Classes, LabelMap
 from carpus.report.cases import data_uri
 from carpus.report.markup import Markup, element, join
+from carpus.study import tasks
 from carpus.study.judge import Judgement
 from carpus.study.results import Arm, Outcome
 
@@ -70,7 +71,7 @@ def collect(
     pixels = {name: images.read(cases[name].image) for name in chosen}
     predictions: dict[str, dict[str, LabelMap]] = {name: {} for name in chosen}
     for done, (arm, outcome) in enumerate(first.items(), start=1):
-        fitted = outcome.path / "calibration.json"
+        fitted = outcome.path / tasks.CALIBRATION
         predict = evaluate.predictor(run.read(outcome.path), device, calibration=fitted if fitted.is_file() else None)
         for name in chosen:
             predictions[name][arm] = predict(pixels[name])

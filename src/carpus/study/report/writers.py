@@ -20,7 +20,9 @@ _LATEX = {
     "\u202f": r"\,",
 }
 
-_NUMBER = re.compile(r"[+−<]? ?[\d.\u202f]+.*|–|")
+_ONE = r"[+−]?\d[\d\u202f]*(\.\d+)?"
+_NUMBER = re.compile(rf"(< )?{_ONE}( (±|to|×) {_ONE})?( (M|MiB|s|min|h))?|–|")
+"""What a cell with a number looks like, and nothing else: a name such as "+ 1x1" is none."""
 
 
 def markdown(listing: Listing) -> str:

@@ -1,16 +1,14 @@
 """Augmentation: what a recipe makes of an image, draw by draw."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import streamlit as st
 
 from carpus import augment, config, data, pictures
-from carpus.errors import ConfigError, DataError
+from carpus.errors import REFUSALS, DataError
 from carpus.viewer.screens import state
 from carpus.viewer.server import Shown
-from carpus.viewer.view import View
+from carpus.viewer.view import RANGES, View
 
 _SIDE = 512
 _DRAWS = 8
@@ -23,25 +21,28 @@ def page() -> None:
         st.info("There is no image to change: `carpus view DATA`.")
         return
     columns = st.columns([1.2, 1.6, 1.6, 0.7, 0.9], vertical_alignment="bottom")
-    recipes = sorted(path.stem for path in (Path(config.__file__).parent / "recipes").glob("*.yaml"))
-    recipe = columns[0].selectbox("Recipe", recipes, recipes.index("unet") if "unet" in recipes else 0)
+    recipes = shown.workspace.recipes
+    given = (view.recipe, *shown.workspace.given, *shown.workspace.runs)
+    usual = next((name for name in given if name in recipes), "unet")
+    recipe = columns[0].selectbox("Recipe", list(recipes), list(recipes).index(usual), key="recipe")
     names = [entry.name for entry in shown.workspace.entries]
-    case = columns[1].selectbox("Image", names, shown.workspace.place.get(view.case, 0))
-    change = columns[2].text_input("Change", placeholder="rotation_deg=30 elastic=0.02")
-    seed = int(columns[3].number_input("Seed", 0, 10_000, 0))
-    outlined = columns[4].toggle("Outlines", True)
+    case = columns[1].selectbox("Image", names, shown.workspace.place.get(view.case, 0), key="image")
+    change = columns[2].text_input("Change", view.change, placeholder="rotation_deg=30 elastic=0.02", key="change")
+    seed = int(columns[3].number_input("Seed", 0, int(RANGES["seed"][1]), view.seed, key="seed"))
+    outlined = columns[4].toggle("Outlines", view.outlined, key="outlined")
+    view = state.change(case=case, recipe=recipe, change=change, seed=seed, outlined=outlined)
+    state.address(view)
     try:
-        settings = config.load([recipe], [f"augment.{word}" for word in change.split()]).augment
-        state.change(case=case)
+        settings = config.load([recipes[recipe]], [f"augment.{word}" for word in change.split()]).augment
         drawn = _draws(shown, view, case, augment.Settings(**settings.model_dump()), seed, outlined)
-    except (DataError, ConfigError) as error:
+    except REFUSALS as error:
         st.error(str(error))
         return
     on = [f"{name} {value:g}" for name, value in settings.model_dump().items() if value]
     st.caption("  ·  ".join(on) or "This recipe changes nothing.")
     for row in range(0, len(drawn), 4):
         for column, (title, picture) in zip(st.columns(4, gap="small"), drawn[row : row + 4], strict=False):
-            column.image(picture, caption=title, use_container_width=True)
+            column.image(picture, caption=title, width="stretch")
 
 
 def _draws(

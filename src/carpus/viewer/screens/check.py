@@ -1,14 +1,14 @@
 """Check: what is wrong with a data set, each finding with its picture."""
 
-import pandas
 import streamlit as st
 
 from carpus.check import Finding, check
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
 from carpus.viewer.screens import state
+from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
-from carpus.viewer.workbench import workbench
+from carpus.viewer.workbench import Row, workbench
 
 _LEVELS = ("error", "warning", "note")
 
@@ -18,6 +18,7 @@ def page() -> None:
     shown, view = state.opened()
     folders = shown.workspace.folders
     if not folders:
+        state.address(view)
         st.info("There is no data folder to check: `carpus view DATA`.")
         return
     left, right = st.columns([1, 1.9], gap="small")
@@ -29,6 +30,7 @@ def page() -> None:
         )
         found: list[Finding] | None = shown.kept.get(("check", name))
         if found is None:
+            state.address(view)
             st.write(f"Every image and annotation of **{name}** is read once and held against the anatomy.")
             if st.button("Check", type="primary"):
                 shown.kept["check", name] = _check(shown, name)
@@ -47,7 +49,7 @@ def _check(shown: Shown, name: str) -> list[Finding]:
             classes=shown.workspace.classes,
             progress=lambda done, total: bar.progress(done / total, f"Checking: {done} of {total}"),
         )
-    except DataError as error:
+    except REFUSALS as error:
         st.error(str(error))
         st.stop()
     finally:
@@ -69,21 +71,14 @@ def _findings(found: list[Finding]) -> Finding | None:
         label_visibility="collapsed",
     )
     listed = [finding for finding in found if finding.severity in levels]
-    table = pandas.DataFrame(
+    row = chosen_row(
         [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
-        columns=["level", "kind", "bone", "image", "what"],
-    )
-    event = st.dataframe(
-        table,
-        hide_index=True,
-        height=560,
-        on_select="rerun",
-        selection_mode="single-row",
+        ["level", "kind", "bone", "image", "what"],
         key="findings",
-        column_config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
+        height=560,
+        config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
     )
-    rows = event.selection.rows
-    finding = listed[rows[0]] if rows and rows[0] < len(listed) else next(iter(listed), None)
+    finding = next(iter(listed), None) if row is None else listed[row]
     if finding:
         st.caption(f"**{finding.kind}** · {finding.case} · {finding.message}")
     return finding
@@ -91,9 +86,11 @@ def _findings(found: list[Finding]) -> Finding | None:
 
 def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> None:
     if finding is None:
+        state.address(view)
         return
     place = shown.workspace.place.get(finding.case)
     if place is None:
+        state.address(view)
         st.info(f"{finding.case}: is no image that can be shown. {finding.message}")
         return
     picked = view.but(case=finding.case, first=name, second="", chosen=finding.bone or "", bones="", at="", both=False)
@@ -101,9 +98,10 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         shown.workspace,
         picked,
         [place],
-        [(place, finding.case, None, "")],
+        [Row(place, finding.case, None, "", "", place)],
         told=lambda message: None,
         narrow=True,
         key="check",
         notes={finding.case: finding.message},
+        address=view.but(case=finding.case),
     )

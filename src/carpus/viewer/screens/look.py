@@ -6,14 +6,17 @@ from typing import Any, get_args
 import numpy as np
 import streamlit as st
 
-from carpus.errors import DataError
+from carpus.errors import REFUSALS
+from carpus.report.findings import plural
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
-from carpus.viewer.reviews import Reviews
-from carpus.viewer.screens import state
+from carpus.viewer.reviews import Decided, Reviews
+from carpus.viewer.screens import selection, state
+from carpus.viewer.screens.unread import unread
+from carpus.viewer.selections import Overview
 from carpus.viewer.server import Shown
-from carpus.viewer.view import Labelled, Order, View
-from carpus.viewer.workbench import workbench
+from carpus.viewer.view import Labelled, LeftOut, Order, View
+from carpus.viewer.workbench import Row, workbench
 
 _NONE = "nothing"
 _ORDERS: dict[Order, str] = {
@@ -21,7 +24,10 @@ _ORDERS: dict[Order, str] = {
     "worst": "lowest bone first",
     "mean": "lowest mean first",
     "bone": "lowest of this bone first",
+    "left_out": "most bones left out first",
+    "agreement": "lowest agreement first",
 }
+_OF_SELECTIONS = ("left_out", "agreement")
 _LABELLED: dict[Labelled, str] = {"any": "any", "yes": "labelled", "no": "not labelled", "missing": "bones missing"}
 
 
@@ -35,46 +41,45 @@ def page() -> None:
     try:
         view = _controls(shown, view)
         known = state.known(shown, view)
-        chosen = facts.choose(workspace, known, view)
+        overview = selection.overview(shown, view)
+        chosen = facts.choose(workspace, known, view, overview)
         at = _place(shown, view, chosen)
-        review = state.reviews(shown, view)
-        decided = review.read() if review else {}
-    except DataError as error:
+        decided = _decided(shown, view)
+    except REFUSALS as error:
         st.error(str(error))
         return
     view = st.session_state.view
-    places = _panes(shown, view, at)
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
-    names = [workspace.entries[n].name for n in chosen]
-    decided_images = {image for image, _ in decided}
-    bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
+    places = _panes(shown, view, at)
     workbench(
         workspace,
         view,
         places,
-        [
-            (n, name, _score(known, n, view, bone), "✓" if name in decided_images else "")
-            for n, name in zip(chosen, names, strict=True)
-        ],
+        _rows(shown, view, known, chosen, overview, decided),
         told=lambda message: _answer(shown, message),
         ahead=[n for n in (after, before) if n is not None],
-        marks={workspace.entries[n].name: reviews.marks(decided, workspace.entries[n].name) for n in places},
-        deciding={"done": reviews.done(decided, names), "all": len(names), "undo": review.can_undo} if review else None,
+        decided=decided,
+        can_undo=[name for name in decided.known if state.reviews(shown, name).can_undo],
         notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
+        found=selection.found(workspace, view, places),
+        selection=selection.origin(workspace, view),
     )
 
 
 def _controls(shown: Shown, view: View) -> View:
     workspace = shown.workspace
     layers = list(workspace.layers)
-    columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9], vertical_alignment="center")
+    faults = _faults(shown, view)
+    columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9, *([0.9] if faults else [])], vertical_alignment="center")
     with columns[0]:
         first = _select("Labels", layers, view.first)
     with columns[1]:
         second = _select("against", [_NONE, *(name for name in layers if name != first)], view.second or _NONE)
     with columns[2]:
-        order = _select("Order", list(_ORDERS), view.order, _ORDERS)
-    with columns[3], st.popover(_filtered(view), use_container_width=True):
+        pseudo = selection.name_of(workspace, view) or view.order in _OF_SELECTIONS
+        orders = [order for order in _ORDERS if pseudo or order not in _OF_SELECTIONS]
+        order = _select("Order", orders, view.order, _ORDERS)
+    with columns[3], st.popover(_filtered(view), width="stretch"):
         view = _filters(shown, view)
     with columns[4]:
         both = st.toggle("Both hands", view.both, key="both")
@@ -82,13 +87,20 @@ def _controls(shown: Shown, view: View) -> View:
     with columns[5]:
         # Scores of all images take a pass over all labels, so they are asked for.
         label = "Measured" if state.measured(shown, view) else "Measure all"
-        asked = st.button(
-            label, disabled=state.measured(shown, view) or not first, use_container_width=True, help=_MEASURE
-        )
+        asked = st.button(label, disabled=state.measured(shown, view) or not first, width="stretch", help=_MEASURE)
     if asked:
         state.measure(shown, view)
         st.rerun()
+    if faults:
+        with columns[6]:
+            unread(faults)
     return view
+
+
+def _faults(shown: Shown, view: View) -> list[str]:
+    """What could not be read so far."""
+    overview = shown.kept.get(("overview", selection.name_of(shown.workspace, view)))
+    return [*shown.workspace.faults, *state.known(shown, view).faults, *(overview.faults if overview else ())]
 
 
 _MEASURE = "Read the labels of every image once: for scores in the list, orders, and filters on pose, side and bones."
@@ -103,23 +115,38 @@ def _filters(shown: Shown, view: View) -> View:
             "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
         )
         labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
+        if selection.name_of(workspace, view) or view.left_out != "any":
+            left_out = _select("Bones left out", list(get_args(LeftOut)), view.left_out)
+        else:
+            left_out = view.left_out
     with right:
         sexes = sorted({p.sex for p in workspace.patients.values() if p.sex})
         sex = _select("Sex", ["", *sexes], view.sex, {"": "any"}) if sexes else ""
         pose = _select("Pose", ["", *_of(known, "pose", view.pose)], view.pose, {"": "any"})
         thumb = _select("Thumb", ["", *_of(known, "thumb", view.thumb)], view.thumb, {"": "any"})
-    bone = _select("Score of", ["", *workspace.classes], view.bone, {"": "the mean of all bones"})
+    bone = _select("Bone", ["", *workspace.classes], view.bone, {"": "all of them"})
     low, high = st.slider("Dice between", 0.0, 1.0, (view.low, view.high), 0.005, key="dice")
     if not state.measured(shown, view):
         st.caption("Pose, side, missing bones and scores are known once everything is measured.")
     return state.change(
-        search=search, split=split, labelled=labelled, sex=sex, pose=pose, thumb=thumb, bone=bone, low=low, high=high
+        search=search,
+        split=split,
+        labelled=labelled,
+        left_out=left_out,
+        sex=sex,
+        pose=pose,
+        thumb=thumb,
+        bone=bone,
+        low=low,
+        high=high,
     )
 
 
 def _select(label: str, options: list[Any], value: Any, names: Mapping[Any, str] | None = None) -> Any:
     index = options.index(value) if value in options else 0
-    visible = "visible" if label in ("Split", "Labels are", "Sex", "Pose", "Thumb", "Score of") else "collapsed"
+    visible = (
+        "visible" if label in ("Split", "Labels are", "Bones left out", "Sex", "Pose", "Thumb", "Bone") else "collapsed"
+    )
     prefix = "" if visible == "visible" else f"{label}: "
     return st.selectbox(
         label,
@@ -137,7 +164,7 @@ def _of(known: Facts, kind: str, value: str) -> list[str]:
 
 def _filtered(view: View) -> str:
     plain = View()
-    names = ("search", "split", "labelled", "sex", "pose", "thumb", "low", "high")
+    names = ("search", "split", "labelled", "left_out", "sex", "pose", "thumb", "low", "high")
     count = sum(getattr(view, name) != getattr(plain, name) for name in names)
     return f"Filter · {count}" if count else "Filter"
 
@@ -162,10 +189,33 @@ def _panes(shown: Shown, view: View, at: int | None) -> list[int]:
     return of_patient[place - place % 2 : place - place % 2 + 2]
 
 
-def _score(known: Facts, place: int, view: View, bone: int | None) -> float | None:
-    worst = known.worst(place)
-    value = worst[1] if worst and view.order == "worst" else known.score(place, bone if view.order == "bone" else None)
+def _decided(shown: Shown, view: View) -> Decided:
+    names = reviews.folders(shown.workspace, (view.first, view.second))
+    return Decided(shown.workspace, {name: state.reviews(shown, name).read() for name in names})
+
+
+def _rows(
+    shown: Shown, view: View, known: Facts, chosen: list[int], overview: Overview | None, decided: Decided
+) -> list[Row]:
+    rows = []
+    for n in chosen:
+        entry = shown.workspace.entries[n]
+        score, mark = _score(shown, known, view, n, overview), "✓" if decided.begun(entry) else ""
+        rows.append(Row(n, entry.name, score, mark, _out(overview, entry.name), _panes(shown, view, n)[0]))
+    return rows
+
+
+def _score(shown: Shown, known: Facts, view: View, place: int, overview: Overview | None) -> float | None:
+    """What the order is about; the mean Dice where that is the name, or bones left out, which are counted beside it."""
+    shown_by = view.but(order="mean") if view.order == "left_out" else view
+    value = facts.number(shown.workspace, known, shown_by, place, overview)
     return float(value) if np.isfinite(value) else None
+
+
+def _out(overview: Overview | None, name: str) -> str:
+    """How many bones of an image were left out, in words."""
+    count = overview.count(name) if overview else 0
+    return f"{count:.0f} out" if count > 0 else ""
 
 
 def _told(shown: Shown, known: Facts, place: int) -> str:
@@ -174,7 +224,7 @@ def _told(shown: Shown, known: Facts, place: int) -> str:
     words = [entry.split, patient.sex if patient else None]
     words += [kinds.get(entry.name) for name, kinds in known.kinds.items() if name == "pose"]
     missing = known.missing.get(entry.name)
-    words.append(f"{len(missing)} bones missing" if missing else None)
+    words.append(f"{plural(len(missing), 'bone')} missing" if missing else None)
     return "  ·  ".join(word for word in words if word)
 
 
@@ -184,22 +234,34 @@ def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
     place = message.get("go")
     if isinstance(place, int) and 0 <= place < len(entries):
         state.change(case=entries[place].name, at="")
-    review = state.reviews(shown, st.session_state.view)
-    if review is None:
-        return
     try:
-        if message.get("undo"):
-            image = review.undo()
-            if image in shown.workspace.place:
-                state.change(case=image)
+        if message.get("undo") in shown.workspace.folders:
+            _undo(shown, state.reviews(shown, message["undo"]))
         elif isinstance(asked := message.get("decide"), Mapping):
-            _decide(shown, review, asked)
-    except (DataError, OSError) as error:
+            _decide(shown, asked)
+    except (*REFUSALS, OSError) as error:
         st.toast(str(error), icon="⚠️")
 
 
-def _decide(shown: Shown, review: Reviews, asked: Mapping[str, Any]) -> None:
-    image, bone, verdict = asked.get("case"), asked.get("bone"), asked.get("verdict")
-    if image not in shown.workspace.place:
+def _undo(shown: Shown, review: Reviews) -> None:
+    undone = review.undo()
+    if undone is None:
         return
+    if undone.image in shown.workspace.place:
+        state.change(case=undone.image)
+    if undone.left:
+        st.toast(f"{undone.image}: somebody has decided anew on {', '.join(undone.left)}, which stays.")
+
+
+def _decide(shown: Shown, asked: Mapping[str, Any]) -> None:
+    image, bone, verdict, folder = (asked.get(name) for name in ("case", "bone", "verdict", "folder"))
+    place = shown.workspace.place.get(str(image))
+    if place is None:
+        return
+    view, workspace = st.session_state.view, shown.workspace
+    names = reviews.folders(workspace, (view.first, view.second))
+    # The screen may be older than the view by now: it is decided in the folder that was named there, or not at all.
+    if not folder or folder != reviews.folder_of(workspace, names, workspace.entries[place]):
+        return
+    review = state.reviews(shown, str(folder))
     review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)

@@ -27,6 +27,12 @@ def change(**changes: Any) -> View:
     return st.session_state.view
 
 
+def address(view: View) -> None:
+    """Put the view into the address; on a page with a workbench that does it, at once."""
+    if st.query_params.to_dict() != view.address():
+        st.query_params.from_dict(view.address())
+
+
 def _filled(workspace: Workspace, view: View) -> View:
     names = list(workspace.layers)
     first = view.first if view.first in names else (names[0] if names else "")
@@ -59,15 +65,12 @@ def measure(shown: Shown, view: View) -> None:
     bar.empty()
 
 
-def reviews(shown: Shown, view: View) -> Reviews | None:
-    """The decisions about the labels shown first, or second; None where neither lies in a data folder."""
-    for name in (view.first, view.second):
-        if name in shown.workspace.folders:
-            kept = st.session_state.setdefault("reviews", {})
-            if name not in kept:
-                kept[name] = Reviews(shown.workspace.folders[name], shown.workspace.classes, _user())
-            return kept[name]
-    return None
+def reviews(shown: Shown, name: str) -> Reviews:
+    """The decisions of this session in a data folder."""
+    kept = st.session_state.setdefault("reviews", {})
+    if name not in kept:
+        kept[name] = Reviews(shown.workspace.folders[name], shown.workspace.classes, _user())
+    return kept[name]
 
 
 def _user() -> str:

@@ -1,13 +1,12 @@
 """How the pages look beside the workbench: dense, and charts in the report's manner."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 from streamlit.components import v2
 
-from carpus import report
+from carpus.report import document
 from carpus.report.markup import Markup
 
 _PAGE = """
@@ -16,15 +15,19 @@ _PAGE = """
 [data-testid="stHeader"] { background: #0e1114; height: 3rem; min-height: 3rem; }
 """
 
+# The frame of a page that has the focus, which it gets by a click on anything without one of its own.
+_FRAME = '[data-testid="stMain"]::before { display: none; }'
+
 _CHART = """
 .chart { max-width: 34rem; --paper: #0e1114; --ink: #dfe4e9; --soft: #9aa5b0; --rule: #2a3038; --faint: #1b2127;
   --val: #58b4ee; --test: #ff9a4d; --train: #6d7883; font-variant-numeric: tabular-nums; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
 """
 
 
 def apply() -> None:
     """Put the style sheet into the page."""
-    st.html(f"<style>{_PAGE}</style>")
+    st.html(f"<style>{_PAGE}{_FRAME}</style>")
 
 
 def chart(svg: Markup) -> None:
@@ -38,13 +41,6 @@ def _component() -> Any:
     return v2.component(
         "carpus_chart",
         html='<div class="chart"></div>',
-        css=_CHART + _charts(),
+        css=_CHART + document.figure_rules(),
         js="export default ({ data, parentElement }) => { parentElement.querySelector('.chart').innerHTML = data; };",
     )
-
-
-@cache
-def _charts() -> str:
-    """The rules of the report's style sheet that are about charts."""
-    sheet = Path(report.__file__).with_name("style.css").read_text(encoding="utf-8")
-    return "\n".join(rule for rule in sheet.replace("}", "}\n").splitlines() if rule.strip().startswith("svg"))

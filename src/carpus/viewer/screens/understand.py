@@ -6,11 +6,13 @@ import numpy as np
 import pandas
 import streamlit as st
 
-from carpus.errors import DataError
-from carpus.report import charts
+from carpus.errors import REFUSALS, DataError
+from carpus.report import charts, document
 from carpus.report.numbers import Poses, grouped, read_curves, read_scores
 from carpus.viewer.facts import Facts
 from carpus.viewer.screens import state, style
+from carpus.viewer.screens.tables import chosen_row
+from carpus.viewer.screens.unread import unread
 from carpus.viewer.server import Shown
 from carpus.viewer.view import View
 
@@ -25,19 +27,23 @@ def page() -> None:
     if pair:
         titles.insert(0, pair)
     if not titles:
+        state.address(view)
         st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
         return
-    for tab, title in zip(st.tabs(titles), titles, strict=True):
-        with tab:
-            try:
-                if title == pair:
-                    _pair(shown, view)
-                elif title in shown.workspace.runs:
-                    _run(shown, shown.workspace.runs[title])
-                else:
-                    _study(shown.workspace.studies[title])
-            except DataError as error:
-                st.error(str(error))
+    tabs = st.tabs(titles, default=view.tab if view.tab in titles else None, key="tabs", on_change="rerun")
+    place = next((n for n, tab in enumerate(tabs) if tab.open), 0)
+    title = titles[place]
+    state.address(state.change(tab=title if place else ""))
+    with tabs[place]:
+        try:
+            if title == pair:
+                _pair(shown, view)
+            elif title in shown.workspace.runs:
+                _run(shown, shown.workspace.runs[title])
+            else:
+                _study(shown.workspace.studies[title])
+        except REFUSALS as error:
+            st.error(str(error))
 
 
 def _pair(shown: Shown, view: View) -> None:
@@ -52,6 +58,7 @@ def _pair(shown: Shown, view: View) -> None:
     if not there.any():
         st.info(f"No image has labels in both {view.first} and {view.second}.")
         return
+    unread(known.faults)
     columns = st.columns([1.25, 1], gap="large")
     with columns[0]:
         _by_bone(shown, view, known)
@@ -70,25 +77,21 @@ def _by_bone(shown: Shown, view: View, known: Facts) -> None:
         there = column[np.isfinite(column)]
         low = np.quantile(there, 0.1)
         rows.append((name, there.mean(), low, there.min(), np.histogram(there, _bins(known))[0].tolist()))
-    table = pandas.DataFrame(rows, columns=["bone", "mean", "10 % below", "lowest", "distribution"])
     images = int(np.isfinite(known.dice).any(axis=1).sum())
     low = _bins(known)[0]
     mean = np.nanmean(known.dice)
     st.markdown(f"##### Dice by bone  \n{images} images, mean **{mean:.4f}**. Choose a bone to see its worst image.")
-    event = st.dataframe(
-        table,
-        hide_index=True,
-        height=720,
-        on_select="rerun",
-        selection_mode="single-row",
+    k = chosen_row(
+        rows,
+        ["bone", "mean", "10 % below", "lowest", "distribution"],
         key="by_bone",
-        column_config={
+        height=720,
+        config={
             **{name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "10 % below", "lowest")},
             "distribution": st.column_config.BarChartColumn(f"distribution, {low:.2f} to 1", y_min=0),
         },
     )
-    if event.selection.rows:
-        k = event.selection.rows[0]
+    if k is not None:
         _open(shown, int(np.nanargmin(known.dice[:, k])), shown.workspace.classes.names[k])
 
 
@@ -105,17 +108,15 @@ def _worst(shown: Shown, known: Facts) -> None:
         k, value = known.worst(n) or (0, np.nan)
         rows.append((shown.workspace.entries[n].name, known.score(n), shown.workspace.classes.names[k], value))
     st.markdown("##### Worst images")
-    event = st.dataframe(
-        pandas.DataFrame(rows, columns=["image", "mean", "worst bone", "its Dice"]),
-        hide_index=True,
-        height=230,
-        on_select="rerun",
-        selection_mode="single-row",
+    row = chosen_row(
+        rows,
+        ["image", "mean", "worst bone", "its Dice"],
         key="worst",
-        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "its Dice")},
+        height=230,
+        config={name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "its Dice")},
     )
-    if event.selection.rows:
-        _open(shown, order[event.selection.rows[0]], rows[event.selection.rows[0]][2])
+    if row is not None:
+        _open(shown, order[row], rows[row][2])
 
 
 def _confused(shown: Shown, known: Facts) -> None:
@@ -123,17 +124,15 @@ def _confused(shown: Shown, known: Facts) -> None:
     if not pairs:
         return
     st.markdown("##### Bones taken for others")
-    event = st.dataframe(
-        pandas.DataFrame(pairs, columns=["bone", "other", "taken, px", "overlap wrong, px", "overlap's Dice"]),
-        hide_index=True,
-        height=230,
-        on_select="rerun",
-        selection_mode="single-row",
+    row = chosen_row(
+        pairs,
+        ["bone", "other", "taken, px", "overlap wrong, px", "overlap's Dice"],
         key="confused",
-        column_config={"overlap's Dice": st.column_config.NumberColumn(format="%.3f")},
+        height=230,
+        config={"overlap's Dice": st.column_config.NumberColumn(format="%.3f")},
     )
-    if event.selection.rows:
-        first, second = pairs[event.selection.rows[0]][:2]
+    if row is not None:
+        first, second = pairs[row][:2]
         both = known.dice[:, [shown.workspace.classes.index(name) for name in (first, second)]]
         place = int(np.nanargmin(np.nansum(both, axis=1) + np.where(np.isfinite(both).all(axis=1), 0, 9)))
         _open(shown, place, first, f"{first},{second}")
@@ -196,6 +195,6 @@ def _run(shown: Shown, path: Path) -> None:
 def _study(path: Path) -> None:
     page = path / "report.html"
     if not page.is_file():
-        st.info(f"{path}: has no report yet.")
+        st.info(f"{path}: has no report yet: `carpus study report {path}` makes it.")
         return
-    st.iframe(page.read_text(encoding="utf-8"), height=900)
+    st.iframe(document.dark(page.read_text(encoding="utf-8")), height=900)

@@ -1,12 +1,13 @@
 // The line of controls above the pictures, and the one of facts below them.
 
 import { choice, h, slider } from "./page.js";
+import { AGREED } from "./picture.js";
 
 export const PLAIN = { low: 0, high: 255, gamma: 1, invert: false, opacity: 0.35 };
 
 const KEYS = [
   ["← →", "the image before, the next one"], ["↑ ↓", "the bone before, the next one"], ["O", "outlines, fills, nothing"],
-  ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["F", "whole image"],
+  ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["D", "pixels in doubt"], ["F", "whole image"],
   ["Z", "zoom to the chosen bone"], ["A R X", "accept, reject, ignore: the chosen bone, or the image"],
   ["U", "undo the last decision"], ["Esc", "no bone chosen, all bones shown"],
 ];
@@ -38,7 +39,7 @@ function tones(view, told) {
     slider("brightest", { min: 2, max: 255, step: 1, value: view.high },
       (high) => told.tone({ high, low: Math.min(view.low, high - 2) })),
     slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => told.tone({ gamma })),
-    slider("opacity", { min: 0.05, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) },
+    slider("opacity", { min: 0, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) },
       (opacity) => told.tone({ opacity })),
     h("div", { class: "line" },
       h("button", { "aria-pressed": String(view.invert), onclick: () => told.look({ invert: !view.invert }) }, "Invert"),
@@ -48,16 +49,23 @@ function tones(view, told) {
 }
 
 /** What the colours mean, and what is known of the image. */
-export function facts({ data, view, pane }) {
-  const keys = data.first && data.second && view.compare === "difference"
-    ? [["missed", data.truth], ["made up", data.prediction], ["taken for another", "#ff50ff"]] : [];
+export function facts({ data, view, pane, compared }) {
+  const keys = compared && view.compare === "difference" && view.style !== "none"
+    ? [["agreed", AGREED], ["missed", data.truth], ["made up", data.prediction],
+      ...(view.style === "fill" ? [["taken for another", "#ff50ff"]] : [])] : [];
   const size = pane ? `${pane.size[1]} × ${pane.size[0]}` : "";
-  const spacing = pane?.spacing ? `${pane.spacing[0].toFixed(3)} mm a pixel` : "";
+  const spacing = pane?.spacing ? millimetres(pane.spacing) : "";
   return [
     h("span", { class: "where" }), h("span", { class: "grow" }),
     ...keys.map(([name, colour]) => h("span", { class: "key" }, h("i", { style: `background: ${colour}` }), name)),
     h("span", {}, [size, spacing, pane?.told].filter(Boolean).join("  ·  ")),
   ];
+}
+
+/** How large a pixel is: [down, across] in mm. */
+export function millimetres(spacing) {
+  const [down, across] = spacing.map((mm) => mm.toFixed(3));
+  return down === across ? `${down} mm a pixel` : `${across} mm across, ${down} mm down a pixel`;
 }
 
 /** All keys. */

@@ -1,21 +1,22 @@
 // The list of bones: which are drawn, how well they agree, what was decided about them.
 
 import { badness, h, score } from "./page.js";
+import { mark as leftOut } from "./selection.js";
 
 const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
 
 /**
- * @param shown {classes, groups, view: {mask, chosen}, scores, areas, marks, deciding, compared}
+ * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
  * @param told {mask(mask), chosen(k), decide(name, verdict)}
  */
 export function bones(shown, told) {
-  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared } = shown;
+  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found } = shown;
   const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
   const head = h("div", { class: "bone head" },
     tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
     h("span", { class: "name" }, "Bones"),
     compared && h("span", { class: "number" }, "Dice"),
-    compared && h("span", { class: "number", title: "surface Dice: the share of both borders within 2 px of the other" }, "NSD"),
+    compared && h("span", { class: "number", title: `surface Dice: the share of both borders within ${tolerance} px of the other` }, "NSD"),
     !compared && h("span", { class: "number wide" }, "px"),
     deciding && h("span", { class: "verdicts" }, ""));
   const rows = Object.entries(groups).map(([group, names]) => {
@@ -34,17 +35,18 @@ export function bones(shown, told) {
   });
 
   function row(k) {
-    const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name];
+    const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name], judged = found?.bones[name];
     const absent = areas && !areas[k] && !compared;
     return h("div", {
-      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}`, "data-bone": name,
+      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
+      "data-bone": name, title: judged?.why,
       onclick: () => told.chosen(chosen === k ? -1 : k),
     },
       tick((mask >>> k) & 1, (event) => {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, name),
+      h("span", { class: "name" }, h("span", {}, name), !compared && leftOut(judged)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
@@ -73,13 +75,14 @@ function mean(values) {
 }
 
 /** What was decided about an image as a whole, and how far one has come. */
-export function decisions({ done, all, undo }, marks, told) {
+export function decisions({ folder, done, all, undo }, marks, told) {
   const count = Object.keys(marks).length;
   const button = (verdict, key) =>
     h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
       `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
   return h("div", { class: "decisions" },
-    h("div", { class: "line told" }, count ? `${count} bones of this image decided` : "nothing decided about this image"),
+    h("div", { class: "told" }, count ? `${count} ${count === 1 ? "bone" : "bones"} of this image decided in ` : "nothing decided about this image in ",
+      h("em", { class: "folder" }, folder)),
     h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
     h("div", { class: "line" },
       h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },

@@ -45,7 +45,7 @@ export function outline(labels, k, coarse) {
 }
 
 /** The closed borders of class k, each as [x, y, x, y, ...] of its corners, the class on the right hand. */
-function loops(labels, k) {
+export function loops(labels, k) {
   const { left, top, right, bottom } = labels.boxes[k];
   // A copy with an empty frame, so that the walk needs no limits.
   const w = right - left + 2, h = bottom - top + 2;
@@ -90,18 +90,18 @@ function walk(mask, walked, w, startX, startY, offsetX, offsetY) {
   return points;
 }
 
-/** The corners of a closed line without which it moves less than `tolerance` (Douglas and Peucker 1973). */
-function simplified(points, tolerance) {
+/** The corners of a line without which it moves less than `tolerance` (Douglas and Peucker 1973). */
+export function simplified(points, tolerance, closed = true) {
   const count = points.length / 2;
   if (count < 8) return points;
   const kept = new Uint8Array(count);
-  let far = 0, most = -1;
-  for (let i = 1; i < count; i++) {
+  let far = closed ? 0 : count - 1, most = -1;
+  for (let i = 1; closed && i < count; i++) {
     const away = (points[2 * i] - points[0]) ** 2 + (points[2 * i + 1] - points[1]) ** 2;
     if (away > most) [far, most] = [i, away];
   }
   kept[0] = kept[far] = 1;
-  const open = [[0, far], [far, count]];
+  const open = closed ? [[0, far], [far, count]] : [[0, far]];
   while (open.length) {
     const [first, last] = open.pop();
     const ax = points[2 * first], ay = points[2 * first + 1];

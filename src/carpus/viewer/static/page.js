@@ -13,6 +13,14 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
+/** Put other children into an element; what of the same name had the focus has it again. */
+export function renew(element, ...children) {
+  const name = (of) => of?.getAttribute("aria-label") || of?.title || of?.textContent;
+  const focused = element.getRootNode().activeElement, held = element.contains(focused) && name(focused);
+  element.replaceChildren(...children);
+  if (held) [...element.querySelectorAll("button, summary, input")].find((one) => name(one) === held)?.focus({ preventScroll: true });
+}
+
 /** A row of buttons of which one is on: options are [value, text, title]. */
 export function choice(name, options, value, changed) {
   const buttons = options.map(([of, text, title]) =>

@@ -1,10 +1,15 @@
 // One radiograph with its bones on a canvas: what is drawn, and what is under the pointer.
 
+import { departures } from "./borders.js";
 import { outline } from "./labels.js";
+import { Doubt } from "./selection.js";
 
 const SMALLEST = 0.05, LARGEST = 40;
 const STRIPE = 5; // log2 of label pixels: where bones overlap, stripes in the colours of all of them
 const BOTH_WRONG = 0xffff50ff; // taken for another bone: missed in one and made up in the other
+
+/** Borders on which both label maps agree. */
+export const AGREED = "#b4bec8";
 
 export class Picture {
   /** @param told {hover(picture, x, y, first, second), chosen(picture, bits), moved(picture), window(low, high)} */
@@ -15,6 +20,7 @@ export class Picture {
     this.image = null; // {height, width, grey}
     this.first = this.second = null; // what `unpack` gives
     this.toned = document.createElement("canvas");
+    this.doubt = new Doubt();
     this.fills = { first: document.createElement("canvas"), second: document.createElement("canvas") };
     this.place = { x: 0, y: 0, scale: 1 };
     this.fitted = true;
@@ -27,6 +33,7 @@ export class Picture {
   show(image, first, second) {
     const same = this.image && image && this.image.width === image.width && this.image.height === image.height;
     Object.assign(this, { image, first, second });
+    this.doubt.set(null);
     this.stale = { tone: true, fills: true };
     if (!same || this.fitted) this.fit();
     else this.draw();
@@ -123,6 +130,7 @@ export class Picture {
     context.imageSmoothingEnabled = scale < 4;
     context.imageSmoothingQuality = this.moving ? "low" : "high";
     context.drawImage(this.toned, 0, 0);
+    if (look.doubt && !look.bare) this.doubt.paint(context, ratio);
     if (look.bare || look.style === "none") return;
     for (const [side, from, to] of this.sides()) {
       context.save();
@@ -136,6 +144,8 @@ export class Picture {
       this.paintSide(side, scale, ratio);
       context.restore();
     }
+    // From afar an outline is as wide as what is in doubt beneath it.
+    if (look.doubt && scale < 2 * ratio) this.doubt.paint(context, ratio);
     if (look.compare === "swipe" && this.first && this.second) this.paintDivider(ratio);
   }
 
@@ -151,20 +161,33 @@ export class Picture {
   paintSide(side, scale, ratio) {
     const { context, look } = this;
     const differ = side === "difference";
-    if (look.style === "fill" || differ) {
-      context.globalAlpha = differ ? Math.max(look.opacity, 0.3) * 1.4 : look.opacity;
+    if (look.style === "fill") {
+      // A difference is mostly thin, and would be overlooked.
+      context.globalAlpha = differ ? Math.min(1, look.opacity * 1.6) : look.opacity;
       context.imageSmoothingEnabled = scale < 1;
       context.drawImage(this.fills[side === "second" ? "second" : "first"], 0, 0);
       context.globalAlpha = 1;
     }
     const width = (ratio * (look.style === "fill" ? 1.1 : 1.5)) / scale;
-    if (differ) {
-      this.strokes(this.first, width * 1.5, scale, look.truth);
-      this.strokes(this.second, width * 0.8, scale, look.prediction);
-    } else this.strokes(this[side], width, scale, null);
+    const coarse = scale < 1.2, whole = (labels, colour) => (k) => [[outline(labels, k, coarse), colour || look.colours[k]]];
+    if (!differ) this.strokes(this[side], width, whole(this[side], null));
+    else if (look.style === "fill") this.strokes(this.first, width, whole(this.first, AGREED));
+    else this.strokeDifference(width, coarse);
   }
 
-  strokes(labels, width, scale, colour) {
+  /** Borders in the colours of what they enclose: missed, made up, or neither where both label maps agree. */
+  strokeDifference(width, coarse) {
+    const { first, second, look } = this;
+    const held = (own, other, outside, inside, agreed) => (k) => {
+      const of = departures(own, other, k, look.tolerance, coarse);
+      return [agreed && [of.agreed, AGREED], [of.outside, outside], [of.inside, inside]].filter(Boolean);
+    };
+    this.strokes(first, width, held(first, second, look.truth, look.prediction, true));
+    this.strokes(second, width, held(second, first, look.prediction, look.truth, false));
+  }
+
+  /** @param paths the [path, colour] of class k */
+  strokes(labels, width, paths) {
     const { context, look } = this;
     const [left, top] = this.under([0, 0]), [right, bottom] = this.under([this.canvas.clientWidth, this.canvas.clientHeight]);
     context.lineJoin = "round";
@@ -175,8 +198,10 @@ export class Picture {
       const picked = look.chosen === k;
       context.globalAlpha = look.chosen < 0 || picked ? 1 : 0.35;
       context.lineWidth = width * (picked ? 1.7 : 1);
-      context.strokeStyle = colour || look.colours[k];
-      context.stroke(outline(labels, k, scale < 1.2));
+      for (const [path, colour] of paths(k)) {
+        context.strokeStyle = colour;
+        context.stroke(path);
+      }
     }
     context.globalAlpha = 1;
   }
@@ -219,12 +244,13 @@ export class Picture {
   fill() {
     this.stale.fills = false;
     const { first, second, look } = this;
+    if (look.style !== "fill") return;
     if (look.compare === "difference" && first && second) this.colour("first", [first, second], (word, other) => {
       const missed = word & ~other, added = other & ~word;
       if (!missed && !added) return 0;
       return missed && added ? BOTH_WRONG : missed ? look.truthWord : look.predictionWord;
     });
-    else if (look.style === "fill")
+    else
       for (const side of ["first", "second"])
         if (this[side]) this.colour(side, [this[side], this[side]], (word, _, stripe) => {
           if (!word) return 0;

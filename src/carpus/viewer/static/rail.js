@@ -2,14 +2,15 @@
 
 import { badness, h, score } from "./page.js";
 
-/** The rows as elements: [place, name, Dice or null, mark]. */
+/** The rows as elements: [place, name, Dice or null, mark, what was left out]. */
 export function rows(data, go) {
-  return h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark]) => {
+  return h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark, out]) => {
     const cut = name.lastIndexOf("/");
     return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => go(place) },
       h("span", { class: "patient" }, cut < 0 ? name : name.slice(0, cut)),
       h("span", { class: "base" }, cut < 0 ? "" : name.slice(cut + 1)),
-      h("span", { class: "number" }, mark && h("span", { class: "mark" }, mark),
+      h("span", { class: "number" },
+        out && h("span", { class: "out", title: "bones that carpus pseudo left out" }, out), mark && h("span", { class: "mark" }, mark),
         h("span", { style: badness(dice) }, dice === null ? "" : score(dice))));
   }));
 }

@@ -7,14 +7,20 @@ import * as bars from "./bar.js";
 import { bones, decisions } from "./bones.js";
 import { unpack } from "./labels.js";
 import * as packets from "./packets.js";
-import { h, score } from "./page.js";
+import { h, renew, score } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
 import * as rails from "./rail.js";
+import * as selections from "./selection.js";
 
 const BLINK_MS = 650;
+const PANE = 5; // in a row: rows of the same one are shown together
 const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
 
 const benches = new WeakMap();
+
+/** How pictures were drawn when a page was left, and how Python had it then: coming back changes nothing of it. */
+let left = null;
+const DRAWING = ["style", "compare", "opacity", "window", "gamma", "invert"];
 
 export default function (component) {
   const { parentElement } = component;
@@ -33,6 +39,7 @@ class Workbench {
     this.blinked = this.bare = false;
     this.pictures = [];
     this.focus = 0;
+    this.unheard = []; // what was told and not answered yet
     const root = (this.root = parent.querySelector(".workbench"));
     this.parts = Object.fromEntries(
       ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
@@ -43,12 +50,20 @@ class Workbench {
     help.hidden = tip.hidden = true;
     this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
     this.ending = new AbortController();
-    stage.addEventListener("pointerdown", () => bar.querySelector("details")?.removeAttribute("open"));
     const listening = { capture: true, signal: this.ending.signal };
+    window.addEventListener("pointerdown", (event) => {
+      const tone = bar.querySelector("details");
+      if (tone && !event.composedPath().includes(tone)) tone.removeAttribute("open");
+    }, listening);
     window.addEventListener("keydown", (event) => this.key(event), listening);
     window.addEventListener("keyup", (event) => {
       if (event.key === " ") this.look({}, (this.bare = false));
     }, listening);
+    // A mouse leaves the focus nowhere, so that Space shows the bare image after a click too.
+    root.addEventListener("click", ({ detail }) => {
+      const focused = root.getRootNode().activeElement;
+      if (detail && focused?.matches("button, summary")) focused.blur();
+    });
     this.timer = setInterval(() => {
       if (this.view?.compare !== "blink" || document.hidden) return;
       this.blinked = !this.blinked;
@@ -57,18 +72,20 @@ class Workbench {
   }
 
   end() {
+    if (this.data) left = { given: this.data.view, view: this.view };
     this.ending.abort();
     this.sizes.disconnect();
     clearInterval(this.timer);
   }
 
   update({ data, setTriggerValue }) {
-    this.tell = (what) => setTriggerValue("asked", { ...what, n: Date.now() });
+    this.send = (messages) => setTriggerValue("asked", messages);
     const before = this.data;
     this.data = data;
+    this.unheard = this.unheard.filter(({ n }) => n > data.heard);
     this.view ||= this.opened(data.view);
     if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
-    const key = JSON.stringify([data.panes, data.first, data.second]);
+    const key = JSON.stringify([data.panes.map(({ place }) => place), data.first, data.second]);
     const fresh = key !== this.key_;
     if (fresh) this.focus = Math.max(0, data.panes.findIndex(({ name }) => name === data.case));
     this.root.classList.toggle("deciding", Boolean(data.deciding));
@@ -88,11 +105,20 @@ class Workbench {
     const names = view.bones ? view.bones.split(",") : null;
     const mask = this.data.classes.reduce((bits, { name }, k) => (!names || names.includes(name) ? bits | (1 << k) : bits), 0);
     const at = view.at ? view.at.split(",").map(Number) : null;
+    const same = left && DRAWING.every((name) => left.given[name] === view[name]) ? left.view : null;
     return {
       style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
       low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
-      at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
+      doubt: view.doubt, at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
+      ...(same && Object.fromEntries(["style", "compare", "opacity", "low", "high", "gamma", "invert"].map((name) => [name, same[name]]))),
     };
+  }
+
+  /** Tell Streamlit. Of messages that come while it is busy it keeps the last, so that one brings those before it. */
+  tell(what) {
+    const n = Math.max(Date.now(), this.data.heard + 1, (this.unheard.at(-1)?.n || 0) + 1);
+    this.unheard.push({ ...what, n });
+    this.send(this.unheard);
   }
 
   index(name) {
@@ -108,9 +134,9 @@ class Workbench {
       const [picture] = this.pictures;
       const own = {
         style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
-        opacity: view.opacity !== 0.35 && view.opacity, chosen: view.chosen >= 0 && data.classes[view.chosen].name,
+        opacity: view.opacity !== 0.35 && String(view.opacity), chosen: view.chosen >= 0 && data.classes[view.chosen].name,
         bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
-        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1",
+        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
         at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
       };
       for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
@@ -134,6 +160,7 @@ class Workbench {
     const layers = [data.first, data.second].filter(Boolean);
     await Promise.all(data.panes.map(async (pane, n) => {
       const picture = this.pictures[n];
+      picture.of = null;
       picture.caption.textContent = pane.name;
       picture.scores = {};
       picture.scored = null;
@@ -154,6 +181,7 @@ class Workbench {
         const [first, second] = (await Promise.all(asked)).map((buffer) => buffer && unpack(buffer));
         if (this.loading !== loading) return;
         picture.label(first || null, second || null);
+        picture.of = pane.place;
         if (first && second) picture.scored = packets.compare(pane.place, data.first, data.second).catch(() => ({}));
       } catch (error) {
         if (this.loading !== loading) return;
@@ -163,11 +191,19 @@ class Workbench {
     }));
     if (this.loading !== loading) return;
     this.side();
+    this.status();
+    this.doubt();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
     if (this.loading !== loading) return;
     this.side();
     packets.ahead(data.ahead, layers);
+  }
+
+  /** Nothing is fetched that is not shown. */
+  doubt() {
+    const { data, loading, view } = this;
+    if (view.doubt && data.selection) selections.fetchDoubt(data, this.pictures, () => this.loading !== loading);
   }
 
   picture() {
@@ -192,7 +228,7 @@ class Workbench {
     const colours = data.classes.map(({ colour }) => colour);
     return {
       ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word),
-      truth: data.truth, prediction: data.prediction, truthWord: word(data.truth), predictionWord: word(data.prediction),
+      truth: data.truth, prediction: data.prediction, tolerance: data.tolerance, truthWord: word(data.truth), predictionWord: word(data.prediction),
     };
   }
 
@@ -202,6 +238,7 @@ class Workbench {
     const drawn = this.drawn();
     this.pictures.forEach((picture) => picture.set(drawn));
     if (!Object.keys(changes).length) return;
+    if (changes.doubt) this.doubt();
     this.remember();
     this.side();
     this.bar();
@@ -244,7 +281,8 @@ class Workbench {
     const compared = picture.first && picture.second;
     tip.replaceChildren(...bitsOf(first | second).map((k) => {
       const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
-      const told = !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
+      const judged = this.data.panes[this.focus]?.found?.bones[data.classes[k].name];
+      const told = judged && !judged.kept ? judged.why : !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
       return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
     }));
     tip.hidden = false;
@@ -265,13 +303,24 @@ class Workbench {
   }
 
   bar() {
-    const { data, view, pane } = this;
-    this.parts.bar.replaceChildren(...bars.controls({ data, view, open: this.toneOpen }, {
+    const { data, view } = this;
+    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen }, {
       step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
       open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
       actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
     }));
-    this.parts.status.replaceChildren(...bars.facts({ data, view, pane }));
+    this.status();
+  }
+
+  status() {
+    const { data, view, pane, compared } = this;
+    this.parts.status.replaceChildren(...bars.facts({ data, view, pane, compared }));
+  }
+
+  /** Whether the image has labels in both layers. */
+  get compared() {
+    const picture = this.pictures[this.focus];
+    return Boolean(picture?.first && picture?.second);
   }
 
   /** What the list of bones, decisions and keys are about: the image the pointer was over last. */
@@ -287,29 +336,52 @@ class Workbench {
   }
 
   side() {
-    const { data, view, pane } = this, { side } = this.parts;
+    const { data, view, pane, compared } = this, { side } = this.parts;
     const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
-    const compared = Boolean(picture?.first && picture?.second), scores = picture?.scores || {};
+    const scores = picture?.scores || {};
     const values = Object.values(scores).map(({ dice }) => dice);
     const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
+    const deciding = data.deciding?.[pane?.folder];
     const list = h("div", { class: "list" }, pane ? bones({
       classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
-      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding: data.deciding, compared,
+      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding, compared, tolerance: data.tolerance,
+      found: pane.found,
     }, {
       mask: (mask) => this.look({ mask }),
       chosen: (chosen) => this.choose(chosen),
       decide: (bone, verdict) => this.decide(bone, verdict),
     }) : []);
-    side.replaceChildren(
+    renew(side,
       compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
         h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
-      list, data.deciding && pane ? decisions(data.deciding, pane.marks, {
-        decide: (verdict) => this.decide("", verdict), undo: () => this.tell({ undo: true }) }) : "");
+      list, data.selection && pane ? selections.box({
+        selection: data.selection, found: pane.found, chosen: data.classes[view.chosen]?.name || "", doubt: view.doubt,
+        open: this.originOpen,
+      }, { doubt: (doubt) => this.look({ doubt }), open: (open) => (this.originOpen = open) }) : "",
+      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, pane.marks, {
+        decide: (verdict) => this.decide("", verdict), undo: () => this.undo() }) : "");
     list.scrollTop = scroll;
   }
 
+  /** Decide on a bone, or with "" on all, of the image that is on the screen; another may have been asked for. */
   decide(bone, verdict) {
-    if (this.pane && this.data.deciding) this.tell({ decide: { case: this.pane.name, bone, verdict } });
+    const { pane } = this;
+    if (!pane?.folder) return;
+    if (this.unheard.some(({ go }) => go !== undefined) || this.pictures[this.focus].of !== pane.place) {
+      this.parts.status.querySelector(".where").textContent = "Nothing decided: the image is still on its way.";
+      return;
+    }
+    this.tell({ decide: { case: pane.name, bone, verdict, folder: pane.folder } });
+  }
+
+  /** The folder whose last decision can be taken back, that of the image first. */
+  get undoable() {
+    const { deciding } = this.data;
+    return [this.pane?.folder, ...Object.keys(deciding || {})].find((folder) => deciding?.[folder]?.undo);
+  }
+
+  undo() {
+    if (this.undoable) this.tell({ undo: this.undoable });
   }
 
   choose(k) {
@@ -341,12 +413,21 @@ class Workbench {
     this.tell({ go: place });
   }
 
+  /** Go to another image, from the one that was asked for last though it may not be shown yet. */
   step(by) {
-    const { data } = this, at = data.rows.findIndex(([place]) => place === data.panes[0]?.place);
-    const shown = data.panes.map(({ place }) => place);
+    const { rows, case: shown } = this.data, asked = this.unheard.findLast(({ go }) => go !== undefined)?.go;
+    const at = rows.findIndex(([place, name]) => (asked === undefined ? name === shown : place === asked));
     let next = at + by;
-    while (data.rows[next] && shown.includes(data.rows[next][0])) next += by;
-    if (data.rows[next]) this.go(data.rows[next][0]);
+    while (rows[next] && rows[next][PANE] === rows[at]?.[PANE]) next += by;
+    if (rows[next]) this.go(rows[next][0]);
+  }
+
+  /** The bone after the chosen one in the list, or before it. */
+  stepBone(by) {
+    const { classes, groups } = this.data, order = Object.values(groups).flat();
+    const at = order.indexOf(classes[this.view.chosen]?.name), next = Math.max(0, Math.min(order.length - 1, at + by));
+    this.choose(this.index(order[next]));
+    this.parts.side.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   }
 
   help() {
@@ -358,17 +439,18 @@ class Workbench {
   key(event) {
     const from = event.composedPath()[0];
     const typing = from?.isContentEditable || /^(textarea|select)$/i.test(from?.tagName) || (from?.tagName === "INPUT" && from.type !== "range");
+    // Space uses the control that has the focus.
+    if (event.key === " " && from?.closest?.("button, summary, a")) return;
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
     const { view, data } = this;
     const next = (options, now) => options[(options.indexOf(now) + 1) % options.length];
     const actions = {
       ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), n: () => this.step(1), p: () => this.step(-1),
-      ArrowDown: () => this.choose(Math.min(data.classes.length - 1, view.chosen + 1)),
-      ArrowUp: () => this.choose(Math.max(0, view.chosen - 1)),
+      ArrowDown: () => this.stepBone(1), ArrowUp: () => this.stepBone(-1),
       o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
       c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
-      i: () => this.look({ invert: !view.invert }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
-      u: () => data.deciding?.undo && this.tell({ undo: true }),
+      i: () => this.look({ invert: !view.invert }), d: () => data.selection && this.look({ doubt: !view.doubt }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
+      u: () => this.undo(),
       " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
       Escape: () => {
         this.parts.help.hidden = true;

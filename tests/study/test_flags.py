@@ -1,0 +1,132 @@
+"""What else may explain a difference is told, whichever arm comes first; and where there is nothing to tell."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from carpus import config, run
+from carpus.errors import DataWarning
+from carpus.labels import BONES
+from carpus.study import judge, published, results, spec
+from carpus.study.report import page, tables
+from carpus.study.spec import Contrast
+from study import planted
+
+Tiny = Callable[..., config.Config]
+
+PATIENTS = [f"ID{number:02}" for number in range(8)]
+
+
+def a_run(folder: Path, settings: config.Config, values: float | Sequence[float] = 0.9, **facts: Any) -> Path:
+    """A finished run that scored the same patients: all of them alike, or each by a value of its own."""
+    dice = np.broadcast_to(np.reshape(values, (-1, 1)), (len(PATIENTS), 29)).astype(float)
+    table = planted.table(dice, [(f"{name}/image{name}", name) for name in PATIENTS], "test", BONES)
+    return planted.write_run(folder, {"test": table}, settings=settings, **facts)
+
+
+def an_arm(name: str, *folders: Path) -> results.Arm:
+    return results.Arm(name, tuple(results.read_run(folder, seed=seed) for seed, folder in enumerate(folders)))
+
+
+def both_ways(one: results.Arm, other: results.Arm, study: spec.Study | None = None) -> tuple[dict[str, str], ...]:
+    return judge.flags(one, other, study), judge.flags(other, one, study)
+
+
+def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    first = a_run(runs / "first", tiny("train.steps=6"))
+    second = a_run(runs / "second", tiny("train.steps=6", f"model.weights={first / run.WEIGHTS}"))
+    third = a_run(runs / "third", tiny("train.steps=5", f"model.weights={second / run.WEIGHTS}"))
+    short, long, longest = (an_arm(path.name, path) for path in (first, second, third))
+    assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
+    assert judge.budget(longest)["steps"] == 17
+    moved = runs.rename(tmp_path / "moved")
+    assert judge.budget(an_arm("third", moved / "third"))["steps"] == 17
+    third = (moved / "third").rename(tmp_path / "third")
+    with pytest.warns(DataWarning, match="second, is not there; its steps are not counted"):
+        assert judge.budget(an_arm("third", third))["steps"] == 5
+
+
+def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:
+    learnt = {f"elsewhere/image{name}": "0" * 64 for name in PATIENTS[:6]}
+    semi = a_run(tmp_path / "semi", tiny(), pseudo={"images": learnt})
+    tuned = a_run(tmp_path / "tuned", tiny(f"model.weights={semi / run.WEIGHTS}"))
+    plain = a_run(tmp_path / "plain", tiny(), pseudo=None)
+    told = "learnt from 6 of the 8 test images, with predictions for labels"
+    arms = {path.name: an_arm(path.name, path) for path in (semi, tuned, plain)}
+    assert both_ways(arms["semi"], arms["plain"]) == ({"transductive": told}, {"transductive": f"semi: {told}"})
+    assert judge.flags(arms["tuned"], arms["plain"])["transductive"] == told
+    assert "transductive" not in judge.flags(arms["semi"], arms["tuned"])
+
+
+def test_flags_of_the_file_hold_whichever_arm_comes_first(tiny: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "three.yaml"
+    arms = {
+        "plain": {"base": "tiny", "published": {"val": 0.9, "public": 0.9, "private": 0.9}},
+        "semi": {
+            "base": "tiny",
+            "flags": {"transductive": "saw them", "budget": "saw more"},
+            "published": {"val": 0.9, "public": 0.91, "private": 0.92},
+        },
+        "other": {"base": "tiny", "control": "semi"},
+    }
+    content = {
+        "name": "Three",
+        "question": "?",
+        "control": "plain",
+        "arms": arms,
+        "contrasts": [["plain", "semi"]],
+        "scales": {"quick": {"bases": {"tiny": {"recipe": "demo"}}}},
+    }
+    path.write_text(yaml.safe_dump(content))
+    study = spec.load(path)
+    plain, semi, other = (an_arm(name, a_run(tmp_path / name, tiny())) for name in arms)
+    assert both_ways(semi, plain, study) == (
+        {"transductive": "saw them", "budget": "saw more"},
+        {"transductive": "semi: saw them", "budget": "semi: saw more"},
+    )
+    assert both_ways(other, semi, study)[0] == {"transductive": "semi: saw them"}  # its budget is against plain
+    (only,), _ = published.judge([study])
+    assert (only.word, only.why) == ("confounded", "semi: saw more; semi: saw them")
+
+
+def test_two_percent_of_the_parameters_make_another_network(tiny: Tiny, tmp_path: Path) -> None:
+    of = {count: an_arm("a", a_run(tmp_path / f"{count}", tiny(), parameters=count)) for count in (1000, 1019, 1021)}
+    assert judge.flags(of[1019], of[1000]) == {}
+    assert judge.flags(of[1021], of[1000]) == {"budget": "parameters 1,021 against 1,000"}
+
+
+@pytest.mark.parametrize(("values", "flag"), [([0.0, 0.0], "collapsed"), ([0.9, 0.9], "no scatter")])
+def test_scores_that_do_not_differ_are_no_equivalence(
+    tiny: Tiny, tmp_path: Path, values: list[float], flag: str
+) -> None:
+    made = {
+        name: an_arm(name, *(a_run(tmp_path / f"{name}{seed}", tiny(), values[seed]) for seed in (0, 1)))
+        for name in ("a", "b")
+    }
+    judgement = judge.judge(made, [Contrast("a", "b")])
+    (only,) = judgement.judged
+    assert only.word == "cannot tell"
+    assert only.interval is None
+    assert math.isnan(only.p)
+    assert math.isnan(only.detectable)
+    assert list(only.flags) == [flag]
+    assert tables.needed(only) == "there is nothing to judge by"
+    assert tables.verdicts(judgement).rows[0][:2] == ["a against b", f"cannot tell, {flag}"]
+    page.write(tmp_path / "page.html", judgement, title="Nothing")
+    assert "<dt>Detectable</dt>" not in (tmp_path / "page.html").read_text()
+
+
+def test_an_arm_that_collapsed_is_worse_and_named(tiny: Tiny, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    good = [a_run(tmp_path / f"g{n}", tiny(), draw.uniform(0.85, 0.95, len(PATIENTS)).tolist()) for n in (0, 1)]
+    bad = [a_run(tmp_path / f"b{n}", tiny(), 0.0) for n in (0, 1)]
+    judgement = judge.judge({"good": an_arm("good", *good), "bad": an_arm("bad", *bad)}, [Contrast("bad", "good")])
+    (only,) = judgement.judged
+    assert only.word == "worse"
+    assert only.flags == {"collapsed": "bad: 2 of 2 runs below a mean Dice of 0.02"}
