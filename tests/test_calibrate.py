@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
 
 from carpus import calibrate, config, crossfit, phantom, run, train
+from carpus.cli import app
 from carpus.crossfit import Measured, candidates, families
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, DataWarning
 from carpus.formats import files
 from carpus.labels import BONES, Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options
+from carpus.views import views
 
 FOUR = Classes(("a", "b", "c", "d"))
 
@@ -113,7 +116,8 @@ def test_runs_of_two_folds_become_a_calibration(
     root, runs = folds
     done: list[tuple[int, int]] = []
     found = calibrate.calibrate(runs[:2], root, tmp_path / "c.json", progress=lambda *now: done.append(now))
-    assert (found.images, found.patients, found.members, done[-1]) == (20, 10, 1, (40, 40))
+    assert (found.images, found.patients, done[-1]) == (20, 10, (40, 40))
+    assert found.members == ((runs[0].path, runs[1].path),)
     assert [effect.measure for effect in found.effects] == ["dice", "nll", "ece"]
     for effect in found.effects[:2]:
         assert effect.low <= effect.gain <= effect.high
@@ -134,13 +138,53 @@ def test_the_folds_of_two_recipes_are_an_ensemble_of_two_members(
 ) -> None:
     root, runs = folds
     found = calibrate.calibrate([runs[n] for n in (0, 2, 3, 1)], root, tmp_path / "c.json")
-    assert (found.images, found.patients, found.members) == (20, 10, 2)
+    assert (found.images, found.patients) == (20, 10)
+    assert found.members == ((runs[0].path, runs[1].path), (runs[2].path, runs[3].path))
     weights = [each.manifest["files"][run.WEIGHTS] for each in runs]
     assert found.calibration.members == ((weights[0], weights[1]), (weights[2], weights[3]))
     with pytest.raises(ConfigError, match="do not hold out the same patients"):
         calibrate.calibrate(runs[:3], root, tmp_path / "d.json")
     with pytest.raises(ConfigError, match="votes have no probability"):
         calibrate.calibrate(runs, root, tmp_path / "d.json", options=Options(blend="votes"))
+
+
+def test_what_is_kept_is_told_with_what_comes_next(
+    folds: tuple[Path, list[run.Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, runs = folds
+    paths = [str(each.path) for each in runs]
+    command = ["calibrate", *paths, "--data", str(root), "--out", str(tmp_path / "c.json")]
+    hot = crossfit.Kept("Radius", "temperature", 2.0, "nll", 0.01, 0.001, 0.02)
+    alone = crossfit.Kept("Ulna", "weights", (0.0, 0.5), "dice", 0.01, 0.001, 0.02)
+    for found, told in (
+        (({}, ()), ["None of 174 steps helps beyond chance", "on patients it was not fitted on"]),
+        (
+            ({"Radius": crossfit.Step(temperature=2.0)}, (hot,)),
+            ["1 of 174 steps are kept", "Temperatures move labels only", f"next: carpus predict {' '.join(paths)} "],
+        ),
+        (
+            ({"Ulna": crossfit.Step(weights=(0.0, 0.5))}, (alone,)),
+            ["0 : 0.5", f"Weights are those of {' '.join(paths[:2])} : {' '.join(paths[2:])}."],
+        ),
+    ):
+        monkeypatch.setattr(crossfit, "fit", lambda *_, found=found: found)
+        shown = CliRunner().invoke(app, command)
+        assert shown.exit_code == 0, shown.output
+        assert [line for line in told if line not in shown.output] == []
+        assert ("next:" in shown.output) == bool(found[0])
+
+
+def test_a_calibration_doubts_other_runs_and_other_options(folds: tuple[Path, list[run.Run]], tmp_path: Path) -> None:
+    _, runs = folds
+    hashes = [each.manifest["files"][run.WEIGHTS] for each in runs]
+    fitted = Options(views=views(flip=True))
+    Calibration({}, BONES, [hashes[:2]], fitted.facts()).write(tmp_path / "c.json")
+    found = Calibration.read(tmp_path / "c.json", BONES)
+    Ensemble.of(runs[:1], "cpu", Options(views=views(flip=True), batch=2), calibration=found)
+    with pytest.warns(DataWarning, match=r"c\.json: was fitted on other runs"):
+        Ensemble.of(runs[1:3], "cpu", fitted, calibration=found)
+    with pytest.warns(DataWarning, match=r"c\.json: was fitted with other views, blend; give"):
+        Ensemble.of(runs[:2], "cpu", Options(blend="logits"), calibration=found)
 
 
 def test_the_weights_of_members_are_those_of_their_runs(folds: tuple[Path, list[run.Run]], tmp_path: Path) -> None:

@@ -53,15 +53,18 @@ class Result:
     Args:
         calibration: the steps that are kept.
         kept: their effects one by one.
-        images, patients, members: how many it was fitted on; the folds of one recipe are a member.
+        tried: how many could have been kept: of every kind one a class.
+        images, patients: how many it was fitted on.
+        members: the folders of the runs of each; the folds of one recipe are a member.
         effects: of the whole procedure on "dice", "nll" and "ece".
     """
 
     calibration: Calibration
     kept: tuple[Kept, ...]
+    tried: int
     images: int
     patients: int
-    members: int
+    members: tuple[tuple[Path, ...], ...]
     effects: tuple[Effect, ...]
 
 
@@ -126,7 +129,7 @@ def calibrate(
                     progress(done, total)
 
     def calibration(steps: dict[str, Step]) -> Calibration:
-        return Calibration(steps, classes, hashes, fitted_on=fitted_on)
+        return Calibration(steps, classes, hashes, options.facts(), fitted_on=fitted_on)
 
     every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
     tempered = [each for each in every if each.steps[0].temperature != 1]
@@ -141,7 +144,9 @@ def calibrate(
     measured = Measured(np.array(patients), np.array(dice), np.array(loss))
     steps, kept = crossfit.fit(measured, classes, len(members))
     effects = _effects(measured, (image for _, image in shown()), calibration, len(members))
-    result = Result(calibration(steps), kept, len(patients), len(set(patients)), len(members), effects)
+    tried = len(classes) * len(crossfit.families(len(members)))
+    folders = tuple(tuple(each.path for each in of) for of in members)
+    result = Result(calibration(steps), kept, tried, len(patients), len(set(patients)), folders, effects)
     result.calibration.write(
         out,
         images=result.images,

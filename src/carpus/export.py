@@ -10,7 +10,7 @@ planes. Batch and size are dynamic where the network allows it, and the size sta
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,15 @@ class Exported:
     Args:
         path: the file.
         image_size: S that the run was trained with.
-        dynamic: whether the file takes other sizes, too.
-        multiple: what these must be multiples of.
+        fixed: why the file takes no other size; None where it does.
+        multiple: what other sizes must be multiples of.
         difference: the largest difference from torch's logits, as a share of the largest of them (or of 1, if that is
             more), over the batches that were tried.
     """
 
     path: Path
     image_size: int
-    dynamic: bool
+    fixed: str | None
     multiple: int
     difference: float
 
@@ -74,33 +74,31 @@ def export(trained: run.Run, path: Path) -> Exported:
         trained: a finished run.
         path: the ``.onnx`` file.
 
+    If no file can be written, run and found right that takes other sizes, one that takes S only is tried.
+
     Returns:
-        What was written; `Exported.dynamic` is False for a network that takes one size only.
+        What was written.
 
     Raises:
         ConfigError: onnx, onnxscript or onnxruntime is not installed, or the name has another suffix.
-        DataError: the file does not give what torch gives; nothing is kept.
+        DataError: no file gives what torch gives; nothing is kept.
     """
-    onnx, runtime = _packages()
     if path.suffix != ".onnx":
         raise ConfigError(f"{path}: expected a name that ends in .onnx")
     network, size = _Network(trained.network()).eval(), trained.settings.data.image_size
     multiple = models.multiple(trained.settings.model)
     facts = {"classes": json.dumps(list(trained.classes.names)), "image_size": str(size), "format": "carpus 1"}
+    fixed = None
     with files.atomic(path) as temporary:
-        dynamic = _write(network, temporary, size, multiple)
-        model = onnx.load(temporary)
-        for key, value in facts.items():
-            entry = model.metadata_props.add()
-            entry.key, entry.value = key, value
-        onnx.save(model, temporary)
-        session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        difference = max(_difference(network, session, shape) for shape in _tried(size, dynamic, multiple))
-        if not difference <= TOLERANCE:
-            raise DataError(
-                f"{path}: its logits differ from torch's by {difference:.2g} of the largest; it is not kept"
-            )
-    return Exported(path, size, dynamic, multiple, difference)
+        try:
+            difference = _checked(network, temporary, facts, [(1, size), (3, size), (2, size + multiple)], multiple)
+        except _UnusableError as refused:
+            fixed = str(refused)
+            try:
+                difference = _checked(network, temporary, facts, [(1, size), (3, size)])
+            except _UnusableError as error:
+                raise DataError(f"{path}: {error}; it is not kept") from error
+    return Exported(path, size, fixed, multiple, difference)
 
 
 class OnnxModel:
@@ -132,35 +130,72 @@ class OnnxModel:
         return labels_of(torch.from_numpy(logits), self._thresholds, image.shape)
 
 
-def _write(network: nn.Module, path: Path, size: int, multiple: int) -> bool:
-    """Write the graph; returns whether its size is dynamic."""
-    # A batch of two: an axis of one is taken for a constant.
+class _UnusableError(Exception):
+    """A file that cannot be written, or does not give what torch gives."""
+
+
+def _checked(
+    network: nn.Module,
+    path: Path,
+    facts: Mapping[str, str],
+    shapes: Sequence[tuple[int, int]],
+    multiple: int | None = None,
+) -> float:
+    """Write the graph and run it on batches of random images.
+
+    Args:
+        network: images to logits.
+        path: the file.
+        facts: what is written beside the graph.
+        shapes: (B, S) of the batches.
+        multiple: of which the sizes are that the file shall take; None for that of the first batch alone.
+
+    Returns:
+        The largest difference from torch's logits, see `Exported`.
+
+    Raises:
+        _UnusableError: it cannot be written, cannot be run, or differs too much.
+    """
+    onnx, runtime = _packages()
+    try:
+        _write(network, path, shapes[0][1], multiple)
+    except Exception as error:  # what torch.export raises where a network fixes its size has no common class
+        raise _UnusableError(f"torch cannot write it ({type(error).__name__})") from error
+    model = onnx.load(path)
+    for key, value in facts.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.save(model, path)
+    try:
+        session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        difference = max(_difference(network, session, shape) for shape in shapes)
+    except Exception as error:  # neither have those of onnxruntime
+        raise _UnusableError(f"it cannot be run ({type(error).__name__})") from error
+    if not difference <= TOLERANCE:
+        raise _UnusableError(f"its logits differ from torch's by {difference:.2g} of the largest")
+    return difference
+
+
+def _write(network: nn.Module, path: Path, size: int, multiple: int | None) -> None:
+    axes: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1024)}
+    if multiple is not None:
+        axes[2] = axes[3] = multiple * torch.export.Dim("side", min=2, max=128)
+        size = max(size, 2 * multiple)
+    # A batch of two and a side of twice the multiple: what is one in the example is taken for a constant.
     example = torch.zeros(2, 1, size, size)
-    batch, side = torch.export.Dim("batch", min=1, max=1024), torch.export.Dim("side", min=2, max=128)
-    for axes in ({0: batch, 2: multiple * side, 3: multiple * side}, {0: batch}):
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # deprecations inside torch and onnxscript
-                torch.onnx.export(
-                    network,
-                    (example,),
-                    path,
-                    input_names=["images"],
-                    output_names=["logits"],
-                    dynamic_shapes=({**axes},),
-                    dynamo=True,
-                    external_data=False,
-                    verbose=False,
-                )
-            return 2 in axes
-        except Exception:  # what torch.export raises where a network fixes its size has no common class
-            if 2 not in axes:
-                raise
-    raise AssertionError
-
-
-def _tried(size: int, dynamic: bool, multiple: int) -> Sequence[tuple[int, int]]:
-    return [(1, size), (3, size), *([(2, size + multiple)] if dynamic else [])]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # deprecations inside torch and onnxscript
+        torch.onnx.export(
+            network,
+            (example,),
+            path,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=(axes,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
 
 
 def _difference(network: nn.Module, session: Any, shape: tuple[int, int]) -> float:

@@ -6,6 +6,7 @@ Nothing is done unless it is asked for: `carpus calibrate` finds out what helps,
 ::
 
     {"members": [[SHA-256 of the weights of a run, ...], ...],
+     "options": {"canvas": null, "blend": "probabilities", ...},
      "classes": {"Lunate": {"threshold": 0.42, "temperature": 1.3, "largest": true, "fill": true, "least": 0.004,
                             "weights": [2, 1]}, ...}}
 """
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, warn
 from carpus.formats import files
 from carpus.labels import Classes, LabelMap, Mask
 
@@ -62,6 +63,7 @@ class Calibration:
         classes: the class list.
         members: of every member of the ensemble it was fitted on, the SHA-256 of its runs' weights; the runs of a
             member are the folds of one recipe.
+        options: how images were shown to them, see `predict.Options.facts`.
         source: what an error shall name.
         fitted_on: the patients whose labels it was fitted on; None where nobody knows.
 
@@ -74,6 +76,7 @@ class Calibration:
         steps: Mapping[str, Step],
         classes: Classes,
         members: Sequence[Sequence[str]] = (),
+        options: Mapping[str, Any] | None = None,
         source: str = "calibration",
         fitted_on: Sequence[str] | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class Calibration:
             if wrong:
                 raise DataError(f"{source}: classes.{name}.{wrong}")
         self.classes, self.members, self._source = classes, tuple(tuple(of) for of in members), source
+        self.options = dict(options or {})
         self.steps = tuple(steps.get(name, Step()) for name in classes)
         self.fitted_on = None if fitted_on is None else tuple(fitted_on)
 
@@ -101,18 +105,33 @@ class Calibration:
         members = content.get("members", [])
         if not isinstance(members, list) or not all(isinstance(of, list) for of in members):
             raise DataError(f"{path}: members: expected a list of lists of SHA-256")
+        options = content.get("options", {})
+        if not isinstance(options, dict):
+            raise DataError(f"{path}: options: expected an object")
         fitted_on = content.get("fitted_on")
         if fitted_on is not None and not (isinstance(fitted_on, list) and all(isinstance(of, str) for of in fitted_on)):
             raise DataError(f"{path}: fitted_on: expected a list of patients")
         steps = {name: Step(**_hashable(step)) for name, step in found.items()}
-        return cls(steps, classes, members, str(path), fitted_on)
+        return cls(steps, classes, members, options, str(path), fitted_on)
 
     def write(self, path: Path | str, **facts: Any) -> None:
         """Write it as JSON, with `facts` on how it was found beside it."""
         steps = {name: asdict(step) for name, step in zip(self.classes, self.steps, strict=True)}
-        files.write_json(
-            path, {**facts, "fitted_on": self.fitted_on, "members": self.members, "classes": steps}, indent=2
-        )
+        own = {"fitted_on": self.fitted_on, "members": self.members, "options": self.options, "classes": steps}
+        files.write_json(path, {**facts, **own}, indent=2)
+
+    def doubt(self, runs: Sequence[str], options: Mapping[str, Any]) -> None:
+        """Warn of runs that it was not fitted on, and of images shown in another way than when it was.
+
+        Args:
+            runs: SHA-256 of the runs' weights.
+            options: see `predict.Options.facts`.
+        """
+        if self.members and not set(runs) <= set().union(*self.members):
+            warn(f"{self._source}: was fitted on other runs; what helps those need not help these")
+        other = [name for name, value in self.options.items() if value != options.get(name)]
+        if other:
+            warn(f"{self._source}: was fitted with other {', '.join(other)}; give the options of `carpus calibrate`")
 
     def thresholds(self) -> Tensor:
         """(K,) float64 probabilities for `kernels.threshold`."""

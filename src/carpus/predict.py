@@ -5,11 +5,12 @@ size exists. Dimension key: K classes, M members, H W image resolution, h w logi
 square input.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -72,6 +73,12 @@ class Options:
             raise ConfigError(f"batch: expected 1 or more, got {self.batch}")
         if not self.views:
             raise ConfigError("views: expected at least one; the image as it is, is carpus.views.PLAIN")
+
+    def facts(self) -> dict[str, Any]:
+        """What the result depends on, as JSON has it: all but `batch`."""
+        facts = json.loads(json.dumps(asdict(self)))
+        del facts["batch"]
+        return facts
 
 
 class Predictor:
@@ -187,14 +194,14 @@ class Ensemble:
         """
         if not runs:
             raise ConfigError("ensemble: expected at least one run")
-        if (
-            calibration
-            and (own := calibration.weights_of([each.manifest["files"][run.WEIGHTS] for each in runs])) is not None
-        ):
-            if weights is not None:
-                raise ConfigError("weights: the calibration has its own; leave out one of the two")
-            weights = own
         options = options or Options()
+        if calibration:
+            hashes = [each.manifest["files"][run.WEIGHTS] for each in runs]
+            own = calibration.weights_of(hashes)
+            if own is not None and weights is not None:
+                raise ConfigError("weights: the calibration has its own; leave out one of the two")
+            weights = weights if own is None else own
+            calibration.doubt(hashes, options.facts())
         for other in runs[1:]:
             if other.classes != runs[0].classes:
                 raise ConfigError(f"{other.path}: has other classes than {runs[0].path}; they cannot be averaged")

@@ -153,24 +153,36 @@ def calibrate(
 
     from carpus import calibrate
     from carpus import run as runs
+    from carpus.crossfit import LOSS
 
     opened = [runs.read(path) for path in run]
     with bar("calibrate") as progress:
         found = calibrate.calibrate(opened, data, out, device=device, options=options, progress=progress)
     if found.kept:
-        rows = Table("class", "step", "value", "gain", "interval", title="What helps")
+        rows = Table("class", "step", "value", "gain", "interval", title="What helps patients it was not chosen on")
         for kept in found.kept:
-            cells = (escape(kept.name), kept.kind, f"{kept.value}", f"{kept.effect:+.4f} {kept.measure}")
+            value = " : ".join(f"{each:g}" for each in kept.value) if isinstance(kept.value, tuple) else str(kept.value)
+            cells = (escape(kept.name), kept.kind, value, f"{kept.effect:+.4f} {kept.measure}")
             rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
         console.print(rows)
+        console.print(f"{len(found.kept)} of {found.tried} steps are kept; the intervals hold together at 95 %.")
+        if any(kept.kind == "weights" for kept in found.kept):
+            teams = " : ".join(" ".join(map(str, of)) for of in found.members)
+            console.print(f"Weights are those of {teams}.", highlight=False, soft_wrap=True, markup=False)
+        if all(kept.kind == LOSS for kept in found.kept):
+            console.print("Temperatures move labels only where probabilities of several runs are averaged.")
     else:
-        console.print("No step helps beyond chance; the file does nothing.")
+        console.print(f"None of {found.tried} steps helps beyond chance; the file does nothing.")
+    console.print("All of it, on patients it was not fitted on (95 % interval over patients):")
     for effect in found.effects:
         told = f"{effect.measure} {effect.before:.4f} -> {effect.after:.4f}"
         if effect.low is not None:
             told += f", gain {effect.gain:+.4f} ({effect.low:+.4f} to {effect.high:+.4f})"
-        console.print(told, highlight=False)
+        console.print(f"  {told}", highlight=False)
     console.print(f"{found.images} images of {found.patients} patients -> {out}", highlight=False, soft_wrap=True)
+    if found.kept:
+        then = f"carpus predict {' '.join(map(str, run))} --images DIR --out sub.csv --calibration {out}"
+        console.print(f"next: {then}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(rich_help_panel="Predict and measure")
@@ -187,7 +199,9 @@ def export(
     from carpus import run as runs
 
     made = export.export(runs.read(run), onnx)
-    sizes = f"any side that {made.multiple} divides" if made.dynamic else f"sides of {made.image_size} only"
+    sizes = f"any side that {made.multiple} divides"
+    if made.fixed is not None:
+        sizes = f"sides of {made.image_size} only (with other sides {made.fixed})"
     console.print(
         f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
         highlight=False,
