@@ -338,10 +338,15 @@ def test_the_command_is_stopped_and_goes_on(
     command = [sys.executable, "-m", "carpus.cli", "train", str(recipe), "--data", str(dataset), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     until(lambda: bool(state.saved(out / run.STATE)))
-    with pytest.raises(DataError, match="another process is training into this folder"):
-        train.train(settings, dataset, out)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    # Held still, it cannot finish before it was seen to lock the folder.
+    process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(DataError, match="another process is training into this folder"):
+            train.train(settings, dataset, out)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on" in said
     process = subprocess.Popen(command)
