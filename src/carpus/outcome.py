@@ -38,7 +38,8 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "val_patients": sorted({case.patient for case in job.held_out}),
         "start": job.start,
         "pseudo": _pseudo(job),
-        "parameters": models.parameters(job.network),
+        # Of what predicts: auxiliary heads are dropped then.
+        "parameters": models.parameters(job.network) - models.parameters(job.network.aux),
         "steps": state.step,
         "stopped_early": state.step < options.steps,
         "skipped_steps": state.skipped,

@@ -140,7 +140,11 @@ def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
     schedule_is = "restarted" if restarted else "of one run"
     if earlier.manifest["stopped_early"]:
         schedule_is += ", past its early stop"
-    return {"run": str(earlier.path.resolve()), "schedule": schedule_is}
+    return {
+        "run": str(earlier.path.resolve()),
+        "identity": earlier.manifest["identity"],
+        "schedule": schedule_is,
+    }
 
 
 def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object] | None = None) -> gates.Overfitting:

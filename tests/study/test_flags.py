@@ -1,5 +1,6 @@
 """What else may explain a difference is told, whichever arm comes first; and where there is nothing to tell."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,37 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     third = (moved / "third").rename(tmp_path / "third")
     with pytest.warns(DataWarning, match="second, is not there; its steps are not counted"):
         assert judge.budget(an_arm("third", third))["steps"] == 5
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "paired"),
+    [
+        ({"identity": "first{seed}"}, {}, True),  # the same run, predicted with fitted thresholds
+        ({"identity": "second{seed}", "continued": {"identity": "first{seed}"}}, {}, True),
+        ({"identity": "second{seed}"}, {"start": "first{seed}"}, True),
+        ({"identity": "second{seed}"}, {}, False),
+        ({"identity": "second{seed}"}, {"start": "first0"}, False),
+        ({}, {}, False),  # made before trainings had an identity
+    ],
+)
+def test_runs_that_share_a_training_are_paired(
+    tiny: Tiny, tmp_path: Path, facts: dict[str, Any], settings: dict[str, str], paired: bool
+) -> None:
+    def named(value: dict[str, Any], seed: int) -> dict[str, Any]:
+        return json.loads(json.dumps(value).replace("{seed}", str(seed)))
+
+    draw, arms = np.random.default_rng(0), dict[str, results.Arm]()
+    for name in ("first", "second"):
+        folders = []
+        for seed in range(3):
+            start = named(settings, seed).get("start") if name == "second" else None
+            chosen = tiny(f"model.weights={tmp_path / start / run.WEIGHTS}") if start else tiny()
+            about = named(facts, seed) if name == "second" else {"identity": f"first{seed}"}
+            folders.append(a_run(tmp_path / f"{name}{seed}", chosen, draw.random(len(PATIENTS)), **about))
+        arms[name] = an_arm(name, *folders)
+    (judged,) = judge.judge(arms, [Contrast("second", "first")]).judged
+    assert judged.dice.paired == paired
+    assert {name: of.paired for name, of in judged.others.items()} == {"nsd_2px": paired, "hd95_px": paired}
 
 
 def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:

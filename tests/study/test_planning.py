@@ -54,3 +54,10 @@ def test_enough_is_enough_and_never_less_than_there_is() -> None:
         assert found.patients >= 144
         assert planning.power(effect, found, spread) >= 0.8
     assert planning.enough(1e-9, Design(3, 144), spread) is None
+
+
+def test_a_pilot_is_pooled_without_the_contrasts_whose_runs_share_trainings() -> None:
+    apart, shared = Spread(0.003, 0.001, 0.002), Spread(0.001, 0.0, 0.0, paired=True)
+    assert planning.pooled([apart, shared]) == planning.pooled([apart])
+    assert planning.pooled([shared]) == shared
+    assert planning.pooled([]) is None

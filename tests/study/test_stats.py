@@ -5,6 +5,7 @@ Every column of an array is a study of its own, so one call judges thousands.
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,25 @@ def test_a_difference_as_large_as_the_margin_is_called_equivalent_in_at_most_5_p
 
 def test_seeds_that_go_together_make_it_careful_not_wrong() -> None:
     assert (judged(LIKE_OURS, 3, correlation=0.5).p < 0.05).mean() < 0.05
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_runs_of_the_same_trainings_are_judged_by_their_differences(seeds: int) -> None:
+    # What the trainings bring scatters ten times as far as what is done to their runs afterwards.
+    draw, planned = np.random.default_rng(0), replace(LIKE_OURS, paired=True)
+    trainings = 0.01 * draw.standard_normal((seeds, 1, STUDIES)) + 0.01 * draw.standard_normal(
+        (seeds, PATIENTS, STUDIES)
+    )
+    for effect in (0.0, 0.003):
+        a, b = scores(LIKE_OURS, seeds=seeds, patients=PATIENTS, columns=STUDIES, effect=effect, random=seeds)
+        found = contrast(a + trainings, b + trainings, paired=True, resamples=1000)
+        wrong = (found.low > effect) | (found.high < effect)
+        assert 0.03 - ERROR / 3.5 <= wrong.mean() <= 0.05 + ERROR
+        np.testing.assert_array_equal(found.p < 0.05, (found.low > 0) | (found.high < 0))
+        assert math.sqrt((found.seed**2).mean()) == pytest.approx(LIKE_OURS.seed, rel=0.15)
+    assert (found.low > 0).mean() == pytest.approx(power(0.003, Design(seeds, PATIENTS), planned), abs=0.035)
+    unpaired = contrast(a + trainings, b + trainings, resamples=1000)  # careful, and blind
+    assert (unpaired.low > 0).mean() < 0.25 * (found.low > 0).mean()
 
 
 def test_skewed_differences_of_few_patients_do_not_upset_it() -> None:
@@ -136,6 +156,8 @@ def test_exchanging_the_arms_changes_the_sign_and_nothing_else() -> None:
 def test_scores_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="same patients"):
         contrast(np.zeros((2, 6, 1)), np.zeros((2, 7, 1)))
+    with pytest.raises(DataError, match="equally many in both arms, got 2 and 3"):
+        contrast(np.zeros((2, 6, 1)), np.zeros((3, 6, 1)), paired=True)
     with pytest.raises(DataError, match="a score is missing"):
         contrast(np.zeros((2, 6, 1)), np.full((2, 6, 1), np.nan))
 

@@ -1,6 +1,7 @@
 """`carpus study`: several arms, seeds and folds as one experiment."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -181,13 +182,12 @@ def plan(
     from carpus.study import planning, stats
 
     spread, source = _spread(pilot or [])
-    given = (patient_sd, seed_sd, residual_sd)
-    values = (spread.patient, spread.seed, spread.residual)
-    spread = stats.Spread(*(own if own is not None else known for own, known in zip(given, values, strict=True)))
+    given = {"patient": patient_sd, "seed": seed_sd, "residual": residual_sd}
+    spread = replace(spread, **{name: value for name, value in given.items() if value is not None})
     level = stats.LEVEL / contrasts
     console.print(
         f"SD over patients {spread.patient:.4f} (paired), over seeds {spread.seed:.4f}, rest {spread.residual:.4f}: "
-        f"{source if None in given else 'as given'}.",
+        f"{source if None in given.values() else 'as given'}.",
         highlight=False,
     )
     seeds, alone = planning.alone(effect, spread, level, power)

@@ -11,7 +11,7 @@ from carpus.formats.submission import image_name
 from carpus.report.findings import plural
 from carpus.study import planning, stats
 from carpus.study.planning import Design
-from carpus.study.results import TEST, Arm, columns, paired
+from carpus.study.results import TEST, Arm, columns, side_by_side
 from carpus.study.spec import Contrast, Study
 from carpus.study.stats import Word
 
@@ -220,8 +220,8 @@ def _contrast(
     arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str], margin: float
 ) -> tuple[stats.Contrast, _Nothing]:
     """The contrast of Dice, without tests where there is nothing to test."""
-    a, b, _ = paired(arms[pair.arm], arms[pair.against], splits)
-    found = stats.contrast(a, b, margin=margin)
+    a, b, same_trainings = side_by_side(arms[pair.arm], arms[pair.against], splits)
+    found = stats.contrast(a, b, paired=same_trainings, margin=margin)
     low = {name: values[:, :, 0].mean(axis=1) < COLLAPSED for name, values in zip(pair, (a, b), strict=True)}
     collapsed = [
         f"{name}: {of.sum()} of {plural(len(of), 'run')} below a mean Dice of {COLLAPSED:g}"
@@ -245,6 +245,6 @@ def _others(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str]) -> d
     found = {}
     for metric in ("nsd_2px", "hd95_px"):
         if all(arms[name].scores(splits, metric) for name in pair):
-            a, b, _ = paired(arms[pair.arm], arms[pair.against], splits, metric)
-            found[metric] = stats.contrast(a[:, :, :1], b[:, :, :1])
+            a, b, same_trainings = side_by_side(arms[pair.arm], arms[pair.against], splits, metric)
+            found[metric] = stats.contrast(a[:, :, :1], b[:, :, :1], paired=same_trainings)
     return found

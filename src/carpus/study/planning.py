@@ -50,12 +50,14 @@ def power(effect: float, design: Design, spread: Spread, level: float = LEVEL) -
     of_seeds = 2 * spread.seed**2 / design.seeds + both
     free_patients, free_seeds = design.patients - 1, design.seeds - 1
     found_patients = of_patients * stats.chi2.ppf(_QUANTILES, free_patients)[:, None] / free_patients
-    # Each arm's own variance is estimated, and Welch's degrees of freedom with them: two more dimensions, made one.
-    arm = of_seeds / 2 * stats.chi2.ppf(_QUANTILES, free_seeds) / free_seeds
-    first, second = (of_arm.ravel() for of_arm in np.meshgrid(arm, arm))
-    found_seeds = first + second
+    found_seeds = of_seeds * stats.chi2.ppf(_QUANTILES, free_seeds) / free_seeds
+    free = np.full_like(found_seeds, free_seeds)
+    if not spread.paired:
+        # Each arm's own variance is estimated, and Welch's degrees of freedom with them: two more dimensions, made one.
+        first, second = (of_arm.ravel() for of_arm in np.meshgrid(found_seeds / 2, found_seeds / 2))
+        found_seeds = first + second
+        free = np.minimum((free_seeds + 2) * found_seeds**2 / (first**2 + second**2) - 2, 2 * free_seeds)
     q = special.stdtrit(free_patients, 1 - level / 2)
-    free = np.minimum((free_seeds + 2) * found_seeds**2 / (first**2 + second**2) - 2, 2 * free_seeds)
     t = special.stdtrit(free, 1 - level / 2)
     square = q**2 * found_patients + t**2 * found_seeds - q * t * both
     bound = np.sqrt(np.maximum(square, q**2 * found_patients))
@@ -90,15 +92,17 @@ def alone(effect: float, spread: Spread, level: float = LEVEL, wanted: float = P
     """Seeds an arm, if patients were without end, and patients, if seeds were: a real design needs more than both.
 
     Returns:
-        The sizes of a two-sample and of a one-sample t-test.
+        The sizes of a two-sample (one-sample, if paired) and of a one-sample t-test.
     """
+
+    samples = 1 if spread.paired else 2
 
     def found(error: float, freedom: int) -> bool:
         limit = special.stdtrit(freedom, 1 - level / 2)
         return error == 0 or float(stats.nct.sf(limit, freedom, effect / error)) >= wanted
 
     return (
-        _smallest(SEEDS_NEEDED, MOST_SEEDS, lambda n: found(spread.seed * math.sqrt(2 / n), 2 * n - 2)),
+        _smallest(SEEDS_NEEDED, MOST_SEEDS, lambda n: found(spread.seed * math.sqrt(2 / n), (n - 1) * samples)),
         _smallest(PATIENTS_NEEDED, MOST_PATIENTS, lambda n: found(spread.patient / math.sqrt(n), n - 1)),
     )
 
@@ -127,11 +131,12 @@ def enough(effect: float, now: Design, spread: Spread, level: float = LEVEL, wan
 
 
 def pooled(spreads: Sequence[Spread]) -> Spread | None:
-    """The root mean square of several, as of the contrasts of a pilot; None of none."""
-    if not spreads:
+    """The root mean square of several, as of a pilot's contrasts; of paired ones only if all are. None of none."""
+    alike = [of for of in spreads if not of.paired] or spreads
+    if not alike:
         return None
-    columns = np.array([(of.patient, of.seed, of.residual) for of in spreads])
-    return Spread(*np.sqrt((columns**2).mean(axis=0)).tolist())
+    patient, seed, residual = np.sqrt(np.mean([(of.patient**2, of.seed**2, of.residual**2) for of in alike], axis=0))
+    return Spread(float(patient), float(seed), float(residual), alike[0].paired)
 
 
 def _smallest(first: int, last: int, enough: Callable[[int], bool]) -> int | None:

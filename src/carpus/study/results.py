@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas
@@ -42,6 +42,7 @@ class Outcome:
         manifest: of its folder; empty for a submission.
         steps: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
         learnt: images with predictions for labels that it or those runs learnt from, by their names in a submission.
+        trainings: those that its weights come from, its own and of the runs that it started from.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Outcome:
     manifest: Mapping[str, Any] = field(default_factory=dict)
     steps: float = math.nan
     learnt: frozenset[str] = frozenset()
+    trainings: frozenset[str] = frozenset()
 
     @cached_property
     def curve(self) -> pandas.DataFrame | None:
@@ -139,11 +141,22 @@ def columns(classes: Classes) -> dict[str, tuple[str, ...]]:
     return found | {name: (name,) for name in classes if name not in found}
 
 
-def paired(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> tuple[Values, Values, tuple[str, ...]]:
-    """The scores of two arms on the same patients.
+class SideBySide(NamedTuple):
+    """Two arms on the same patients.
 
-    Returns:
-        (S_A, P, C), (S_B, P, C), and the P patients.
+    Args:
+        a, b: (S_A, P, C), (S_B, P, C) scores.
+        same_trainings: whether their runs of the same seed and fold share a training: one is made of the other, or both
+            of a third.
+    """
+
+    a: Values
+    b: Values
+    same_trainings: bool
+
+
+def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
+    """The scores of two arms on the same patients.
 
     Raises:
         DataError: other classes, or no patient that both scored.
@@ -161,8 +174,13 @@ def paired(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> tuple
     beyond = len(set.union(*every)) - len(patients)
     if beyond:
         warn(f"{a.name}, {b.name}: {beyond} patients were not scored by every seed of both and are left out")
-    found = [np.stack([_columns(table.loc[patients], a.classes) for table in of_arm.values()]) for of_arm in tables]
-    return found[0], found[1], tuple(map(str, patients))
+    scores = [np.stack([_columns(table.loc[patients], a.classes) for table in of_arm.values()]) for of_arm in tables]
+    ours, theirs = (
+        {(run.seed, run.fold): run.trainings for run in arm.runs if run.seed in of_arm}
+        for arm, of_arm in zip((a, b), tables, strict=True)
+    )
+    same_trainings = ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
+    return SideBySide(scores[0], scores[1], same_trainings)
 
 
 def _columns(table: pandas.DataFrame, classes: Classes) -> Values:
@@ -198,6 +216,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         manifest,
         sum(one.get("steps", math.nan) for one in line),
         frozenset(image_name(name) for images in learnt for name in images),
+        frozenset(of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of),
     )
 
 

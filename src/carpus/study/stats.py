@@ -6,10 +6,12 @@ The score of seed s of arm a on patient p is taken apart as
 
 The same patients are scored in both arms, so `patient` drops out of the difference d. Seeds of different arms are
 not paired: the same seed draws the same batches, but another method makes something else of them, and pairing would
-halve the degrees of freedom (docs/studies.md has the simulation). Three variances can be read off the scores::
+halve the degrees of freedom (docs/studies.md has the simulation). Where the runs of both arms come from the same
+trainings (thresholds fitted afterwards, steps added), they are: the differences of every seed are one sample, and all
+below holds of it. Three variances can be read off the scores::
 
     V_P   of the patients' differences, over P                  holds arm x patient and the rest
-    V_S   of the runs' means, the sum of both arms' own         holds the seeds and the rest
+    V_S   of the runs' means, the sum of every sample's own     holds the seeds and the rest
     V_E   of the rest alone, which both of them hold            var(d) = V_P + V_S - V_E
 
 Patients are resampled and studentised (the bootstrap-t: it follows skewed differences). Two seeds cannot be resampled,
@@ -60,11 +62,14 @@ class Spread:
         patient: of the difference between two arms over patients, with infinitely many seeds.
         seed: of a run's mean over seeds, with infinitely many patients.
         residual: of a single patient's score over seeds, beyond `seed`.
+        paired: whether the runs of two arms come from the same trainings; `seed` and `residual` are then what two arms
+            would have whose differences scatter as far.
     """
 
     patient: float
     seed: float
     residual: float = 0.0
+    paired: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,12 @@ class Contrast:
         low, high: the interval of level 1 - LEVEL.
         p: two-sided, of no difference at all, uncorrected.
         p_equivalent: of a difference of the margin or more (two one-sided tests), uncorrected.
-        superiority: the share of pairs of runs, one of A and one of B, in which A's mean is the higher one.
+        superiority: the share of pairs of runs, one of A and one of B, in which A's mean is the higher one; a pair is
+            of the same training where `paired`.
         seeds: of A and of B.
         patients: how many.
         margin: that of `p_equivalent`.
-        patient, seed, residual: see `Spread`.
+        patient, seed, residual, paired: see `Spread`.
     """
 
     difference: Values
@@ -95,20 +101,31 @@ class Contrast:
     patient: Values
     seed: Values
     residual: Values
+    paired: bool = False
 
     def spread(self, column: int = 0) -> Spread | None:
         """The standard deviations of one column; None where they cannot be told."""
-        found = Spread(*(float(of[column]) for of in (self.patient, self.seed, self.residual)))
+        patient, seed, residual = (float(of[column]) for of in (self.patient, self.seed, self.residual))
+        found = Spread(patient, seed, residual, self.paired)
         return found if np.isfinite([found.patient, found.seed]).all() else None
 
 
-def contrast(a: Values, b: Values, *, margin: float = MARGIN, resamples: int = RESAMPLES, random: int = 0) -> Contrast:
+def contrast(
+    a: Values,
+    b: Values,
+    *,
+    paired: bool = False,
+    margin: float = MARGIN,
+    resamples: int = RESAMPLES,
+    random: int = 0,
+) -> Contrast:
     """Compare two arms on the same patients.
 
     Args:
         a: (S_A, P, C) scores of the first arm: every seed scores every patient, once. Where a seed has several runs
             (folds with patients of their own), their patients stand side by side.
         b: (S_B, P, C) scores of the second, the same patients in the same order.
+        paired: whether run s of both comes from the same training; to be decided before the scores are seen.
         margin: half the width of what counts as equivalent, in the unit of the scores.
         resamples: of the patients.
         random: seed of the resampling; the same for the same data gives the same numbers.
@@ -127,18 +144,22 @@ def contrast(a: Values, b: Values, *, margin: float = MARGIN, resamples: int = R
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 3 or b.ndim != 3 or a.shape[1:] != b.shape[1:] or not a.size or not b.size:
         raise DataError(f"contrast: expected (seeds, patients, columns) of the same patients, got {a.shape}, {b.shape}")
+    if paired and len(a) != len(b):
+        raise DataError(f"contrast: paired runs are equally many in both arms, got {len(a)} and {len(b)}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise DataError("contrast: a score is missing; every seed has to score every patient")
     runs, seeds, patients = (a.mean(axis=1), b.mean(axis=1)), (len(a), len(b)), a.shape[1]
     difference = runs[0].mean(axis=0) - runs[1].mean(axis=0)
-    superiority = (np.sign(runs[0][:, None] - runs[1][None]).mean(axis=(0, 1)) + 1) / 2
+    ahead = np.sign(runs[0] - runs[1])[None] if paired else np.sign(runs[0][:, None] - runs[1][None])
+    superiority = (ahead.mean(axis=(0, 1)) + 1) / 2
     unknown = np.full_like(difference, np.nan)
     if min(seeds) < SEEDS_NEEDED or patients < PATIENTS_NEEDED:
         tests = low = high = unknown
         return Contrast(
-            difference, low, high, tests, tests, superiority, seeds, patients, margin, unknown, unknown, unknown
+            difference, low, high, tests, tests, superiority, seeds, patients, margin, unknown, unknown, unknown, paired
         )
-    bound = _Bound.of(a, b, difference, resamples, random)
+    by_patient = a.mean(axis=0) - b.mean(axis=0)
+    bound = _Bound.of((a - b,) if paired else (a, b), by_patient, resamples, random)
     shares = 1 / seeds[0] + 1 / seeds[1]
     p = 2 * np.where(difference > 0, bound.tail(difference, "low"), bound.tail(-difference, "high"))
     return Contrast(
@@ -154,6 +175,7 @@ def contrast(a: Values, b: Values, *, margin: float = MARGIN, resamples: int = R
         np.sqrt(np.maximum(bound.of_patients - bound.of_both, 0) * patients),
         np.sqrt(np.maximum(bound.of_seeds - bound.of_both, 0) / shares),
         np.sqrt(bound.of_both * patients / shares),
+        paired,
     )
 
 
@@ -174,26 +196,26 @@ class _Bound:
     freedom: Values
 
     @classmethod
-    def of(cls, a: Values, b: Values, difference: Values, resamples: int, random: int) -> "_Bound":
-        patients = a.shape[1]
-        by_patient = a.mean(axis=0) - b.mean(axis=0)
-        of_seeds, of_both, weight = np.zeros((3, *difference.shape))
-        for arm in (a, b):
-            seeds, free = len(arm), len(arm) - 1
-            run = arm.mean(axis=1, keepdims=True) - arm.mean(axis=(0, 1), keepdims=True)
-            rest = arm - arm.mean(axis=0, keepdims=True) - run
+    def of(cls, samples: Sequence[Values], by_patient: Values, resamples: int, random: int) -> "_Bound":
+        """From both arms' scores, or from their differences by seed, each (S, P, C), and those by patient (P, C)."""
+        patients = len(by_patient)
+        of_seeds, of_both, weight = np.zeros((3, by_patient.shape[1]))
+        for sample in samples:
+            seeds, free = len(sample), len(sample) - 1
+            run = sample.mean(axis=1, keepdims=True) - sample.mean(axis=(0, 1), keepdims=True)
+            rest = sample - sample.mean(axis=0, keepdims=True) - run
             own = (run**2).sum(axis=(0, 1)) / (free * seeds)
             of_seeds += own
             weight += own**2 / (free + 2)
             of_both += np.einsum("spc,spc->c", rest, rest) / (free * (patients - 1) * seeds * patients)
         # Welch's, for unbiased estimates. Few seeds that lie together by chance must not borrow another arm's many.
         freedom = np.divide(of_seeds**2, weight, out=np.full_like(weight, 3.0), where=weight > 0) - 2
-        freedom = np.minimum(freedom, 2 * (min(len(a), len(b)) - 1))
+        freedom = np.minimum(freedom, len(samples) * (min(len(sample) for sample in samples) - 1))
         return cls(
             by_patient.var(axis=0, ddof=1) / patients,
             of_seeds,
             of_both,
-            _studentised(by_patient - difference, resamples, random),
+            _studentised(by_patient - by_patient.mean(axis=0), resamples, random),
             freedom,
         )
 

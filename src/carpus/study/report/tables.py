@@ -73,6 +73,8 @@ def verdicts(judgement: Judgement) -> Listing:
         "and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
         "difference as large as the one seen, but no smaller than the margin."
     )
+    if same := [pair_name(each.pair) for each in judgement.judged if each.dice.paired]:
+        about += f" Compared seed by seed, because both arms' runs share a training: {'; '.join(same)}."
     columns = [
         "Contrast",
         "Verdict",
