@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from carpus import config, run, train
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, DataWarning
 from carpus.progress import Step
 
 Tiny = Callable[..., config.Config]
@@ -66,6 +66,34 @@ def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: 
     points = mlflow.MlflowClient().get_metric_history(told[0].info.run_id, "val_dice")
     assert [point.step for point in points] == [1, 2]
     assert told[0].data.tags["carpus.identity"] == run.read(tmp_path / "run").manifest["identity"]
+
+
+def test_a_server_that_fails_does_not_end_the_training(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    told = list[int]()
+
+    def broken(values: dict[str, float], step: int) -> None:
+        told.append(step)
+        raise OSError("connection lost\nlong account")
+
+    monkeypatch.setattr(mlflow, "log_metrics", broken)
+    settings = tiny("track.mlflow=true", "track.tensorboard=true", *EVERY)
+    with pytest.warns(DataWarning, match="MLflow is no longer told, from step 1 on: connection lost; metrics.csv has"):
+        train.train(settings, dataset, tmp_path / "run")
+    assert told == [1]
+    assert len(pandas.read_csv(tmp_path / "run" / run.METRICS)) == 4
+
+
+def test_a_server_that_does_not_answer_is_named_before_the_first_step(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = "http://127.0.0.1:9"
+    with pytest.raises(ConfigError, match=f"track.mlflow_uri: {address} does not take a run"):
+        train.train(tiny("track.mlflow=true", f"track.mlflow_uri={address}"), dataset, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

@@ -43,6 +43,8 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
         def run(*arguments: Any) -> Any:
             return kind.forward(self, *_copies(arguments), **options)
 
+        if torch.compiler.is_compiling():  # counts once by itself: what a graph changes is written at its end
+            return checkpoint(run, *_copies(arguments), use_reentrant=False)
         return checkpoint(
             run, *_copies(arguments), use_reentrant=False, context_fn=lambda: (nullcontext(), _uncounted(self))
         )
