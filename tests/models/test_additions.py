@@ -237,6 +237,25 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(name: str) -> None:
         assert torch.equal(buffer, plain.get_buffer(key)), key
 
 
+@pytest.mark.parametrize("name", ["unet", "segformer"])
+def test_checkpointing_can_be_compiled(name: str) -> None:
+    made = []
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        network = build(settings(name, checkpointing=True, norm="batch")).train()
+        # The graph and its derivative are those of every backend; only the code for them is not made.
+        model = torch.compile(network, backend="aot_eager") if compiled else network
+        torch.manual_seed(2)
+        model(pictures()).logits.square().mean().backward()
+        made.append(network)
+    eager, graph = made
+    assert all(parameter.grad is not None for parameter in graph.parameters())
+    for (key, one), other in zip(eager.named_parameters(), graph.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5, msg=key)
+    for key, buffer in graph.named_buffers():
+        torch.testing.assert_close(buffer, eager.get_buffer(key), msg=key)
+
+
 def test_checkpointing_keeps_less() -> None:
     kept = []
     for checkpointing in (False, True):
