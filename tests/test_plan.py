@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from carpus import config, estimate, job, models, plan
+from carpus import capacity, config, estimate, job, models, plan
 from carpus.cli import app
 from carpus.errors import CapacityError, ConfigError, DataWarning
 from carpus.estimate import Measured, Plan
@@ -107,6 +107,51 @@ def test_what_does_not_fit_is_said_with_what_does(planned: Plan) -> None:
     assert "does not fit, and nothing is known to take less" in str(replace(planned, available_mib=1.0))
 
 
+def test_processes_of_a_machine_share_its_memory_and_the_batch(planned: Plan) -> None:
+    four = replace(planned, processes=(2, 2))  # two machines of two
+    assert (planned.part, planned.needed_mib) == (8, 500)
+    assert (four.part, four.needed_mib) == (2, 400)  # 200 MiB in each of two
+    assert "2 at once in each of 2 processes" in str(four)
+    assert not replace(four, available_mib=300 / estimate.ROOM).fits
+    assert replace(four, available_mib=300 / estimate.ROOM, gpu=True).fits  # which each has for itself
+
+
+def test_processes_that_were_launched_are_planned_and_only_one_plans(
+    dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    shown = CliRunner().invoke(app, ["train", "demo", "--data", str(dataset), "--plan"])
+    assert (shown.exit_code, shown.output) == (0, "")
+    monkeypatch.setattr(plan, "_steps", lambda job, launcher, images: pytest.skip(f"{images}"))
+    with pytest.raises(pytest.skip.Exception, match="2"):
+        here(tiny("train.batch_size=4"), dataset)
+
+
+def test_a_size_that_the_encoder_refuses_is_named(dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.Network, "forward", lambda *_: (_ for _ in ()).throw(AssertionError("height (16)")))
+    with pytest.raises(ConfigError, match=r"model\.encoder: .* does not take 64 pixels: height \(16\)"):
+        here(tiny(), dataset)
+
+
+@pytest.mark.parametrize(
+    ("options", "window"),
+    [
+        (["data.image_size=512", "data.label_size=2048"], 256),
+        (["data.image_size=192", "data.label_size=192", "model.down={}"], 64),  # 96 is no multiple of 64
+        (["data.image_size=160", "data.label_size=256"], None),  # half the pixels would be no whole number
+        (["data.image_size=1056", "data.label_size=2048"], None),
+        (["data.image_size=96"], None),
+    ],
+)
+def test_a_window_that_is_advised_is_one_that_can_be_taken(options: list[str], window: int | None) -> None:
+    chosen = config.load(["unet"], options)
+    advised = [way for way in capacity.ways(chosen) if way.startswith("data.crop=")]
+    assert advised == ([f"data.crop={window}"] if window else [])
+    for way in advised:
+        job._check(config.changed(chosen, way), chosen.data.label_size or 0, 1)
+
+
 def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     twice: list[object] = []
     once = recompute.recompute
@@ -148,7 +193,7 @@ def test_devices_and_parts_share_the_images(planned: Plan) -> None:
     two = planned.settings.model_copy(
         update={"train": planned.settings.train.model_copy(update={"devices": 2, "accumulate": 2})}
     )
-    assert replace(planned, settings=two).part == 2
+    assert replace(planned, settings=two, processes=(2, 1)).part == 2
 
 
 def test_a_save_with_a_validation_is_one(planned: Plan) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from carpus import models
 from carpus.config import Config
 from carpus.errors import CapacityError
 
@@ -41,12 +42,20 @@ def advice(settings: Config) -> str:
 
 def ways(settings: Config) -> dict[str, str]:
     """Settings that take less memory for an image, with what they mean; nearest to the same result first."""
-    size, stride = settings.data.image_size, settings.model.stride or 1
+    stride = settings.model.stride or 1
     found: dict[str, str] = {}
     if not settings.model.checkpointing:
         found["model.checkpointing=true"] = "the same step, a third slower"
     if settings.model.name == "unet" and stride < 4:
         found[f"model.stride={stride * 2}"] = "coarser logits"
-    if not settings.data.crop and size >= 128:
-        found[f"data.crop={size // 64 * 32}"] = "a window instead of the whole image"
+    if window := _window(settings):
+        found[f"data.crop={window}"] = "a window instead of the whole image"
     return found
+
+
+def _window(settings: Config) -> int | None:
+    """The largest window of at most half the image that the network takes and that is whole pixels of the labels."""
+    size, labels = settings.data.image_size, settings.data.label_size or settings.data.image_size
+    step = models.multiple(settings.model)
+    windows = range(size // 2 // step * step, 63, -step)
+    return None if settings.data.crop else next((side for side in windows if side * labels % size == 0), None)

@@ -180,7 +180,7 @@ class Data(_Section):
     folds: int = Field(default=5, ge=2, description="the training patients are dealt into so many folds")
     fold: int = Field(default=0, ge=0, description="the fold that validates")
     workers: Count = Field(default=2, description="threads that prepare batches")
-    cache_gib: Positive = Field(default=4.0, description="memory for decoded cases, in GiB")
+    cache_gib: Positive = Field(default=4.0, description="memory of each process for decoded cases, in GiB")
     crop: Annotated[int, Field(ge=32, multiple_of=32)] | None = Field(
         default=None,
         description="side of the window of the image that the network learns from, in pixels of image_size; null: all",

@@ -30,12 +30,13 @@ class Plan:
         settings: of the recipe.
         measured: by number of images, that of none first.
         other_mib: peak of validating and saving, whatever the number of images.
-        cache_mib: memory for decoded cases, as far as the data set fills it; host memory, also with a GPU.
+        cache_mib: memory of a process for decoded cases, as far as the data set fills it; of the host, also with a GPU.
         available_mib: what is free, of the GPU where there is one.
         validation_seconds: of one image.
         save_seconds: of one state.
         learnt, validated: images to learn from and to validate on.
         gpu: whether memory is the GPU's.
+        processes: of the training, those of each machine and the number of machines.
         too_many: images at once that were tried and for which there was no memory; None where none were too many.
         others: what takes less, by the settings that differ; only where the recipe does not fit.
     """
@@ -50,13 +51,19 @@ class Plan:
     learnt: int
     validated: int
     gpu: bool
+    processes: tuple[int, int] = (1, 1)
     too_many: int | None = None
     others: dict[str, "Plan"] = field(default_factory=dict)
 
     @property
     def share(self) -> int:
         """Images of a step of one device."""
-        return self.settings.train.batch_size // (self.settings.train.devices * self.settings.train.nodes)
+        return self.settings.train.batch_size // math.prod(self.processes)
+
+    @property
+    def sharing(self) -> int:
+        """Processes that share the memory: those of a machine, where each has no GPU of its own."""
+        return 1 if self.gpu else self.processes[0]
 
     @property
     def part(self) -> int:
@@ -79,15 +86,15 @@ class Plan:
         return Measured(images, mib, seconds)
 
     def memory(self, images: int) -> float:
-        """MiB for a training of so many images at once, where the network is; infinite where it is only too much."""
+        """MiB for a process with so many images at once, where the network is; infinite where it is only too much."""
         if not self.known or (self.too_many is not None and images >= self.too_many):
             return math.inf
         return max(self.at(images).mib, self.other_mib) + (0.0 if self.gpu else self.cache_mib)
 
     @property
     def needed_mib(self) -> float:
-        """Memory in all."""
-        return self.memory(self.part)
+        """Memory of a GPU, or of all processes of a machine."""
+        return self.sharing * self.memory(self.part)
 
     @property
     def fits(self) -> bool:
@@ -96,7 +103,7 @@ class Plan:
 
     def has_room(self, images: int) -> bool:
         """Whether there is room for so many images at once."""
-        return self.memory(images) <= ROOM * self.available_mib
+        return self.sharing * self.memory(images) <= ROOM * self.available_mib
 
     @property
     def step_seconds(self) -> float:
@@ -136,10 +143,12 @@ class Plan:
         free = f"{_gib(self.available_mib)} free{' of the GPU' if self.gpu else ''}"
         if not math.isfinite(self.needed_mib):
             return f"memory   more than the {free}: {self.too_many} images at once were too many"
-        cache = f"{self.cache_mib:.0f} MiB for decoded cases{' on the host' if self.gpu else ' included'}"
+        cache = f"{self.processes[0] * self.cache_mib:.0f} MiB for decoded cases"
+        cache += " on the host" if self.gpu else " included"
         last = self.measured[-1].images
         at = "measured at" if last == self.part else f"from {last} images to"
-        return f"memory   {_gib(self.needed_mib)} of {free}, {at} {self.part} at once; {cache}"
+        each = f" in each of {self.sharing} processes" if self.sharing > 1 else ""
+        return f"memory   {_gib(self.needed_mib)} of {free}, {at} {self.part} at once{each}; {cache}"
 
     def _time_rows(self) -> list[str]:
         options = self.settings.train

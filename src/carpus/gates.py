@@ -97,18 +97,28 @@ def check(
             tell(line)
 
     passed(f"weights: {network.origin}")
-    with _untouched(network, launcher):
+    with _untouched(network, launcher), sizes_refused(settings):
         if any(True for _ in network.additions()):
             passed(f"step 0: {_same_as_control(network, settings, classes, batch, launcher)}")
         _without_chance(network)
         with _enough_to_normalise(network, settings, launcher):
-            loss = _first_loss(network, settings, batch, loss_of, launcher)
+            loss = _loss(network, batch, loss_of, launcher).detach()
         if not math.isfinite(loss.item()):
             raise DivergedError(f"gate: the loss of the first batch is {loss.item():.4g} before any step")
         passed(f"loss: {loss.item():.4f} at step 0")
         # Half way, because the weight of an auxiliary loss may begin or end at 0.
         passed(f"gradients: {_gradients(network, lambda: _loss(network, batch, loss_of, launcher, 0.5), launcher)}")
     return lines
+
+
+@contextmanager
+def sizes_refused(settings: config.Config) -> Iterator[None]:
+    """Turn the assertion by which an encoder of a library refuses a size into a `ConfigError`."""
+    try:
+        yield
+    except AssertionError as error:
+        size = settings.data.crop or settings.data.image_size
+        raise ConfigError(f"model.encoder: {settings.model.encoder} does not take {size} pixels: {error}") from error
 
 
 def overfit(
@@ -203,7 +213,9 @@ def _same_as_control(
     if not new:
         return "; ".join([*notes, "nothing to compare with"])
     torch.manual_seed(settings.train.seed)
-    control = models.build(models.control(settings.model, keep=network.continued), classes).to(launcher.device)
+    control = models.build(models.control(settings.model, keep=network.continued), classes)
+    # In the same layout, or convolutions add up in another order.
+    control = control.to(launcher.device).to(memory_format=torch.channels_last)
     # New additions against nothing, the others as they are on both sides.
     if network.down:
         control.down = network.down if "down" in kept else nn.AvgPool2d(2)
@@ -219,16 +231,6 @@ def _same_as_control(
     if not difference <= TOLERANCE * max(1.0, expected.abs().max().item()):
         raise ConfigError(f"gate: with {new} the first logits differ by {difference:.3g} from those without")
     return "; ".join([f"logits as without {new} (largest difference {difference:.1g})", *notes])
-
-
-def _first_loss(
-    network: models.Network, settings: config.Config, batch: Batch, loss_of: losses.Loss, launcher: Fabric
-) -> Tensor:
-    try:
-        return _loss(network, batch, loss_of, launcher).detach()
-    except AssertionError as error:  # how libraries refuse a size
-        size = settings.data.image_size
-        raise ConfigError(f"model.encoder: {settings.model.encoder} does not take {size} pixels: {error}") from error
 
 
 def _gradients(network: models.Network, loss: Callable[[], Tensor], launcher: Fabric) -> str:

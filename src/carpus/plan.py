@@ -26,7 +26,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from carpus import capacity, config, devices, evaluate, models
+from carpus import capacity, config, devices, evaluate, gates, models
 from carpus.errors import CapacityError, ConfigError, DataWarning, warn
 from carpus.estimate import ROOM, Measured, Plan
 from carpus.job import Job, least, prepare
@@ -70,7 +70,8 @@ def apart(settings: config.Config, root: Path) -> Plan:
     try:
         while True:
             if not ours.poll(LOOK_SECONDS):
-                if found and not found.gpu and held_mib(process.pid or 0) > ROOM * found.available_mib:
+                held = held_mib(process.pid or 0)
+                if found and not found.gpu and held * found.sharing > ROOM * found.available_mib:
                     process.kill()
                 continue
             try:
@@ -105,7 +106,7 @@ def measure(settings: config.Config, root: Path) -> Iterator[Plan]:
     gpu = launcher.device.type == "cuda"
     _give_back()
     available = available_mib(gpu)
-    with capacity.explained(settings):
+    with capacity.explained(settings), gates.sizes_refused(settings):
         job = prepare(settings, root, launcher)
         job.network.eval()
         evaluate.scores(
@@ -126,6 +127,7 @@ def measure(settings: config.Config, root: Path) -> Iterator[Plan]:
         learnt=len(job.learn),
         validated=len(job.held_out),
         gpu=gpu,
+        processes=devices.launched(settings.train.devices, settings.train.nodes),
     )
     first = min(found.part, max(2, least(settings)))
     for images in sorted({first, min(found.part, 2 * first), found.part}):

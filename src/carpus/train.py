@@ -150,8 +150,6 @@ def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
 def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object] | None = None) -> gates.Overfitting:
     """Try to learn the first batch by heart, after the gates that come before every training; nothing is written.
 
-    It gives up after 200 steps, or `train.steps` if they are fewer.
-
     Args:
         settings: the complete config.
         root: a data folder in the competition's layout.
@@ -165,8 +163,7 @@ def overfit(settings: config.Config, root: Path, *, tell: Callable[[str], object
     with capacity.explained(settings):
         job = prepare(settings, root, launcher)
         _gates(job, launcher, tell)
-        steps = min(200, options.steps)
-        return gates.overfit(job.network, job.batches(0), job.loss, launcher, options, steps=steps)
+        return gates.overfit(job.network, job.batches(0), job.loss, launcher, options)
 
 
 def _gates(job: Job, launcher: Fabric, tell: Callable[[str], object] | None) -> list[str]:

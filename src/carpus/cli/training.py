@@ -74,6 +74,8 @@ def train(
     if plan:
         from carpus import plan as plans
 
+        if not leads():
+            return
         console.print(str(plans.plan(chosen, data)), highlight=False, soft_wrap=True)
         return
     from carpus import train
