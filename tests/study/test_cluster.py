@@ -9,7 +9,7 @@ import pytest
 from small_study import ARMS, study
 
 from carpus.errors import ConfigError
-from carpus.study import conduct, spec, tasks
+from carpus.study import conduct, gather, spec, tasks
 from carpus.study.cluster import Cluster, _resources
 
 pytest.importorskip("ray", reason="extra cluster")
@@ -17,12 +17,14 @@ pytest.importorskip("ray", reason="extra cluster")
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", ["folder", "store"])
+def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(shared: str, dataset: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "tiny.yaml", tmp_path / "out"
     losses = {name: {"base": "tiny", "set": {"train": {"loss": {name: 1}}}} for name in ("focal", "jaccard", "tversky")}
     path.write_text(study({**ARMS, **losses}, train={"steps": 20, "save_every": 1}))
     script = Path(__file__).with_name("node_loss.py")
-    told = subprocess.run([sys.executable, script, path, dataset, out], capture_output=True, text=True, timeout=590)
+    command = [sys.executable, script, path, dataset, out, *([f"file://{tmp_path}/store"] if shared == "store" else [])]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=590)
     assert told.returncode == 0, told.stderr[-3000:]
     found = json.loads(told.stdout.splitlines()[-1])
     assert found["before"]
@@ -31,7 +33,22 @@ def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, t
     assert found["after"].keys() == set(found["tasks"])
     assert not found["failed"]
     assert all(tasks.is_done(out, key) for key in found["tasks"])
-    assert all(tasks.log(out, key).is_file() for key in found["tasks"])
+    if shared == "folder":
+        assert all(tasks.log(out, key).is_file() for key in found["tasks"])
+        return
+    first, second = map(set, found["on nodes"])
+    assert first
+    assert second
+    assert first | second == set(found["tasks"])
+    assert not (out / tasks.LOGS).exists()  # no node knew of this folder
+    arms, notes = gather.of_study(conduct.open_(out))
+    assert not notes
+    assert arms["refined"].runs[0].steps == 40
+
+
+def test_workers_have_not_imported_numba_before_they_are_told_its_threads() -> None:
+    code = "import sys, carpus.study.cluster; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_run_asks_for_no_more_than_a_node_has(tmp_path: Path) -> None:

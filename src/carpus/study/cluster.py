@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.cluster import joined
 from carpus.errors import BusyError, ConfigError, StoppedError, warn
 from carpus.study import tasks
 from carpus.study.store import Store
@@ -34,6 +33,9 @@ class Cluster:
     """
 
     def __init__(self, address: str, root: Path, out: Path, store: Store | None = None) -> None:
+        # Workers import this module before `_perform` can say how many threads numba shall have.
+        from carpus.cluster import joined
+
         self._root, self._out, self._store, self._left = root, out, store, ExitStack()
         self._ray = self._left.enter_context(joined(address))
         self._names: dict[Any, str] = {}

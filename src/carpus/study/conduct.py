@@ -195,13 +195,12 @@ def begin(
         asked = {(row.arm, row.seed, row.fold) for row in rows}
         more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
         rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))
-    else:
-        with files.atomic(out / tasks.COPY) as copy:
-            copy.write_bytes(study.read_bytes())
     content["study"] = study.stem if study.parent == spec.STUDIES else str(study.resolve())
-    files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
     if store:
         store.begin(content, study.read_bytes(), rows)
+    with files.atomic(out / tasks.COPY) as copy:
+        copy.write_bytes(study.read_bytes())
+    files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
 
 
 def _require_same(
