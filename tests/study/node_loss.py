@@ -1,6 +1,6 @@
 """A study on three Ray nodes of which one is killed in the middle: `python node_loss.py STUDY DATA OUT` prints JSON.
 
-With the URL of a store for a fourth argument every node has a folder of its own for what is temporary, and knows no OUT.
+With the URL of a store for a fourth argument every node has its own folder for what is temporary, and knows no OUT.
 """
 
 import json
