@@ -52,7 +52,7 @@ class Store:
             package = known_implementations.get(get_protocol(url), {}).get("class", "fsspec").partition(".")[0]
             install = f"; pip install {package}" if package != "fsspec" else ""
             raise ConfigError(f"--store {url}: {error}{install}") from error
-        except ValueError as error:
+        except Exception as error:  # an unknown kind, or one that looks for credentials before it is asked for anything
             raise ConfigError(f"--store {url}: {error}; expected s3://bucket/folder, gs://…, file:///…") from error
         self._root = root.rstrip("/")
         self.url = self._files.unstrip_protocol(self._root) if isinstance(self._files, LocalFileSystem) else url
