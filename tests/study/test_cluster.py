@@ -4,34 +4,67 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from small_study import ARMS, study
+from small_study import ARMS, BROKEN, study
 
 from carpus.errors import ConfigError
-from carpus.study import conduct, spec, tasks
+from carpus.study import conduct, gather, spec, tasks
 from carpus.study.cluster import Cluster, _resources
 
 pytest.importorskip("ray", reason="extra cluster")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, tmp_path: Path) -> None:
-    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
-    losses = {name: {"base": "tiny", "set": {"train": {"loss": {name: 1}}}} for name in ("focal", "jaccard", "tversky")}
-    path.write_text(study({**ARMS, **losses}, train={"steps": 20, "save_every": 1}))
-    script = Path(__file__).with_name("node_loss.py")
-    told = subprocess.run([sys.executable, script, path, dataset, out], capture_output=True, text=True, timeout=590)
+LOSSES = {name: {"base": "tiny", "set": {"train": {"loss": {name: 1}}}} for name in ("focal", "jaccard", "tversky")}
+
+
+def lose_a_node(arms: dict[str, dict[str, object]], root: Path, out: Path, *store: str) -> dict[str, Any]:
+    """What `node_loss.py` tells of a study, of which no finished run was lost or repeated."""
+    path = out.with_name("tiny.yaml")
+    path.write_text(study(arms, train={"steps": 20, "save_every": 1}))
+    command = [sys.executable, Path(__file__).with_name("node_loss.py"), path, root, out, *store]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=590)
     assert told.returncode == 0, told.stderr[-3000:]
     found = json.loads(told.stdout.splitlines()[-1])
     assert found["before"]
     assert len(found["at work"]) == 2
     assert found["before"].items() <= found["after"].items()
-    assert found["after"].keys() == set(found["tasks"])
+    assert found["after"].keys() | found["failed"].keys() == set(found["tasks"])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_lost_node_costs_no_finished_run_and_none_is_repeated(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = lose_a_node({**ARMS, **LOSSES}, dataset, out)
     assert not found["failed"]
     assert all(tasks.is_done(out, key) for key in found["tasks"])
     assert all(tasks.log(out, key).is_file() for key in found["tasks"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nodes_that_share_nothing_but_a_store_make_one_study(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arms = {**ARMS, **LOSSES, "broken": BROKEN["broken"]}
+    found = lose_a_node(arms, dataset, out, f"file://{tmp_path}/store")
+    assert [why.partition(":")[0] for why in found["failed"].values()] == ["ConfigError"]
+    assert "Traceback" in tasks.note(out, *found["failed"]).read_text()
+    first, second = map(set, found["on nodes"])
+    assert first
+    assert second
+    assert first | second >= found["after"].keys()
+    assert not (out / tasks.LOGS).exists()  # no node knew of this folder
+    gathered, notes = gather.of_study(conduct.open_(out))
+    assert notes == [f"Not all runs are in: 1 failed of {len(arms)}. What is below is of the others."]
+    assert gathered["refined"].runs[0].steps == 40
+
+
+def test_workers_have_not_imported_numba_before_they_are_told_its_threads() -> None:
+    code = "import sys, carpus.study.cluster; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_run_asks_for_no_more_than_a_node_has(tmp_path: Path) -> None:

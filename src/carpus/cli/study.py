@@ -42,6 +42,14 @@ def run(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs side by side; chosen if not given.")] = None,
     ray: Annotated[str | None, typer.Option("--ray", help="Run on a Ray cluster: auto, or its address.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            help="Object storage for finished runs: s3://bucket/folder, gs://…, file:///…. Any machine goes on from "
+            "there, and nodes of a Ray cluster need not see OUT.",
+        ),
+    ] = None,
 ) -> None:
     """Train and score every arm with every seed and fold: `carpus study run 2_losses --scale quick --out DIR`.
 
@@ -49,6 +57,7 @@ def run(
     failed. Exit status 1 if a run failed.
     """
     from carpus.study import conduct, spec, table, tasks
+    from carpus.study.store import Store
 
     path = spec.find(study)
     chosen = spec.load(path)
@@ -63,21 +72,25 @@ def run(
     work = tasks.work(chosen, path, scale, seeds=seeds or size.seeds, folds=size.folds, arms=arms)
     if data is not None:
         conduct.require_truth(work, data)
+    shared = Store(store) if store is not None else None
     with conduct.claim(out):
         with bar("phantom") as progress:
             root = data or conduct.made_up(out, size, progress)
-        conduct.begin(out, path, scale, root, work.rows)
+        conduct.begin(out, path, scale, root, work.rows, shared)
+        if shared:
+            with bar("store") as progress:
+                shared.exchange(out, work.tasks, progress)
 
         def start() -> conduct.Executor:
             if ray is not None:
                 from carpus.study.cluster import Cluster
 
-                return Cluster(ray, root.resolve(), out.resolve())
+                return Cluster(ray, root.resolve(), out.resolve(), shared)
             from carpus.study.local import Local, suited
 
             room, threads, gpus = suited(len(work.tasks), workers)
             stderr.print(f"{room} runs side by side, {threads} threads each", highlight=False)
-            return Local(root.resolve(), out.resolve(), workers=room, threads=threads, gpus=gpus)
+            return Local(root.resolve(), out.resolve(), workers=room, threads=threads, gpus=gpus, store=shared)
 
         try:
             with table.live(chosen.name, out, work.rows) as watch:

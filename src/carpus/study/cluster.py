@@ -1,6 +1,7 @@
 """Tasks on a Ray cluster: CPUs and GPUs as resources; a run goes on elsewhere when its process or node is lost.
 
-All nodes must see the data and the folder of the study under the same paths, and have Carpus installed. What a task has
+All nodes must see the data and the folder of the study under the same paths, and have Carpus installed. With a store
+they need not see the folder: each works in one of its own, and what is finished goes through the store. What a task has
 come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
 """
 
@@ -9,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.cluster import joined
-from carpus.errors import BusyError, StoppedError, warn
+from carpus.errors import BusyError, ConfigError, StoppedError, warn
 from carpus.study import tasks
+from carpus.study.store import Store
 from carpus.study.tasks import Task
 
 RETRIES = 5
@@ -25,13 +26,17 @@ class Cluster:
         address: of the cluster, or auto for the one that this machine belongs to.
         root: the data folder, absolute.
         out: the folder of the study, absolute.
+        store: through which finished runs come to that folder; None where all nodes see it.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, address: str, root: Path, out: Path) -> None:
-        self._root, self._out, self._left = root, out, ExitStack()
+    def __init__(self, address: str, root: Path, out: Path, store: Store | None = None) -> None:
+        # Workers import this module before `_perform` can say how many threads numba shall have.
+        from carpus.cluster import joined
+
+        self._root, self._out, self._store, self._left = root, out, store, ExitStack()
         self._ray = self._left.enter_context(joined(address))
         self._names: dict[Any, str] = {}
         if not any(node.get("CPU", 0) >= 1 for node in self._nodes()):
@@ -50,7 +55,7 @@ class Cluster:
             max_retries=RETRIES,
             retry_exceptions=[StoppedError, BusyError],
         )
-        self._names[remote.remote(task, self._root, self._out)] = task.key
+        self._names[remote.remote(task, self._root, self._out, self._store and self._store.url)] = task.key
 
     def wait(self, seconds: float) -> list[tuple[str, str | None]]:
         """See `conduct.Executor`."""
@@ -63,9 +68,14 @@ class Cluster:
 
     def _result(self, reference: Any, key: str) -> str | None:
         try:
-            return self._ray.get(reference)
+            failed = self._ray.get(reference)
+            if self._store and not failed:
+                self._store.pull(self._out, key)
+        except ConfigError as error:
+            failed = tasks.reason(error)
         except self._ray.exceptions.RayError as error:  # lost more often than it was tried again
-            return tasks.fail(self._out, key, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            failed = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return tasks.fail(self._out, key, failed) if failed else None
 
     def __enter__(self) -> Self:
         return self
@@ -88,19 +98,21 @@ def _resources(task: Task, nodes: Sequence[Mapping[str, float]]) -> dict[str, fl
     return {"num_cpus": 1}
 
 
-def _perform(task: Task, root: Path, out: Path) -> str | None:
+def _perform(task: Task, root: Path, out: Path, url: str | None) -> str | None:
     """On a worker: None, or the reason of a failure. What may go on elsewhere is raised for Ray to try again."""
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    tasks.print_to_log(out, task.key)
     from carpus.study.perform import perform
 
     try:
-        perform(task, root, out)
+        store = Store(url) if url else None
+        out = store.scratch() if store else out
+        tasks.print_to_log(out, task.key)
+        perform(task, root, out, store)
         return None
     except (StoppedError, BusyError):
         raise
     except Exception as error:  # whatever it is, the others go on
-        return tasks.fail(out, task.key, error)
+        return tasks.reason(error)

@@ -1,7 +1,7 @@
 """A whole study: its folder, its data, and its tasks through an executor until nothing is left that can be done."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from carpus.errors import BusyError, ConfigError, DataError
 from carpus.formats import files
 from carpus.study import spec, tasks
+from carpus.study.store import Store
 from carpus.study.tasks import Row, Task, Work
 
 DATA = "data"
@@ -164,7 +165,9 @@ def require_truth(work: Work, root: Path) -> None:
         )
 
 
-def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Sequence[Row]) -> None:
+def begin(
+    out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Sequence[Row], store: Store | None = None
+) -> None:
     """Write what a study is into its folder, or more of the same.
 
     Args:
@@ -173,32 +176,44 @@ def begin(out: Path, study: Path, scale: spec.ScaleName, root: Path, rows: Seque
         scale: full or quick.
         root: the data folder.
         rows: all its runs; those that an earlier call asked for besides stay.
+        store: where finished runs go besides.
 
     Raises:
-        DataError: the folder holds another study, scale or data.
+        DataError: the folder or the store holds another study, scale or data.
     """
     from carpus import data
 
     dataset = data.read(root)
     fingerprint = data.fingerprint([*dataset.train, *dataset.test])._asdict()
-    content: dict[str, Any] = {"scale": scale, "data": str(root.resolve()), "fingerprint": fingerprint}
+    about: dict[str, Any] = {"scale": scale, "fingerprint": fingerprint}
+    content = {"data": str(root.resolve()), **about}
+    if store and store.index is not None:  # to other machines the data lie elsewhere
+        _require_same(f"--store {store.url}", store.index, store.read(tasks.COPY), about, study)
     if (out / tasks.INDEX).is_file():
         there = files.read_json(out / tasks.INDEX)
-        for name, value in content.items():
-            if there.get(name) != value and name == "fingerprint":
-                raise DataError(f"{root}: its images or annotations have changed since {out} was begun")
-            if there.get(name) != value:
-                raise DataError(f"{out}: holds a study with {name} {there.get(name)}, now {value}; name another --out")
-        if (out / tasks.COPY).read_bytes() != study.read_bytes():
-            raise DataError(f"{out}: holds another study, or {study} was changed since; name another --out")
+        _require_same(f"--out {out}", there, (out / tasks.COPY).read_bytes(), content, study)
         asked = {(row.arm, row.seed, row.fold) for row in rows}
         more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
         rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))
-    else:
-        with files.atomic(out / tasks.COPY) as copy:
-            copy.write_bytes(study.read_bytes())
     content["study"] = study.stem if study.parent == spec.STUDIES else str(study.resolve())
+    if store:
+        store.begin(content, study.read_bytes(), rows)
+    with files.atomic(out / tasks.COPY) as copy:
+        copy.write_bytes(study.read_bytes())
     files.write_json(out / tasks.INDEX, content | {"runs": [asdict(row) for row in rows]}, indent=2)
+
+
+def _require_same(
+    where: str, there: Mapping[str, Any], copy: bytes | None, content: Mapping[str, Any], study: Path
+) -> None:
+    """Raise a `DataError` if another study is there, of other data, or at another scale."""
+    for name, value in content.items():
+        if there.get(name) != value and name == "fingerprint":
+            raise DataError(f"{where}: holds a study of other images or annotations, or these were changed since")
+        if there.get(name) != value:
+            raise DataError(f"{where}: holds a study with {name} {there.get(name)}, now {value}; name another")
+    if copy != study.read_bytes():
+        raise DataError(f"{where}: holds another study, or {study} was changed since; name another")
 
 
 def made_up(out: Path, scale: spec.Scale, progress: Callable[[int, int], None] | None = None) -> Path:

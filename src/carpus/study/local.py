@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from carpus.errors import StoppedError
 from carpus.study import tasks
 from carpus.study.tasks import Task
+
+if TYPE_CHECKING:
+    from carpus.study.store import Store
 
 ATTEMPTS = 3
 """Processes that may die of one task before it has failed."""
@@ -44,10 +47,21 @@ class Local:
         workers: processes.
         threads: of each.
         gpus: worker n sees GPU n modulo this; 0 for none.
+        store: of finished tasks, see `perform`.
     """
 
-    def __init__(self, root: Path, out: Path, *, workers: int, threads: int = 1, gpus: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        out: Path,
+        *,
+        workers: int,
+        threads: int = 1,
+        gpus: int = 0,
+        store: "Store | None" = None,
+    ) -> None:
         self._root, self._out, self.capacity, self._threads, self._gpus = root, out, workers, threads, gpus
+        self._url = store and store.url
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         self._died: dict[str, int] = {}
@@ -95,7 +109,8 @@ class Local:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(self._gpus)))).split(",")
             environment["CUDA_VISIBLE_DEVICES"] = visible[place % self._gpus]
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._root, self._out, environment), daemon=True)
+        given = (theirs, self._root, self._out, self._url, environment)
+        process = self._context.Process(target=_serve, args=given, daemon=True)
         process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         worker = _Worker(process, ours, place)
@@ -135,13 +150,14 @@ def suited(runs: int, workers: int | None = None) -> tuple[int, int, int]:
     return workers, max(1, cores // workers), gpus
 
 
-def _serve(pipe: Any, root: Path, out: Path, environment: dict[str, str]) -> None:
+def _serve(pipe: Any, root: Path, out: Path, url: str | None, environment: dict[str, str]) -> None:
     """A worker: tasks in, None or the reason of a failure out."""
     os.environ.update(environment)  # before torch and numba are imported
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from carpus.study.perform import perform
+    from carpus.study.store import Store
 
     while True:
         try:
@@ -150,7 +166,7 @@ def _serve(pipe: Any, root: Path, out: Path, environment: dict[str, str]) -> Non
             return
         tasks.print_to_log(out, task.key)
         try:
-            perform(task, root, out)
+            perform(task, root, out, Store(url) if url else None)
             pipe.send(None)
         except StoppedError as error:
             sys.exit(128 + error.signal)

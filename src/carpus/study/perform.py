@@ -1,6 +1,7 @@
 """One task from wherever it stands to done: train, then score the patients held out and both parts of the test.
 
 It may be called again after any interruption, by any process that sees the folder. Whatever executes tasks calls this.
+With a store, what is finished elsewhere is fetched, and what is finished here goes there.
 """
 
 import json
@@ -16,25 +17,35 @@ from carpus.errors import BusyError
 from carpus.formats import trees
 from carpus.pseudo import make
 from carpus.study import tasks
+from carpus.study.store import Store
 from carpus.study.tasks import Task
 
 PATIENCE_SECONDS = 120
 """How long to wait for a process that still holds a run: one whose study was killed ends after its step."""
 
 
-def perform(task: Task, root: Path, out: Path) -> None:
+def perform(task: Task, root: Path, out: Path, store: Store | None = None) -> None:
     """Do what is left of a task.
 
     Args:
-        task: what it needs is done.
+        task: what it needs is done, here or in the store.
         root: the data folder.
         out: the folder of the study.
+        store: of finished tasks; None where all who need them see `out`.
 
     Raises:
-        What `train.train` and `calibrate.calibrate` raise; the folder then holds what was saved.
+        What `train.train`, `calibrate.calibrate` and the store raise; the folder then holds what was saved.
     """
-    if tasks.is_done(out, task.key):
-        return
+    if store:
+        for key in (task.key, *task.needs):
+            store.pull(out, key)
+    if not tasks.is_done(out, task.key):
+        _carry_out(task, root, out)
+    if store:
+        store.push(out, task.key)
+
+
+def _carry_out(task: Task, root: Path, out: Path) -> None:
     folder = tasks.folder(out, task.key)
     if task.teachers:
         _label(folder, [tasks.folder(out, key) for key in task.teachers], root, task.settings)

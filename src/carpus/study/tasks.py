@@ -176,10 +176,14 @@ def log(out: Path, key: str) -> Path:
 
 def fail(out: Path, key: str, error: BaseException | str) -> str:
     """Note why a task failed, outside of its folder, with which it may go on; returns the note's first line."""
-    line = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    trace = "" if isinstance(error, str) else "".join(traceback.format_exception(error))
-    files.write_text(note(out, key), f"{line}\n\n{trace}")
-    return line.splitlines()[0]
+    text = error if isinstance(error, str) else reason(error)
+    files.write_text(note(out, key), text)
+    return text.splitlines()[0]
+
+
+def reason(error: BaseException) -> str:
+    """Why a task failed: a line, and where it came from below."""
+    return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
 
 
 def state(out: Path, key: str) -> State:
