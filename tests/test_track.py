@@ -1,7 +1,8 @@
 """TensorBoard and MLflow are told what metrics.csv is told, also across an interruption."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -31,6 +32,10 @@ def interrupted_once(settings: config.Config, dataset: Path, out: Path) -> panda
     return pandas.read_csv(out / run.METRICS)
 
 
+def runs(client: Any) -> list[Any]:
+    return list(client.search_runs([client.get_experiment_by_name("carpus").experiment_id]))
+
+
 def test_tensorboard_has_the_rows_once(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -45,13 +50,14 @@ def test_tensorboard_has_the_rows_once(dataset: Path, tiny: Tiny, tmp_path: Path
 
 def test_mlflow_has_one_run_with_settings_and_rows(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
-    rows = interrupted_once(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
-    assert (tmp_path / "mlflow.db").is_file()
-    (told,) = mlflow.search_runs(experiment_names=["carpus"], output_format="list")
+    folder = tmp_path / "it's here"
+    rows = interrupted_once(tiny("track.mlflow=true", *EVERY), dataset, folder / "run")
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (told,) = runs(client)
     assert told.data.params["train.steps"] == "4"
     assert told.info.status == "FINISHED"
-    history = mlflow.MlflowClient().get_metric_history(told.info.run_id, "val_dice")
-    assert {event.step: event.value for event in history} == dict(zip(rows["step"], rows["val_dice"], strict=True))
+    history = client.get_metric_history(told.info.run_id, "val_dice")
+    assert [(event.step, event.value) for event in history] == list(zip(rows["step"], rows["val_dice"], strict=True))
 
 
 def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
@@ -59,11 +65,12 @@ def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: 
     interrupt(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
     another = tiny("track.mlflow=true", *EVERY, "train.steps=2", "train.learning_rate=0.5")
     train.train(another, dataset, tmp_path / "run", overwrite=True)
-    told = mlflow.search_runs(experiment_names=["carpus"], output_format="list")  # the latest first
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    told = runs(client)  # the latest first
     assert [one.data.params["train.steps"] for one in told] == ["2", "4"]
     assert [one.data.params["train.learning_rate"] for one in told] == ["0.5", str(tiny().train.learning_rate)]
     assert [one.info.status for one in told] == ["FINISHED", "FAILED"]
-    points = mlflow.MlflowClient().get_metric_history(told[0].info.run_id, "val_dice")
+    points = client.get_metric_history(told[0].info.run_id, "val_dice")
     assert [point.step for point in points] == [1, 2]
     assert told[0].data.tags["carpus.identity"] == run.read(tmp_path / "run").manifest["identity"]
 
@@ -74,11 +81,12 @@ def test_a_server_that_fails_does_not_end_the_training(
     mlflow = pytest.importorskip("mlflow")
     told = list[int]()
 
-    def broken(values: dict[str, float], step: int) -> None:
-        told.append(step)
-        raise OSError("connection lost\nlong account")
+    def broken(_client: object, _number: str, metrics: Sequence[Any] = (), **_: object) -> None:
+        if metrics:
+            told.append(metrics[0].step)
+            raise OSError("connection lost\nlong account")
 
-    monkeypatch.setattr(mlflow, "log_metrics", broken)
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", broken)
     settings = tiny("track.mlflow=true", "track.tensorboard=true", *EVERY)
     with pytest.warns(DataWarning, match="MLflow is no longer told, from step 1 on: connection lost; metrics.csv has"):
         train.train(settings, dataset, tmp_path / "run")

@@ -1,6 +1,7 @@
 """TensorBoard and MLflow, told of the same rows as metrics.csv. Both are optional (`pip install 'carpus[track]'`)."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from carpus.progress import Step
 
 Tell = Callable[[Step], object]
 
+EXPERIMENT = "carpus"
+"""The experiment of MLflow that runs go into."""
+
 
 @contextmanager
 def tracking(settings: config.Config, out: Path, step: int, leads: bool = True) -> Iterator[Tell]:
@@ -23,7 +27,7 @@ def tracking(settings: config.Config, out: Path, step: int, leads: bool = True) 
     Args:
         settings: the complete config; MLflow is told all of it.
         out: the run folder.
-        step: steps done; a resumed run overwrites what was told of later ones.
+        step: steps done; what was told of later ones is told once all the same.
         leads: whether this process is the one that tells.
 
     Raises:
@@ -67,38 +71,61 @@ def _tensorboard(out: Path, step: int) -> Iterator[Tell]:
 def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
     try:
         import mlflow  # pyright: ignore[reportMissingImports]
+        from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("track.mlflow: is not installed; pip install 'carpus[track]'") from error
     uri = settings.track.mlflow_uri or f"sqlite:///{(out.parent / 'mlflow.db').resolve()}"
     # MLflow's own patience, seven times two minutes, is longer than many trainings.
     for name, value in {"MAX_RETRIES": "2", "TIMEOUT": "20"}.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
-    # A resumed run goes on as the same run of MLflow; another run in its folder has parameters and points of its own.
-    same = " and ".join(f"tags.\"{name}\" = '{value}'" for name, value in tags.items())
     try:
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_experiment("carpus")
-        before: Any = mlflow.search_runs(
-            filter_string=f"{same} and attributes.status != 'FINISHED'", output_format="list", max_results=1
-        )
-        known = before[0].info.run_id if before else None
-        mlflow.start_run(run_id=known, run_name=out.name, tags=tags)
-        if not known:
-            content = settings.model_dump(mode="json")
-            mlflow.log_params({f"{part}.{name}": value for part in content if isinstance(content[part], dict)
-                               for name, value in content[part].items()})  # fmt: skip
+        client: Any = mlflow.MlflowClient(uri)
+        known = client.get_experiment_by_name(EXPERIMENT)
+        experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
+        number, last = _unfinished(client, experiment, out) or (None, 0)
+        if number is None:
+            tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
+            number = client.create_run(experiment, run_name=out.name, tags=tags).info.run_id
+            client.log_batch(number, params=[Param(name, str(value)) for name, value in _settings(settings)])
     except Exception as error:
         raise ConfigError(f"track.mlflow_uri: {uri} does not take a run: {_line(error)}") from error
+
+    def tell(row: Step) -> None:
+        if row.step > last:  # the others it has from the process that this one goes on from
+            now = int(time.time() * 1000)
+            client.log_batch(number, [Metric(name, value, now, row.step) for name, value in _values(row).items()])
+
     status = "FAILED"
     try:
-        yield lambda row: mlflow.log_metrics(_values(row), step=row.step)
+        yield tell
         status = "FINISHED"
     finally:
         try:
-            mlflow.end_run(status)
+            client.set_terminated(number, status)
         except Exception as error:
             warn(f"MLflow was not told that the run is {status.lower()}: {_line(error)}")
+
+
+def _unfinished(client: Any, experiment: str, out: Path) -> tuple[str, int] | None:
+    """MLflow's run of an interrupted training in this folder, and the last step it was told of.
+
+    Another training in the same folder is a run of its own, with its own parameters and points.
+    """
+    identity = files.sha256(out / run.BEGUN)
+    alike = client.search_runs(
+        [experiment], f"tags.\"carpus.identity\" = '{identity}' and attributes.status != 'FINISHED'"
+    )
+    numbers = [one.info.run_id for one in alike if one.data.tags.get("carpus.run") == str(out.resolve())]
+    if not numbers:
+        return None
+    return numbers[0], max((point.step for point in client.get_metric_history(numbers[0], "loss")), default=0)
+
+
+def _settings(settings: config.Config) -> Iterator[tuple[str, Any]]:
+    """As ``train.steps``, 8, without the settings that stand in no section."""
+    for section, content in settings.model_dump(mode="json").items():
+        if isinstance(content, dict):
+            yield from ((f"{section}.{name}", value) for name, value in content.items())
 
 
 def _line(error: Exception) -> str:
