@@ -93,7 +93,7 @@ def _make(
             maps[split, case.name] = case, truth, found
 
         with bar(split) as progress:
-            evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep)
+            evaluate.evaluate([trained], dataset, split, progress=progress, keep=keep)
     told("4/5 writing the submission")
     with bar("predict") as progress:
         segment.segment([trained], root / "test" / "DCM", submission, progress=progress)

@@ -124,7 +124,7 @@ def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transdu
     assert result.exit_code == 0, result.output
     assert f"Transductive: {len(test)} of {len(test)}" in " ".join(result.output.split())
     assert "Transductive" in (tmp_path / "p.html").read_text()
-    table = evaluate.evaluate(run.read(tmp_path / "run"), data.read(dataset), "val")
+    table = evaluate.evaluate([run.read(tmp_path / "run")], data.read(dataset), "val")
     assert "transductive" not in evaluate.summary(table, BONES)
     sheet = dataset / "test_labels" / "submission.csv"
     result = CliRunner().invoke(
