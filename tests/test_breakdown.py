@@ -92,6 +92,7 @@ def test_a_run_becomes_a_table_and_a_page(trained: Path, dataset: Path, tmp_path
         assert f"{listing.title}</h2>" in text
         assert listing.rows[0][0] in text
     assert text.count("<img ") >= 4
+    assert "Intervals</h2>" in text
     wide = scored.pivot(index=["case", "class"], columns="metric", values="value")
     assert np.allclose(wide["iou"], wide["dice"] / (2 - wide["dice"]), atol=1e-3)
     assert (wide["nsd_1px"] <= wide["nsd_2px"]).all()

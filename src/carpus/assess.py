@@ -13,6 +13,9 @@ from carpus.labels import LabelMap
 from carpus.phantom import anatomy
 from carpus.predict import Options
 
+WORST = 3
+"""Cases of a split that the page shows because they are the worst."""
+
 
 def assess(
     runs: Sequence[run.Run],
@@ -33,7 +36,7 @@ def assess(
         root: the data folder.
         split: "val" or "test".
         page: the HTML file to write, whole or not at all; None writes none. It holds the best, the median and the worst
-            case as pictures.
+            cases as pictures.
         command: what the page shall say is to be typed to repeat it.
         device, options, calibration, progress: see `evaluate.evaluate`.
 
@@ -77,7 +80,7 @@ def assess(
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
             pictures=_pictured(runs, dataset, split, table, device, options, calibration),
-            tables=listings,
+            tables=[*listings, breakdown.intervals(table, classes)],
             facts={**({"Command": command} if command else {}), **run.versions()},
             classes=classes,
         )
@@ -112,7 +115,7 @@ def _pictured(
 ) -> list[report.Pictured]:
     """The cases that the page shows, predicted once more: keeping the maps of all would fill the memory."""
     classes = runs[0].classes
-    chosen = set(report.choose(table, classes)[split].values())
+    chosen = set(report.choose(table, classes, worst=WORST)[split])
     predictor = evaluate.predictor(runs, device, options, calibration)
     shown = []
     for case in (*dataset.train, *dataset.test):

@@ -118,8 +118,8 @@ def _report(
 ) -> None:
     scores = evaluate.load(trained.path)
     shown = []
-    for split, ranks in report.choose(scores).items():
-        for name in ranks.values():
+    for split, chosen in report.choose(scores).items():
+        for name in chosen:
             case, truth, found = maps[split, name]
             shown.append(report.Pictured(name, split, images.read(case.image), truth, found))
     settings, manifest = trained.settings, trained.manifest
