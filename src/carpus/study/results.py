@@ -63,18 +63,37 @@ class Outcome:
         return pandas.read_csv(path) if path.is_file() else None
 
     def by_patient(self, splits: Sequence[str], metric: str) -> pandas.DataFrame:
-        """The mean over a patient's images: a row a patient, a column a class; empty without such scores."""
+        """The mean over a patient's images: a row a patient, a column a class; empty without such scores.
+
+        Raises:
+            DataError: a class of a patient without a score.
+        """
         rows = self.table[self.table["split"].isin(splits) & (self.table["metric"] == metric)]
         found = rows.groupby(["patient", "class"], sort=True)["value"].mean().unstack("class")
-        return found.reindex(columns=list(self.classes))
+        found = found.reindex(columns=list(self.classes))
+        if rows["value"].isna().any() or found.isna().to_numpy().any():
+            raise DataError(f"{self.path}: a {metric} is missing; every image has to be scored in every class")
+        return found
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A method: its name and its runs, in several seeds and folds."""
+    """A method: its name and its runs, in several seeds and folds.
+
+    Raises:
+        DataError: no runs, or runs of several class lists.
+    """
 
     name: str
     runs: tuple[Outcome, ...]
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise DataError(f"{self.name}: an arm needs a run")
+        first = self.runs[0]
+        for outcome in self.runs:
+            if outcome.classes != first.classes:
+                raise DataError(f"{self.name}: {outcome.path} has other classes than {first.path}; an arm has one list")
 
     @property
     def classes(self) -> Classes:
@@ -120,9 +139,7 @@ class Arm:
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
         """(S,) the mean over patients and classes of every seed."""
-        return np.array(
-            [np.nanmean(table.to_numpy(float)) for table in self.scores(splits, metric).values()], np.float64
-        )
+        return np.array([table.to_numpy(float).mean() for table in self.scores(splits, metric).values()], np.float64)
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -184,9 +201,8 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
 
 
 def _columns(table: pandas.DataFrame, classes: Classes) -> Values:
-    values = table.to_numpy(np.float64)
-    members = columns(classes).values()
-    return np.stack([values[:, [classes.index(name) for name in of]].mean(axis=1) for of in members], axis=1)
+    means = [table[list(members)].to_numpy(np.float64).mean(axis=1) for members in columns(classes).values()]
+    return np.stack(means, axis=1)
 
 
 def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) -> Outcome:
