@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from carpus import config
-from carpus.errors import DataError
+from carpus import config, run
+from carpus.errors import DataError, DataWarning
 from carpus.labels import BONES, Classes
 from carpus.study import gather, results
 from study import planted
@@ -52,3 +52,32 @@ def test_a_missing_score_is_refused_by_means_as_by_contrasts(tiny: Tiny, tmp_pat
     for table in (unknown, unknown.dropna()):
         with pytest.raises(DataError, match="run: a dice is missing"):
             results.Arm("A", (replace(outcome, table=table),)).mean(["test"])
+
+
+def test_a_run_is_not_the_run_of_the_same_name_that_it_started_from(tiny: Tiny, tmp_path: Path) -> None:
+    path = a_run(tmp_path / "second" / "run", tiny(f"model.weights={tmp_path}/gone/run/{run.WEIGHTS}"))
+    with pytest.warns(DataWarning, match="gone/run, is not there; its steps are not counted"):
+        assert results.read_run(path).steps == 3
+
+
+def test_runs_that_started_from_each_other_are_counted_once(tiny: Tiny, tmp_path: Path) -> None:
+    first, second = (
+        a_run(tmp_path / name, tiny(f"model.weights={tmp_path / other / run.WEIGHTS}"))
+        for name, other in (("first", "second"), ("second", "first"))
+    )  # as when the first one is trained anew, from the second
+    for path in (first, second):
+        with pytest.warns(DataWarning, match="is not there"):
+            assert results.read_run(path).steps == 6
+
+
+@pytest.mark.parametrize("here", ["moved", "first"])
+def test_a_run_is_known_by_the_weights_that_another_started_from(tiny: Tiny, tmp_path: Path, here: str) -> None:
+    for name, sha256 in (("first", "a" * 64), ("moved", "b" * 64)):
+        a_run(tmp_path / name / "start", tiny(), files={run.WEIGHTS: sha256})
+    settings = tiny(f"model.weights={tmp_path}/first/start/{run.WEIGHTS}")
+    path = a_run(tmp_path / here / "run", settings, start_sha256="b" * 64)
+    if here == "moved":
+        assert results.read_run(path).steps == 6  # the start beside it, not the run that took its old place
+    else:
+        with pytest.warns(DataWarning, match="first/start, is not there"):
+            assert results.read_run(path).steps == 3

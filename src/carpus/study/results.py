@@ -4,7 +4,7 @@ Dimension key: S seeds, P patients, C columns: the mean over all classes, the me
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -220,7 +220,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         raise DataError(f"{path}: has no scores; `carpus evaluate {path} --data DATA --split test` makes them")
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
-    line = list(_line(path, settings, manifest))
+    line = _lineage(path)
     learnt = [(one.get("pseudo") or {}).get("images", {}) for one in line]
     return Outcome(
         path,
@@ -236,16 +236,33 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
     )
 
 
-def _line(path: Path, settings: config.Config, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _lineage(path: Path) -> list[Mapping[str, Any]]:
     """The manifests of a run and of those whose weights it started from, the latest first."""
-    yield manifest
-    weights = Path(settings.model.weights or "")
+    found: dict[Path, Mapping[str, Any]] = {}
+    here: Path | None = path
+    while here:
+        found[here.resolve()] = run.read_manifest(here)[0]
+        here = _parent(here, found)
+    return list(found.values())
+
+
+def _parent(path: Path, known: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+    """The run that a run started from; None of one that started from none, or from one that is not there any more.
+
+    Args:
+        path: the run.
+        known: the manifests of it and of those that started from it, by where they lie; none of them is its parent.
+    """
+    weights = Path(config.load([path / run.CONFIG]).model.weights or "")
     if weights.name != run.WEIGHTS:
-        return
+        return None
+    sha256 = known[path.resolve()].get("start_sha256")  # None: made before it was recorded
     # In a study that was moved they still lie side by side.
     for folder in (weights.parent, path.resolve().parent / weights.parent.name):
-        if (folder / run.MANIFEST).is_file():
-            yield from _line(folder, config.load([folder / run.CONFIG]), run.read_manifest(folder)[0])
-            return
-    if not weights.is_file():
+        if (folder / run.MANIFEST).is_file() and folder.resolve() not in known:
+            manifest, _ = run.read_manifest(folder)
+            if sha256 in (None, manifest.get("files", {}).get(run.WEIGHTS)):
+                return folder
+    if not weights.is_file() or (weights.parent / run.MANIFEST).is_file():
         warn(f"{path}: the run that it started from, {weights.parent}, is not there; its steps are not counted")
+    return None
