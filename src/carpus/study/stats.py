@@ -85,7 +85,7 @@ class Contrast:
             of the same training where `paired`.
         seeds: of A and of B.
         patients: how many.
-        margin: that of `p_equivalent`.
+        margin: that of `p_equivalent`, which is NaN without one.
         patient, seed, residual, paired: see `Spread`.
     """
 
@@ -97,7 +97,7 @@ class Contrast:
     superiority: Values
     seeds: tuple[int, int]
     patients: int
-    margin: float
+    margin: float | None
     patient: Values
     seed: Values
     residual: Values
@@ -115,7 +115,7 @@ def contrast(
     b: Values,
     *,
     paired: bool = False,
-    margin: float = MARGIN,
+    margin: float | None = None,
     resamples: int = RESAMPLES,
     random: int = 0,
 ) -> Contrast:
@@ -126,7 +126,8 @@ def contrast(
             (folds with patients of their own), their patients stand side by side.
         b: (S_B, P, C) scores of the second, the same patients in the same order.
         paired: whether run s of both comes from the same training; to be decided before the scores are seen.
-        margin: half the width of what counts as equivalent, in the unit of the scores.
+        margin: half the width of what counts as equivalent, in the unit of the scores; without one, `p_equivalent` is
+            NaN.
         resamples: of the patients.
         random: seed of the resampling; the same for the same data gives the same numbers.
 
@@ -167,7 +168,9 @@ def contrast(
         difference - bound.distance(np.full_like(difference, LEVEL / 2), "low"),
         difference + bound.distance(np.full_like(difference, LEVEL / 2), "high"),
         np.minimum(p, 1.0),
-        np.maximum(bound.tail(difference + margin, "low"), bound.tail(margin - difference, "high")),
+        unknown
+        if margin is None
+        else np.maximum(bound.tail(difference + margin, "low"), bound.tail(margin - difference, "high")),
         superiority,
         seeds,
         patients,

@@ -9,7 +9,7 @@ from carpus.report import Listing
 from carpus.report.charts import number
 from carpus.study import stats
 from carpus.study.judge import Judged, Judgement, budget
-from carpus.study.results import TEST, Arm
+from carpus.study.results import METRICS, TEST, Arm
 from carpus.study.spec import Contrast, Published, Study
 
 NAMES = {"val": "Val", "public": "Public", "private": "Private", "test": "Test"}
@@ -89,7 +89,8 @@ def verdicts(judgement: Judgement) -> Listing:
     return Listing("Verdicts", about, [*columns, "Would take"], rows)
 
 
-_OTHERS = {"nsd_2px": ("NSD 2 px", 4), "hd95_px": ("HD95, px", 2)}
+_OTHERS = dict(zip(METRICS[1:], (("NSD 2 px", 4), ("HD95, px", 2)), strict=True))
+"""Head and digits of every metric but Dice."""
 
 
 def borders(judgement: Judgement) -> Listing:
