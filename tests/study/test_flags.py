@@ -82,6 +82,7 @@ def test_runs_that_share_a_training_are_paired(
     (judged,) = judge.judge(arms, [Contrast("second", "first")]).judged
     assert judged.dice.paired == paired
     assert {name: of.paired for name, of in judged.others.items()} == {"nsd_2px": paired, "hd95_px": paired}
+    assert all(np.isnan(of.p_equivalent).all() for of in judged.others.values())  # a margin is one of Dice
 
 
 def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:
@@ -162,3 +163,24 @@ def test_an_arm_that_collapsed_is_worse_and_named(tiny: Tiny, tmp_path: Path) ->
     (only,) = judgement.judged
     assert only.word == "worse"
     assert only.flags == {"collapsed": "bad: 2 of 2 runs below a mean Dice of 0.02"}
+
+
+def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    draw, arms = np.random.default_rng(0), dict[str, results.Arm]()
+    for name, splits in {"a": ("val", "test"), "b": ("val", "test"), "c": ("val",)}.items():
+        made = {}
+        for split in splits:
+            cases = [(f"{split}/{number}", f"{split}{number}") for number in range(6)]
+            made[split] = planted.table(draw.uniform(0.8, 0.9, (6, 29)), cases, split, BONES)
+        arms[name] = an_arm(name, planted.write_run(tmp_path / name, made, settings=tiny()))
+    both = judge.judge(arms, [Contrast("b", "a")])
+    assert both.splits == results.TEST
+    assert judge.left_out(both) == []
+    judgement = judge.judge(arms, [Contrast("b", "a"), Contrast("c", "a")])
+    assert judgement.splits == ("val",)
+    told = "c: no scores on test images, so that every verdict is about the validation patients"
+    assert judge.left_out(judgement) == [told]
+    none = judge.judge(arms, [Contrast("c", "c")])
+    assert judge.left_out(none) == []
+    page.write(tmp_path / "page.html", judgement, title="Three")
+    assert told in (tmp_path / "page.html").read_text()

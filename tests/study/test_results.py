@@ -72,12 +72,12 @@ def test_runs_that_started_from_each_other_are_counted_once(tiny: Tiny, tmp_path
 
 @pytest.mark.parametrize("here", ["moved", "first"])
 def test_a_run_is_known_by_the_weights_that_another_started_from(tiny: Tiny, tmp_path: Path, here: str) -> None:
-    for name, sha256 in (("first", "a" * 64), ("moved", "b" * 64)):
-        a_run(tmp_path / name / "start", tiny(), files={run.WEIGHTS: sha256})
+    for name, steps, sha256 in (("first", 5, "a" * 64), ("moved", 4, "b" * 64)):
+        a_run(tmp_path / name / "start", tiny(), steps=steps, files={run.WEIGHTS: sha256})
     settings = tiny(f"model.weights={tmp_path}/first/start/{run.WEIGHTS}")
     path = a_run(tmp_path / here / "run", settings, start_sha256="b" * 64)
     if here == "moved":
-        assert results.read_run(path).steps == 6  # the start beside it, not the run that took its old place
+        assert results.read_run(path).steps == 7  # the start beside it, not the run that took its old place
     else:
         with pytest.warns(DataWarning, match="first/start, is not there"):
             assert results.read_run(path).steps == 3

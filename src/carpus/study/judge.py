@@ -11,7 +11,7 @@ from carpus.formats.submission import image_name
 from carpus.report.findings import plural
 from carpus.study import planning, stats
 from carpus.study.planning import Design
-from carpus.study.results import TEST, Arm, columns, side_by_side
+from carpus.study.results import METRICS, TEST, Arm, columns, side_by_side
 from carpus.study.spec import Contrast, Study
 from carpus.study.stats import Word
 
@@ -32,7 +32,7 @@ class Judged:
     Args:
         pair: the arm, and what it is compared with.
         dice: the contrast of Dice, over `columns` of the class list.
-        others: the contrasts of other metrics (C,), by name.
+        others: the contrasts of the other metrics, by name; of the mean over all classes, without a margin.
         p, p_equivalent: of the mean over all classes, Holm-corrected over the study's contrasts; NaN with one seed.
         word: the verdict.
         detectable: the minimal detectable effect of this design with this spread; NaN where the spread is not known.
@@ -102,7 +102,7 @@ def judge(
     margin: float = stats.MARGIN,
     study: Study | None = None,
 ) -> Judgement:
-    """Judge contrasts on the test images, or, where no run was scored on any, on the validation patients.
+    """Judge contrasts on the test images if every arm was scored on some, else all of them on the validation patients.
 
     Args:
         arms: by name, each with at least one run.
@@ -114,8 +114,7 @@ def judge(
         DataError: two arms that have no patient in common.
     """
     there = [pair for pair in contrasts if pair.arm in arms and pair.against in arms]
-    of_test = all(set(arms[name].splits()) & set(TEST) for pair in there for name in pair)
-    splits = TEST if of_test else ("val",)
+    splits = _splits(arms, there)
     tested = [_contrast(arms, pair, splits, margin) for pair in there]
     found = [dice for dice, _ in tested]
     missing = [math.nan] * (len(contrasts) - len(there))
@@ -154,14 +153,27 @@ def judge(
     return Judgement(arms, tuple(judged), absent, splits, margin)
 
 
+def _splits(arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> tuple[str, ...]:
+    """What all verdicts of one table are about."""
+    return TEST if all(_tested(arms[name]) for pair in pairs for name in pair) else ("val",)
+
+
+def _tested(arm: Arm) -> bool:
+    return bool(set(arm.splits()) & set(TEST))
+
+
 def left_out(judgement: Judgement) -> list[str]:
-    """Seeds that no verdict is about, in sentences."""
-    return [
+    """Test images and seeds that no verdict is about, in sentences."""
+    compared = dict.fromkeys(name for each in judgement.judged for name in each.pair)
+    untested = [name for name in compared if not _tested(judgement.arms[name])]
+    images = f"{', '.join(untested)}: no scores on test images, so that every verdict is about the validation patients"
+    seeds = [
         f"{name}: seed {seed} is left out, because it has not every fold that others have"
         for name, arm in judgement.arms.items()
         for seed in arm.seeds
         if (there := arm.scores(judgement.splits)) and seed not in there
     ]
+    return [images, *seeds] if 0 < len(untested) < len(compared) else seeds
 
 
 def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
@@ -243,7 +255,7 @@ def _contrast(
 
 def _others(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str]) -> dict[str, stats.Contrast]:
     found = {}
-    for metric in ("nsd_2px", "hd95_px"):
+    for metric in METRICS[1:]:
         if all(arms[name].scores(splits, metric) for name in pair):
             a, b, same_trainings = side_by_side(arms[pair.arm], arms[pair.against], splits, metric)
             found[metric] = stats.contrast(a[:, :, :1], b[:, :, :1], paired=same_trainings)
