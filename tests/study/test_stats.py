@@ -175,6 +175,7 @@ def test_holm_is_that_of_the_textbook_and_counts_tests_that_could_not_be_done() 
     corrected = holm([0.02, math.nan, 0.5])
     assert corrected[0] == pytest.approx(0.06)
     assert math.isnan(corrected[1])
+    assert holm([0.02, 0.5], tests=3)[0] == corrected[0]
 
 
 def test_holm_is_wrong_anywhere_in_at_most_5_percent() -> None:
