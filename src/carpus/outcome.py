@@ -37,6 +37,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
         "start": job.start,
+        "start_sha256": job.start_sha256,
         "pseudo": _pseudo(job),
         # Of what predicts: auxiliary heads are dropped then.
         "parameters": models.parameters(job.network) - models.parameters(job.network.aux),

@@ -218,6 +218,7 @@ def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, tra
     settings = tiny("data.fold=1", f"model.weights={trained / run.WEIGHTS}")
     train.train(settings, dataset, tmp_path / "second")
     second = run.read(tmp_path / "second")
+    assert second.manifest["start_sha256"] == run.read(trained).manifest["files"][run.WEIGHTS]
     assert set(provenance.seen_by(second)) == first | set(second.manifest["train_patients"])
     del second.manifest["start"]  # as a run of before has it
     assert set(provenance.seen_by(second)) >= first
