@@ -249,3 +249,65 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     assert summary.images == 10000
     # A label map of each is 64 KiB: 9,000 of them would be 562 MiB.
     assert resident[1] - resident[0] < 24 << 10
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("out", "overlays", "probabilities", "told"),
+    [
+        ("sub.csv", "images", None, "images: lies within .*images, where the images are"),
+        ("sub.csv", "images/new", None, "new: lies within .*images, where the images are"),
+        ("sub.csv", None, "images", "images: lies within .*images, where the images are"),
+        ("images/labels", None, None, "labels: lies within .*images, where the images are"),
+        ("sub.csv", "mine", None, r"mine.a\.png: is there already and is not an overlay by Carpus; it is not replaced"),
+        ("sub.csv", None, "mine", r"mine.b\.npz: is there already and is not an archive of probabilities by Carpus"),
+        ("labels", "labels", None, "labels: is, or lies within, .*labels, which is written as well"),
+        ("sub.csv", "sub.csv.partial/x", None, r"x: is, or lies within, .*sub\.csv\.partial, which is written as well"),
+        ("sub.csv", "mine/a.png", None, r"a\.png: is a file; expected a folder to write into"),
+        ("mine/a.png/sub.csv", None, None, r"a\.png: is a file; expected a folder to write into"),
+    ],
+)
+def test_nothing_is_written_over_images_or_files_of_others(
+    trained: Path, folder: Path, tmp_path: Path, out: str, overlays: str | None, probabilities: str | None, told: str
+) -> None:
+    images.write(tmp_path / "mine/a.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "mine/b.npz").write_bytes(b"somebody's")
+    before = content(tmp_path)
+    beside = Beside(*(tmp_path / name if name else None for name in (overlays, probabilities)))
+    with pytest.raises(DataError, match=told):
+        segment.segment([run.read(trained)], folder, tmp_path / out, beside=beside)
+    assert content(tmp_path) == before
+
+
+def test_an_image_alone_is_not_replaced_by_its_overlay(trained: Path, folder: Path, tmp_path: Path) -> None:
+    beside, one = Beside(tmp_path / "overlays"), [run.read(trained)]
+    segment.segment(one, folder / "a.png", tmp_path / "sub.csv", beside=beside)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"a\.png: is one of the images"):
+        segment.segment(one, tmp_path / "overlays/a.png", tmp_path / "more.csv", beside=beside)
+    assert content(tmp_path) == before
+
+
+def test_what_carpus_wrote_beside_is_replaced(trained: Path, folder: Path, tmp_path: Path) -> None:
+    beside = Beside(tmp_path / "overlays", tmp_path / "probabilities")
+    segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", beside=beside)
+    before = content(tmp_path)
+    images.write(folder / "a.png", 255 - images.read(folder / "a.png"))
+    segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", beside=beside)
+    changed = {name for name, of in content(tmp_path).items() if of != before[name]}
+    assert {"images/a.png", "overlays/a.png", "probabilities/a.npz"} <= changed <= {
+        "images/a.png", "overlays/a.png", "probabilities/a.npz", "sub.csv"
+    }  # fmt: skip
+
+
+def test_a_file_of_others_with_the_name_of_a_journal_is_not_emptied(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "sub.csv.partial"
+    other.write_bytes(b"\0" * 10000)
+    with pytest.raises(DataError, match="another prediction left unfinished"):
+        segment.segment([run.read(trained)], folder, tmp_path / "sub.csv")
+    assert other.read_bytes() == b"\0" * 10000

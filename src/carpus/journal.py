@@ -67,7 +67,7 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
         prediction: what is being predicted, a hash of networks and settings.
 
     Raises:
-        DataError: the file is another prediction's, is no journal, or another process writes it.
+        DataError: the file is another prediction's, is no journal (and is left as it is), or another process writes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
@@ -76,7 +76,7 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
         head = json.dumps({"prediction": prediction}).encode() + b"\n"
         stream.seek(0)
         found = stream.readline(1 << 12)
-        if found.endswith(b"\n") and found != head:
+        if not head.startswith(found):  # a part of it was cut off by a crash
             raise DataError(
                 f"{path}: is what another prediction left unfinished, with other runs or settings; remove it, or name "
                 "another --out"

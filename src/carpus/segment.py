@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carpus import data, journal, kernels, pictures, run
+from carpus import data, journal, kernels, run
+from carpus.beside import Beside, require_outside, require_room, write_overlay
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, dicomseg, images, probabilities, stem, submission
+from carpus.formats import Labelled, convert, dicomseg, images, probabilities, submission
 from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, decoded
-
-_LONGEST_OVERLAY = 1024
 
 
 @dataclass
@@ -42,19 +41,6 @@ class Summary:
     images: int = 0
     continued: int = 0
     faults: list[DataError] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What else is written for every image, while the target grows.
-
-    Args:
-        overlays: a folder for PNGs with the outlines drawn over the image, at most 1024 pixels wide or high.
-        probabilities: a folder for compressed arrays, see `formats.probabilities`.
-    """
-
-    overlays: Path | None = None
-    probabilities: Path | None = None
 
 
 def segment(
@@ -154,6 +140,9 @@ def segment_with(
     root = source if source.is_dir() else source.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
+    if not convert.is_file(chosen):
+        require_outside(target, source)
+    require_room(beside, target, source, paths)
     with journal.opened(target.with_name(f"{target.name}.partial"), identity) as done:
         todo = {name: path for name, path in paths.items() if not done.holds(name, _stamp(path))}
         summary.continued = len(paths) - len(todo)
@@ -238,16 +227,9 @@ def _finish(
 ) -> None:
     size = pixels.shape[0], pixels.shape[1]
     runs = ensemble.runs(looked, size)
-    if beside.overlays is not None:
-        drawn = pictures.overlay(
-            pixels,
-            kernels.decode(runs, size),
-            classes=ensemble.classes,
-            longest=min(_LONGEST_OVERLAY, max(size)),
-        )
-        images.write(beside.overlays / f"{stem(name)}.png", drawn)
-    if beside.probabilities is not None:
-        path = beside.probabilities / f"{stem(name)}.npz"
+    if path := beside.overlay(name):
+        write_overlay(path, pixels, runs, ensemble.classes)
+    if path := beside.archive(name):
         probabilities.write(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
     done.add(name, stamp, size, runs)
 

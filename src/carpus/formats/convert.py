@@ -154,6 +154,11 @@ def ready(
     return target_format
 
 
+def is_file(target_format: str) -> bool:
+    """Whether a format is one file for all images, and not a folder."""
+    return target_format in _FILES
+
+
 def guess(path: Path | str, classes: Classes = BONES) -> str:
     """The format of a file or folder, from what is in it: a name from `FORMATS`.
 
