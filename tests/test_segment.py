@@ -1,5 +1,6 @@
 """Whole folders: ensembles and views through the command's own way, interruption, broken images, memory."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -311,3 +312,94 @@ def test_a_file_of_others_with_the_name_of_a_journal_is_not_emptied(
     with pytest.raises(DataError, match="another prediction left unfinished"):
         segment.segment([run.read(trained)], folder, tmp_path / "sub.csv")
     assert other.read_bytes() == b"\0" * 10000
+
+
+def test_an_image_that_is_touched_after_its_prediction_is_written(trained: Path, folder: Path, tmp_path: Path) -> None:
+    def touch(done: int, total: int) -> None:
+        if done == total:
+            for path in folder.iterdir():
+                os.utime(path, ns=(1, 1))
+
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=touch)
+    assert (summary.images, summary.faults) == (4, [])
+    assert list(submission.read(tmp_path / "sub.csv", BONES, (96, 96))) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_an_image_that_changed_and_broke_is_not_told_as_it_was(trained: Path, folder: Path, tmp_path: Path) -> None:
+    runs, out = [run.read(trained)], tmp_path / "sub.csv"
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment.segment(runs, folder, out, progress=stop)
+    (folder / "a.png").write_bytes(b"broken")
+    summary = segment.segment(runs, folder, out)
+    assert (summary.images, summary.continued) == (3, 2)
+    assert ["a.png" in str(fault) for fault in summary.faults] == [True]
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["before any is read", "while others are read"])
+def test_an_image_that_vanishes_is_named_and_the_others_are_written(
+    trained: Path, folder: Path, tmp_path: Path, at: int
+) -> None:
+    def vanish(done: int, _: int) -> None:
+        if done == at:
+            (folder / "d.png").unlink()
+
+    # Two images are read ahead of the first: the fourth is not among them.
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=vanish)
+    assert summary.images == 3
+    assert [str(fault) for fault in summary.faults] == [
+        f"{folder / 'd.png'}: cannot be read (No such file or directory)"
+    ]
+
+
+def test_an_image_that_vanished_before_it_is_stamped_is_a_fault(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = images.find
+
+    def found(*arguments, **more) -> list[Path]:
+        listed = find(*arguments, **more)
+        (folder / "b.png").unlink()
+        return listed
+
+    monkeypatch.setattr(images, "find", found)
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv")
+    assert (summary.images, summary.continued) == (3, 0)
+    assert ["b.png" in str(fault) for fault in summary.faults] == [True]
+
+
+def test_an_image_that_vanishes_before_its_segmentation_is_named(trained: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    runs = [run.read(trained)]
+    segment.segment(runs, folder, tmp_path / "seg", target_format="dicomseg")
+    for path in folder.iterdir():
+        path.unlink()
+    for letter in "ab":
+        shutil.copy(tmp_path / "seg" / f"{letter}.source.dcm", folder / f"{letter}.dcm")
+    images.write(folder / "c.png", np.zeros((8, 8), np.uint8))
+    images.write(folder / "d.png", np.zeros((8, 8), np.uint8))
+
+    def vanish(names: str, done: int, total: int) -> None:
+        if done == total:
+            for name in names.split():
+                (folder / name).unlink()
+
+    out = tmp_path / "out"
+    summary = segment.segment(
+        runs, folder, out, target_format="dicomseg", progress=lambda *now: vanish("a.dcm c.png", *now)
+    )
+    assert summary.images == 2
+    assert [str(fault).removeprefix(f"{folder}/")[:22] for fault in summary.faults] == [
+        "a.dcm: cannot be read ", "c.png: cannot be read "
+    ]  # fmt: skip
+    assert sorted(content(out)) == ["b.dcm", "d.dcm", "d.source.dcm"]
+    with pytest.raises(DataError, match=r"b\.dcm: cannot be read"):
+        segment.segment(
+            runs, folder, tmp_path / "all", target_format="dicomseg", progress=lambda *now: vanish("b.dcm d.png", *now)
+        )
+    assert not (tmp_path / "all").exists()
+    assert not list(tmp_path.glob(".*"))

@@ -36,6 +36,13 @@ class Journal:
         """Whether the image `name` is there and was the same file, as `stamp` tells."""
         return name in self._records and self._records[name][1] == stamp
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._records
+
+    def forget(self, name: str) -> None:
+        """An image whose file is another one by now."""
+        self._records.pop(name, None)
+
     def add(self, name: str, stamp: str, size: tuple[int, int], runs: Sequence[Runs]) -> None:
         """Append the runs of an image of `size` (H, W); what was known of that name before is forgotten."""
         payload = zlib.compress(np.concatenate(runs).astype("<i8").tobytes(), 1)

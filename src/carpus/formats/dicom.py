@@ -74,7 +74,7 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
     Raises:
         DataError: no pixel data, not as long as Rows x Columns needs, a decoder is missing, or damaged.
     """
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, content, _PIXELS)
         frames = int(dataset.get("NumberOfFrames") or 1)
         _check_pixels(path, dataset, frames)
@@ -97,14 +97,14 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
 
 def size(path: Path) -> tuple[int, int]:
     """(Rows, Columns) of a DICOM file from its header."""
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, path, _IMAGE)
         return int(dataset.Rows), int(dataset.Columns)
 
 
 def spacing_mm(path: Path) -> tuple[float, float] | None:
     """PixelSpacing, or ImagerPixelSpacing (at the detector, not in the hand), in mm as (row, column); None without."""
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, path, _IMAGE)
         for name in ("PixelSpacing", "ImagerPixelSpacing"):
             values = dataset.get(name)
@@ -265,7 +265,7 @@ def _wide(pixels: Grey, bits: int) -> NDArray[np.uint16]:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def errors(path: Path) -> Iterator[None]:
     """Silence pydicom and turn what its parsing raises into one `DataError` that quotes nothing."""
     try:
         with quiet(), np.errstate(all="ignore"):
