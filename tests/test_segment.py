@@ -403,3 +403,19 @@ def test_an_image_that_vanishes_before_its_segmentation_is_named(trained: Path, 
         )
     assert not (tmp_path / "all").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_segmentations_are_left_out_and_secondary_captures_are_the_radiographs_they_show(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    runs = [run.read(trained)]
+    images.write(folder / "d.png", images.read(folder / "d.png") // 2 + 30)  # of a range that is not the whole
+    segment.segment(runs, folder, tmp_path / "seg", target_format="dicomseg")
+    segment.segment(runs, folder, tmp_path / "sub.csv")
+    summary = segment.segment(runs, tmp_path / "seg", tmp_path / "again.csv")
+    assert [str(fault) for fault in summary.faults] == [
+        f"{tmp_path / 'seg' / letter}.dcm: SOPClassUID: is Segmentation Storage; expected a radiograph"
+        for letter in "abcd"
+    ]
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "sub.csv").read_text().replace(".png", ".source.png")

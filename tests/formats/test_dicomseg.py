@@ -181,11 +181,12 @@ def test_other_labels_of_an_image_are_another_instance(tmp_path: Path, radiograp
 
 
 def test_a_png_gets_a_secondary_capture_beside_it(tmp_path: Path, labels: np.ndarray) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, SIZE).astype(np.uint8)
+    pixels = np.random.default_rng(1).integers(20, 200, SIZE).astype(np.uint8)
     images.write(tmp_path / "a.png", pixels)
     dicomseg.write(tmp_path / "out" / "a.dcm", labels, BONES, tmp_path / "a.png")
     capture = tmp_path / "out" / f"a{dicomseg.SOURCE}"
     assert np.array_equal(dcmread(capture).pixel_array, pixels)
+    assert np.array_equal(images.read(capture), pixels)
     assert not dicomseg.is_segmentation(capture)
 
 

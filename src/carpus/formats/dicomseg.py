@@ -325,6 +325,7 @@ def _capture(pixels: np.ndarray, name: str) -> Dataset:
             patient_orientation=("L", "F"),
         )
     made.PatientOrientation = None  # highdicom wants one, but nobody knows it
+    made.WindowCenter, made.WindowWidth = 128, 256  # the grey values as they are, 0 to 255
     return made
 
 
