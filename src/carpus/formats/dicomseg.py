@@ -129,8 +129,7 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
         made = _referring(source, there, classes, identity, str(image or path))
         made.Rows, made.Columns = labels.shape
         made.PixelData = _packed(labels, np.flatnonzero(there | (not there.any())))
-        with files.atomic(path) as temporary:
-            made.save_as(temporary)
+        _save(made, path)
 
 
 def require_source(image: Path, classes: Classes) -> None:
@@ -280,9 +279,19 @@ def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
     with quiet():
         made = _capture(pixels, path.stem)
         if image is not None:
-            with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary:
-                made.save_as(temporary)
+            _save(made, path.with_name(f"{path.stem}{SOURCE}"))
     return made
+
+
+def _save(made: Dataset, path: Path) -> None:
+    with files.atomic(path) as temporary:
+        try:
+            made.save_as(temporary)
+        except OSError as error:  # pydicom wraps what a full disk raises, with a traceback for its message
+            cause: BaseException = error
+            while isinstance(cause.__cause__, OSError):
+                cause = cause.__cause__
+            raise cause from None
 
 
 def _referred(image: Path) -> Dataset:
