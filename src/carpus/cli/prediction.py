@@ -231,8 +231,8 @@ def export(
 
     made = export.export(runs.read(run), onnx)
     sizes = f"any side that {made.multiple} divides"
-    if made.fixed is not None:
-        sizes = f"sides of {made.image_size} only (with other sides {made.fixed})"
+    if made.fixed_because is not None:
+        sizes = f"sides of {made.image_size} only (with other sides {made.fixed_because})"
     console.print(
         f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
         highlight=False,
