@@ -45,7 +45,7 @@ class Job:
     predictor: Predictor
     loss: losses.Loss
     batches: Batches
-    start: list[str] | None
+    start: provenance.Seen
     pseudo: provenance.Provenance | None = None
 
     def identity(self) -> dict[str, Any]:

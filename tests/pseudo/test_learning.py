@@ -18,6 +18,7 @@ from carpus.labels import BONES
 from carpus.postprocess import Calibration, Step
 from carpus.pseudo import decisions, make, provenance, quality, trust
 from carpus.pseudo.decisions import Decision
+from carpus.pseudo.provenance import Seen
 from carpus.pseudo.sources import Sources
 
 SETTINGS = augment.Settings(rotation_deg=10, flip=True, noise=0.02)
@@ -193,13 +194,14 @@ def test_a_calibration_counts_as_taught_by_the_patients_it_was_fitted_on(dataset
     Calibration({}, opened.classes, fitted_on=patients).write(tmp_path / "cal.json")
     choices = make.Choices(calibration=tmp_path / "cal.json", student=trained)
     found = make.make([trained], dataset / "test" / "DCM", tmp_path / "data", choices=choices)
-    assert found.provenance.seen == frozenset([*opened.manifest["train_patients"], *patients])
+    learnt = opened.manifest["train_patients"]
+    assert found.provenance.seen == Seen(frozenset([*learnt, *patients]))
     assert "the calibration was fitted on these patients" in found.provenance.advice
     with pytest.raises(DataError, match="trained or calibrated on patient"):
         prepared(tiny(f"data.pseudo.root={tmp_path / 'data'}"), dataset)
     Calibration({}, opened.classes).write(tmp_path / "cal.json")  # as one that does not say on whom
     unknown = make.make([trained], dataset / "test" / "DCM", tmp_path / "unknown", choices=choices)
-    assert unknown.provenance.seen is None
+    assert unknown.provenance.seen == Seen(frozenset(learnt), unknown=True)
 
 
 def test_the_student_has_the_calibration_of_the_labels(dataset, trained, tmp_path):
@@ -218,15 +220,37 @@ def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, tra
     settings = tiny("data.fold=1", f"model.weights={trained / run.WEIGHTS}")
     train.train(settings, dataset, tmp_path / "second")
     second = run.read(tmp_path / "second")
-    assert set(provenance.seen_by(second)) == first | set(second.manifest["train_patients"])
+    own = set(second.manifest["train_patients"])
+    assert provenance.seen_by(second) == Seen(frozenset(first | own))
     del second.manifest["start"]  # as a run of before has it
-    assert set(provenance.seen_by(second)) >= first
+    assert provenance.seen_by(second) == Seen(frozenset(first | own))
     shutil.copy(trained / run.WEIGHTS, tmp_path / "elsewhere.safetensors")
-    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) is None
-    assert provenance.taught("imagenet") == provenance.taught(None) == []
-    second.manifest["start"] = None
-    assert provenance.seen_by(second) is None
-    assert provenance.seen_by(second, ["ID999"]) == sorted(["ID999", *second.manifest["train_patients"]])
+    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) == Seen(unknown=True)
+    assert provenance.taught("imagenet") == provenance.taught(None) == Seen()
+    for start in (["ID998", None], None):
+        second.manifest["start"] = start
+        known = own | ({"ID998"} if start else set())
+        assert provenance.seen_by(second) == Seen(frozenset(known), unknown=True)
+        assert provenance.seen_by(second, ["ID999"]) == Seen(frozenset({*known, "ID999"}))
+
+
+def test_patients_that_are_known_stay_known_beside_the_unknown(dataset, trained, tiny, tmp_path):
+    sheet = dataset / "test_labels" / "submission.csv"
+    found = make.make([sheet, trained], dataset / "test" / "DCM", tmp_path / "data").provenance
+    learnt = run.read(trained).manifest["train_patients"]
+    assert found.seen == Seen(frozenset(learnt), unknown=True)
+    assert [source["seen"] for source in found.content["sources"]] == [[None], learnt]
+    unverified = f"data.pseudo.root={tmp_path / 'data'}", "data.pseudo.unverified=true"
+    made = prepared(tiny(*unverified), dataset)
+    assert made.pseudo is not None
+    with pytest.raises(DataError, match=r"were trained or calibrated on patient ID\d+ \(2 validation patients"):
+        prepared(tiny(*unverified, "data.fold=1"), dataset)
+
+
+def test_files_of_before_have_a_null_for_the_unknown():
+    assert Seen.read(None) == Seen(unknown=True)
+    assert Seen.read(["ID002", "ID001"]).as_json() == ["ID001", "ID002"]
+    assert Seen.read(["ID001", None]).as_json() == ["ID001", None]
 
 
 def test_a_student_of_whom_nobody_knows_what_it_saw_is_refused(dataset, trained):

@@ -12,6 +12,7 @@ from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
 from carpus.pseudo import make, provenance, trust
 from carpus.pseudo.measures import MEASURES
+from carpus.pseudo.provenance import Seen
 from carpus.pseudo.sources import Sources
 
 SIZE = (96, 96)
@@ -52,9 +53,9 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
     path, _ = sheet
     make.make([path], dataset / "test" / "DCM", tmp_path / "pseudo")
     known = provenance.read(tmp_path / "pseudo")
-    assert known.seen is None
+    assert known.seen == Seen(unknown=True)
     assert known.content["sources"] == [
-        {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": None}
+        {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": [None]}
     ]
     assert "never measured" in known.advice
     for case in data.read(tmp_path / "pseudo").train:
@@ -115,7 +116,7 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     assert "advised against" in result.output
     known = provenance.read(tmp_path / "pseudo")
     opened = run.read(trained)
-    assert known.seen == frozenset(opened.manifest["train_patients"])
+    assert known.seen == Seen(frozenset(opened.manifest["train_patients"]))
     quality = known.content["quality"]
     assert quality["images"] == 4
     assert quality["patients"] == len(opened.manifest["val_patients"]) == 2
@@ -157,7 +158,7 @@ def test_patients_are_named_in_a_file_of_text(dataset, sheet, tmp_path):
     listed.write_text("nobody\n")
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert provenance.read(tmp_path / "out").seen == frozenset()
+    assert provenance.read(tmp_path / "out").seen == Seen()
 
 
 def test_the_labels_of_runs_are_held_against_the_image_too(trained):

@@ -11,9 +11,10 @@
      "annotations": {"ID040/image9": "<SHA-256 of the file>", ...}}
 
 `seen` are the patients whose labels made a source, those of the makers of its own pseudo-labels and of the weights it
-started from, and so on back, and those that its calibration was fitted on; null where nobody knows. A network that
-learns from such labels has been told about these patients, so they can no longer judge it. The patients that the rules
-were tuned on may: of them the labels have a few limits of each class.
+started from, and so on back, and those that its calibration was fitted on; with a null at the end where there may be
+others of whom nobody knows, see `Seen`. A network that learns from such labels has been told about these patients, so
+they can no longer judge it. The patients that the rules were tuned on may: of them the labels have a few limits of each
+class.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,20 +38,50 @@ FILE = data.PROVENANCE
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The patients whose labels made something.
+
+    Args:
+        patients: those that are known.
+        unknown: whether there may be others, of whom nobody knows.
+    """
+
+    patients: frozenset[str] = frozenset()
+    unknown: bool = False
+
+    @classmethod
+    def read(cls, content: Sequence[str | None] | None) -> Seen:
+        """What `as_json` wrote; a null alone, as files of before have it, is nobody known and others unknown."""
+        names = (None,) if content is None else content
+        return cls(frozenset(str(name) for name in names if name is not None), None in names)
+
+    def as_json(self) -> list[str | None]:
+        """Sorted names, and a null at the end for the unknown."""
+        return [*sorted(self.patients), *([None] if self.unknown else [])]
+
+    def __or__(self, other: Seen) -> Seen:
+        return Seen(self.patients | other.patients, self.unknown or other.unknown)
+
+    def told(self, unknown: Sequence[str] | None) -> Seen:
+        """The same where somebody says who the unknown are; None says nothing."""
+        return Seen(self.patients | frozenset(unknown)) if self.unknown and unknown is not None else self
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What is known about the labels of a folder.
 
     Args:
         root: the folder.
         content: of its provenance.json.
-        seen: the patients that made the labels; None if nobody knows.
+        seen: the patients that made the labels.
         images: SHA-256 of the pixels (see `images.digest`) by the name of a case.
         annotations: SHA-256 of the annotation file by the name of a case, as it was made.
     """
 
     root: Path
     content: dict[str, Any]
-    seen: frozenset[str] | None
+    seen: Seen
     images: dict[str, str]
     annotations: dict[str, str]
 
@@ -72,8 +104,8 @@ def read(root: Path) -> Provenance:
         raise DataError(f"{path}: is missing; expected a folder of `carpus pseudo`, which says where labels come from")
     content = files.read_json(path)
     try:
-        known = [source["seen"] for source in content["sources"]]
-        seen = None if not known or None in known else frozenset(str(one) for each in known for one in each)
+        known = [Seen.read(source["seen"]) for source in content["sources"]]
+        seen = reduce(Seen.__or__, known, Seen(unknown=not known))
         pictures, annotated = (
             {str(name): str(digest) for name, digest in content[part].items()} for part in ("images", "annotations")
         )
@@ -83,44 +115,35 @@ def read(root: Path) -> Provenance:
     return Provenance(root, content, seen, pictures, annotated)
 
 
-def seen_by(trained: run.Run, unknown: Sequence[str] | None = None) -> list[str] | None:
+def seen_by(trained: run.Run, unknown: Sequence[str] | None = None) -> Seen:
     """The patients whose labels made a run, those of the makers of its pseudo-labels and first weights included.
 
     Args:
         trained: the run.
         unknown: the patients to take where the run does not know.
-
-    Returns:
-        Sorted names; None where nobody knows.
     """
     manifest = trained.manifest
-    start = manifest["start"] if "start" in manifest else taught(trained.settings.model.weights)
-    labels = manifest["pseudo"]["seen"] if manifest.get("pseudo") else []
-    found: set[str] = set()
-    for part in (manifest["train_patients"], start, labels):
-        known = unknown if part is None else part
-        if known is None:
-            return None
-        found.update(known)
-    return sorted(found)
+    start = Seen.read(manifest["start"]) if "start" in manifest else taught(trained.settings.model.weights)
+    labels = Seen.read(manifest["pseudo"]["seen"]) if manifest.get("pseudo") else Seen()
+    return (Seen.read(manifest["train_patients"]) | start | labels).told(unknown)
 
 
-def taught(weights: str | None) -> list[str] | None:
+def taught(weights: str | None) -> Seen:
     """The patients whose labels made `model.weights`: none for pretrained weights of a hub, those of the run it is of.
 
-    None, for nobody knows, where a file is not that of a finished run.
+    Unknown where a file is not that of a finished run.
     """
     from carpus import config, run  # and with them torch, which nobody needs who only reads where labels come from
 
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
-        return []
+        return Seen()
     if path.name != run.WEIGHTS:
-        return None
+        return Seen(unknown=True)
     try:
         return seen_by(run.read(path.parent))
     except DataError:
-        return None
+        return Seen(unknown=True)
 
 
 def refuse_judges(
@@ -135,7 +158,7 @@ def refuse_judges(
         held_out: the cases that validate.
         test: the annotated test cases. Their images may be among the pseudo-labelled ones, which makes a score on them
             transductive; their annotations may not have made the labels.
-        unverified: go on although nobody knows who made the labels.
+        unverified: go on although others may have made the labels of whom nobody knows.
 
     Raises:
         DataError: naming a patient or an image that the provenance does not know, and how to go on.
@@ -153,22 +176,19 @@ def refuse_judges(
             "network would learn from them; make pseudo-labels of other images"
         )
     _refuse_strangers(labels, pseudo, digests)
-    if labels.seen is None:
-        if not unverified:
-            raise DataError(
-                f"{labels.root / FILE}: sources: nobody knows which patients made these labels, so the validation "
-                "patients may be among them; say it with `carpus pseudo --seen FILE`, or set "
-                "data.pseudo.unverified=true"
-            )
-        return
     for kind, cases in (("validation", held_out), ("test", test)):
-        told = sorted({case.patient for case in cases} & labels.seen)
+        told = sorted({case.patient for case in cases} & labels.seen.patients)
         if told:
             raise DataError(
                 f"{labels.root / FILE}: sources: were trained or calibrated on patient {told[0]} ({len(told)} {kind} "
                 "patients), so the pseudo-labels tell about patients that shall judge; make them with runs that held "
                 f"out the same {'fold' if kind == 'validation' else 'patients'}, without a calibration fitted on them"
             )
+    if labels.seen.unknown and not unverified:
+        raise DataError(
+            f"{labels.root / FILE}: sources: nobody knows which patients made these labels, so the validation "
+            "patients may be among them; say it with `carpus pseudo --seen FILE`, or set data.pseudo.unverified=true"
+        )
 
 
 def _refuse_strangers(labels: Provenance, pseudo: Sequence[Case], digests: dict[str, str]) -> None:

@@ -108,14 +108,14 @@ def out_of_fold(
     learnt, own = set[str](), None
     if student:
         known = seen_by(student)
-        if known is None:
+        if known.unknown:
             raise DataError(
                 f"{student.path}: nobody knows which patients this student has learnt from; give one that started from "
                 "pretrained weights and learnt from annotations alone"
             )
         if student.classes != sources.classes:
             raise ConfigError(f"{student.path}: has other classes than {sources.runs[0].path}")
-        learnt = set(known)
+        learnt = set(known.patients)
         predictor = Predictor.of(student, device, options)
         own = Ensemble([predictor], student.classes, calibration=sources.calibration)
     members = sources.held_out(data.read(root))
