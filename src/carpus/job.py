@@ -32,7 +32,7 @@ class Job:
         predictor: of the network.
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
-        start: the patients whose labels made the first weights, see `provenance.taught`.
+        start: what the first weights bring with them.
         pseudo: where the pseudo-labels come from; None without any.
     """
 
@@ -45,7 +45,7 @@ class Job:
     predictor: Predictor
     loss: losses.Loss
     batches: Batches
-    start: provenance.Seen
+    start: provenance.Taught
     pseudo: provenance.Provenance | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -73,6 +73,8 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             f"--set data.pseudo.root={root}"
         )
     learn, held_out = split(dataset, settings.data)
+    test = [case for case in dataset.test if case.annotation]
+    start = provenance.refuse_taught(settings.model.weights, held_out, test)
     fingerprints = {
         "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
         "val": data.fingerprint(held_out)._asdict(),
@@ -80,7 +82,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     if (root / decisions.FILE).is_file():
         fingerprints["trust"] = trust.fingerprint(root, learn)
     learn = trust.trusted(learn, root, classes)
-    others, labelled = _pseudo(settings, dataset, held_out, classes)
+    others, labelled = _pseudo(settings, held_out, test, classes)
     if others:
         fingerprints["pseudo"] = trust.fingerprint(Path(str(settings.data.pseudo.root)), others.cases)
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
@@ -113,13 +115,13 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
         ),
         batches=batches,
-        start=provenance.taught(settings.model.weights),
+        start=start,
         pseudo=labelled,
     )
 
 
 def _pseudo(
-    settings: config.Config, dataset: data.Dataset, held_out: list[data.Case], classes: Classes
+    settings: config.Config, held_out: list[data.Case], test: list[data.Case], classes: Classes
 ) -> tuple[Others | None, provenance.Provenance | None]:
     """The pseudo-labelled cases that take part in batches, and where their labels come from; None without any."""
     options = settings.data.pseudo
@@ -130,7 +132,6 @@ def _pseudo(
     if labelled.content["classes"] != list(classes.names):
         raise ConfigError(f"data.pseudo.root: {root} has other classes than this training")
     cases = [case for case in data.read(root).train if case.annotation]
-    test = [case for case in dataset.test if case.annotation]
     provenance.refuse_judges(labelled, cases, held_out, test, unverified=options.unverified)
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)

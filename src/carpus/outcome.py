@@ -36,7 +36,8 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "data": {"path": str(root.resolve()), **job.fingerprints},
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
-        "start": job.start.as_json(),
+        "start": job.start.seen.as_json(),
+        "start_images": sorted(job.start.images),
         "pseudo": _pseudo(job),
         # Of what predicts: auxiliary heads are dropped then.
         "parameters": models.parameters(job.network) - models.parameters(job.network.aux),

@@ -18,7 +18,7 @@ from carpus.labels import BONES
 from carpus.postprocess import Calibration, Step
 from carpus.pseudo import decisions, make, provenance, quality, trust
 from carpus.pseudo.decisions import Decision
-from carpus.pseudo.provenance import Seen
+from carpus.pseudo.provenance import Seen, Taught
 from carpus.pseudo.sources import Sources
 
 SETTINGS = augment.Settings(rotation_deg=10, flip=True, noise=0.02)
@@ -132,6 +132,15 @@ def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transdu
         app, ["score", str(sheet), "--truth", str(dataset), "--run", str(tmp_path / "run"), "--json"]
     )
     assert json.loads(result.stdout)["transductive"] == len(test)
+    # Weights that are handed on take along what they learnt from.
+    train.train(tiny("train.steps=1", f"model.weights={tmp_path / 'run' / run.WEIGHTS}"), dataset, tmp_path / "tuned")
+    tuned = run.read(tmp_path / "tuned")
+    assert tuned.manifest["pseudo"] is None
+    assert evaluate.transductive(tuned, test) == {case.name for case in test}
+    result = CliRunner().invoke(
+        app, ["score", str(sheet), "--truth", str(dataset), "--run", str(tmp_path / "tuned"), "--json"]
+    )
+    assert json.loads(result.stdout)["transductive"] == len(test)
     # The next round's labels would tell about the same patients.
     make.make([tmp_path / "run"], dataset / "test" / "DCM", tmp_path / "second")
     with pytest.raises(DataError, match="were trained or calibrated on patient"):
@@ -216,22 +225,39 @@ def test_the_student_has_the_calibration_of_the_labels(dataset, trained, tmp_pat
 
 
 def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, trained, tiny, tmp_path):
-    first = set(run.read(trained).manifest["train_patients"])
-    settings = tiny("data.fold=1", f"model.weights={trained / run.WEIGHTS}")
-    train.train(settings, dataset, tmp_path / "second")
+    weights = shutil.copytree(trained, tmp_path / "first") / run.WEIGHTS
+    manifest = json.loads((weights.parent / run.MANIFEST).read_text())
+    first = {"ID997"}
+    (weights.parent / run.MANIFEST).write_text(json.dumps(manifest | {"train_patients": sorted(first)}))
+    train.train(tiny("train.steps=1", f"model.weights={weights}"), dataset, tmp_path / "second")
     second = run.read(tmp_path / "second")
     own = set(second.manifest["train_patients"])
     assert provenance.seen_by(second) == Seen(frozenset(first | own))
     del second.manifest["start"]  # as a run of before has it
     assert provenance.seen_by(second) == Seen(frozenset(first | own))
     shutil.copy(trained / run.WEIGHTS, tmp_path / "elsewhere.safetensors")
-    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) == Seen(unknown=True)
-    assert provenance.taught("imagenet") == provenance.taught(None) == Seen()
+    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) == Taught(Seen(unknown=True))
+    assert provenance.taught("imagenet") == provenance.taught(None) == Taught()
     for start in (["ID998", None], None):
         second.manifest["start"] = start
         known = own | ({"ID998"} if start else set())
         assert provenance.seen_by(second) == Seen(frozenset(known), unknown=True)
         assert provenance.seen_by(second, ["ID999"]) == Seen(frozenset({*known, "ID999"}))
+
+
+def test_weights_that_know_the_validation_or_test_patients_are_refused(dataset, trained, tiny, tmp_path):
+    weights = f"model.weights={trained / run.WEIGHTS}"
+    assert prepared(tiny(weights), dataset).start.seen.patients
+    with pytest.raises(DataError, match=r"were trained on patient ID\d+ \(2 validation patients\)"):
+        prepared(tiny(weights, "data.fold=1"), dataset)
+    shutil.copy(trained / run.WEIGHTS, tmp_path / "copy.safetensors")
+    prepared(tiny(f"model.weights={tmp_path / 'copy.safetensors'}", "data.fold=1"), dataset)
+    told = shutil.copytree(trained, tmp_path / "told")
+    manifest = json.loads((told / run.MANIFEST).read_text())
+    learnt = [data.read(dataset).test[0].patient]
+    (told / run.MANIFEST).write_text(json.dumps(manifest | {"train_patients": learnt}))
+    with pytest.raises(DataError, match=rf"on patient {learnt[0]} \(1 test patients\)"):
+        prepared(tiny(f"model.weights={told / run.WEIGHTS}"), dataset)
 
 
 def test_patients_that_are_known_stay_known_beside_the_unknown(dataset, trained, tiny, tmp_path):

@@ -19,7 +19,7 @@ class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
@@ -123,27 +123,54 @@ def seen_by(trained: run.Run, unknown: Sequence[str] | None = None) -> Seen:
         unknown: the patients to take where the run does not know.
     """
     manifest = trained.manifest
-    start = Seen.read(manifest["start"]) if "start" in manifest else taught(trained.settings.model.weights)
+    start = Seen.read(manifest["start"]) if "start" in manifest else taught(trained.settings.model.weights).seen
     labels = Seen.read(manifest["pseudo"]["seen"]) if manifest.get("pseudo") else Seen()
     return (Seen.read(manifest["train_patients"]) | start | labels).told(unknown)
 
 
-def taught(weights: str | None) -> Seen:
-    """The patients whose labels made `model.weights`: none for pretrained weights of a hub, those of the run it is of.
+@dataclass(frozen=True)
+class Taught:
+    """What first weights bring with them: the patients whose labels made them, and the images they learnt from with
+    predictions for labels, see `run.pseudo_images`.
+    """
 
-    Unknown where a file is not that of a finished run.
+    seen: Seen = Seen()
+    images: run.Pictures = frozenset()
+
+
+def taught(weights: str | None) -> Taught:
+    """What `model.weights` bring with them: nothing if they are pretrained ones of a hub, else what their run was told.
+
+    Seen is unknown where a file is not that of a finished run.
     """
     from carpus import config, run  # and with them torch, which nobody needs who only reads where labels come from
 
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
-        return Seen()
+        return Taught()
     if path.name != run.WEIGHTS:
-        return Seen(unknown=True)
+        return Taught(Seen(unknown=True))
     try:
-        return seen_by(run.read(path.parent))
+        trained = run.read(path.parent)
     except DataError:
-        return Seen(unknown=True)
+        return Taught(Seen(unknown=True))
+    return Taught(seen_by(trained), trained.pseudo_images)
+
+
+def refuse_taught(weights: str | None, held_out: Sequence[Case], test: Sequence[Case]) -> Taught:
+    """What `model.weights` bring with them, see `taught`; for the cases see `refuse_judges`.
+
+    Raises:
+        DataError: labels of a patient who validates, or of an annotated test patient, made the weights.
+    """
+    found = taught(weights)
+    for kind, told in _told(found.seen, held_out, test):
+        raise DataError(
+            f"model.weights: {weights}: were trained on patient {told[0]} ({len(told)} {kind} patients), so the "
+            f"network would know patients that shall judge it; start from a run that held out the same {kind} "
+            "patients. If these are others by the same names, start from a copy of the file outside the run's folder"
+        )
+    return found
 
 
 def refuse_judges(
@@ -176,19 +203,24 @@ def refuse_judges(
             "network would learn from them; make pseudo-labels of other images"
         )
     _refuse_strangers(labels, pseudo, digests)
-    for kind, cases in (("validation", held_out), ("test", test)):
-        told = sorted({case.patient for case in cases} & labels.seen.patients)
-        if told:
-            raise DataError(
-                f"{labels.root / FILE}: sources: were trained or calibrated on patient {told[0]} ({len(told)} {kind} "
-                "patients), so the pseudo-labels tell about patients that shall judge; make them with runs that held "
-                f"out the same {'fold' if kind == 'validation' else 'patients'}, without a calibration fitted on them"
-            )
+    for kind, told in _told(labels.seen, held_out, test):
+        raise DataError(
+            f"{labels.root / FILE}: sources: were trained or calibrated on patient {told[0]} ({len(told)} {kind} "
+            "patients), so the pseudo-labels tell about patients that shall judge; make them with runs that held "
+            f"out the same {'fold' if kind == 'validation' else 'patients'}, without a calibration fitted on them"
+        )
     if labels.seen.unknown and not unverified:
         raise DataError(
             f"{labels.root / FILE}: sources: nobody knows which patients made these labels, so the validation "
             "patients may be among them; say it with `carpus pseudo --seen FILE`, or set data.pseudo.unverified=true"
         )
+
+
+def _told(seen: Seen, held_out: Sequence[Case], test: Sequence[Case]) -> Iterator[tuple[str, list[str]]]:
+    """The patients that judge and were seen: "validation" or "test", and their names, where there are any."""
+    for kind, cases in (("validation", held_out), ("test", test)):
+        if told := sorted({case.patient for case in cases} & seen.patients):
+            yield kind, told
 
 
 def _refuse_strangers(labels: Provenance, pseudo: Sequence[Case], digests: dict[str, str]) -> None:

@@ -205,7 +205,6 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
     line = list(_line(path, settings, manifest))
-    learnt = [(one.get("pseudo") or {}).get("images", {}) for one in line]
     return Outcome(
         path,
         settings.train.seed if seed is None else seed,
@@ -215,7 +214,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         settings,
         manifest,
         sum(one.get("steps", math.nan) for one in line),
-        frozenset(image_name(name) for images in learnt for name in images),
+        frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
         frozenset(of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of),
     )
 
