@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
-from carpus.pseudo import make, provenance, trust
+from carpus.pseudo import make, provenance, quality, trust
 from carpus.pseudo.measures import MEASURES
 from carpus.pseudo.provenance import Seen
 from carpus.pseudo.sources import Sources
@@ -117,13 +118,34 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     known = provenance.read(tmp_path / "pseudo")
     opened = run.read(trained)
     assert known.seen == Seen(frozenset(opened.manifest["train_patients"]))
-    quality = known.content["quality"]
-    assert quality["images"] == 4
-    assert quality["patients"] == len(opened.manifest["val_patients"]) == 2
-    assert quality["gain"] == 0
+    measured = known.content["quality"]
+    assert measured["images"] == 4
+    assert measured["patients"] == len(opened.manifest["val_patients"]) == 2
+    assert measured["gain"] == 0
     assert known.content["tuned_on"] == opened.manifest["val_patients"]
-    assert quality["poor"] == list(BONES)
-    assert f"hardly ever right: {', '.join(quality['poor'][:3])} and 26 more" in known.advice
+    assert measured["poor"] == list(BONES)
+    assert f"hardly ever right: {', '.join(measured['poor'][:3])} and 26 more" in known.advice
+
+
+def test_of_a_vote_with_submissions_no_quality_is_told(dataset, trained, sheet, tmp_path):
+    path, _ = sheet
+    found = make.make([path, trained], dataset / "test" / "DCM", tmp_path / "pseudo")
+    content = found.provenance.content
+    assert found.quality is None
+    assert content["quality"] is None
+    told = f"out of fold the runs alone reach a Dice of {content['runs_alone']['dice']:.4f}; of the vote nobody knows"
+    assert found.provenance.advice.endswith(told)
+
+
+def test_how_far_runs_agree_says_nothing_of_submissions():
+    measures = np.random.default_rng(0).uniform(0.97, 0.99, (24, 2, len(MEASURES)))
+    known = quality.OutOfFold([f"ID{n}" for n in range(24)], measures, np.full((24, 2), 0.95), np.full((24, 2), 0.9))
+    agreement = list(MEASURES).index("agreement")
+    alone, mixed = quality.rules(known), quality.rules(replace(known, mixed=True))
+    assert alone.tuned[:, agreement].all()
+    assert (mixed.limits[:, agreement] == MEASURES["agreement"].limit).all()
+    assert np.array_equal(np.delete(mixed.limits, agreement, 1), np.delete(alone.limits, agreement, 1))
+    assert not mixed.tuned[:, agreement].any()
 
 
 def test_choices_for_runs_are_refused_where_there_is_none(dataset, sheet, tmp_path):

@@ -52,7 +52,7 @@ class Summary:
         reasons: how often each spoke against a label.
         by_class: class name -> share that is kept.
         doubtful: share of all pixels that are in doubt.
-        quality: out of fold; None where it could not be measured.
+        quality: out of fold; None where it could not be measured, as of a vote with submissions.
         provenance: of the folder.
     """
 
@@ -146,13 +146,16 @@ def make(
         predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
         pixels, digests, annotated = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
-        content = _content(sources, rules, measured, selected, chosen) | {
+        quality_of = "runs_alone" if sources.mixed else "quality"
+        content = _content(sources, rules, selected, chosen) | {
+            "quality": None,
+            quality_of: measured.as_json() if measured else None,
             "tuned_on": tuned_on,
             "images": digests,
             "annotations": annotated,
         }
         files.write_json(temporary / provenance.FILE, content, indent=1)
-    return _summary(out, sources.classes, selected, predicted, pixels, measured)
+    return _summary(out, sources.classes, selected, predicted, pixels, None if sources.mixed else measured)
 
 
 @dataclass(frozen=True)
@@ -296,7 +299,6 @@ def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
 def _content(
     sources: Sources,
     rules: Rules,
-    measured: Quality | None,
     selected: Selected,
     chosen: Choices,
 ) -> dict[str, Any]:
@@ -312,7 +314,6 @@ def _content(
         },
         "rules": rules.as_json(sources.classes),
         "tuned": int(rules.tuned.sum()),
-        "quality": measured.as_json() if measured else None,
         "kept": round(float(selected.kept.mean()), 5),
     }
 

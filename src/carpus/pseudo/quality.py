@@ -17,7 +17,7 @@ from carpus.labels import Classes
 from carpus.predict import Ensemble, Options, Predictor
 from carpus.pseudo.measures import Floats, measure
 from carpus.pseudo.provenance import seen_by
-from carpus.pseudo.selection import Rules, select, tune
+from carpus.pseudo.selection import Rules, select, tune, without
 from carpus.pseudo.sources import Sources
 from carpus.run import Run
 
@@ -35,6 +35,7 @@ class OutOfFold:
         dice: (N, K) of the label.
         student: (N, K) of what the student says itself; NaN where it saw the patient.
         in_sample: whether the calibration was fitted on some of them, or on nobody knows whom.
+        mixed: whether submissions will vote, too, which say nothing of these patients: the labels are the runs' alone.
     """
 
     patients: Sequence[str]
@@ -42,6 +43,7 @@ class OutOfFold:
     dice: Floats
     student: Floats
     in_sample: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def out_of_fold(
     patients = [case.patient for case in members]
     fitted = sources.calibration.fitted_on if sources.calibration else ()
     in_sample = fitted is None or not set(fitted).isdisjoint(patients)
-    return OutOfFold(patients, np.array(rows), np.array(dice), np.array(beside), in_sample)
+    return OutOfFold(patients, np.array(rows), np.array(dice), np.array(beside), in_sample, sources.mixed)
 
 
 def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
@@ -182,8 +184,12 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
 
 
 def rules(found: OutOfFold) -> Rules:
-    """Rules tuned on all of it; where that is little, most limits stay as they are."""
-    return tune(found.measures, found.dice)
+    """Rules tuned on all of it; where that is little, most limits stay as they are.
+
+    How far runs agree with one another says nothing of how far they agree with submissions.
+    """
+    tuned = tune(found.measures, found.dice)
+    return without(tuned, "agreement") if found.mixed else tuned
 
 
 def _dice(label: Sequence[Runs], truth: Sequence[Runs]) -> Floats:

@@ -113,6 +113,11 @@ class Sources:
         fitted = self.calibration.fitted_on if self.calibration else ()
         return seen_by(trained, self._seen) | Seen.read(fitted)
 
+    @property
+    def mixed(self) -> bool:
+        """Whether submissions vote beside runs: what they say together of a patient held out, nobody knows."""
+        return bool(self._tables and self.runs)
+
     def names(self) -> set[str] | None:
         """The names of the images that any submission has; None without submissions."""
         return {name for table in self._tables for name in table} if self._tables else None
