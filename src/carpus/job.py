@@ -133,10 +133,16 @@ def _pseudo(
         raise ConfigError(f"data.pseudo.root: {root} has other classes than this training")
     cases = [case for case in data.read(root).train if case.annotation]
     provenance.refuse_judges(labelled, cases, held_out, test, unverified=options.unverified)
+    trusted = trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft)
+    if all(case.doubt and len(case.doubt.ignored) == len(classes) for case in trusted):
+        raise DataError(
+            f"{root}: not one label of its {len(trusted)} images counts, so there is nothing to learn from; "
+            f"{'the selection of `carpus pseudo` or ' if options.selection else ''}{decisions.FILE} left all out"
+        )
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)
     others = Others(
-        trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft),
+        trusted,
         augment.Settings(**settings.augment.model_dump()).stronger(options.noise),
         options.share,
         options.weight,

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pseudo_jobs import prepared
+from pseudo_jobs import keep, prepared
 from typer.testing import CliRunner
 
 from carpus import augment, competition, data, evaluate, kernels, losses, run, schedule, train
@@ -29,6 +29,7 @@ def pseudo(dataset, trained, tmp_path_factory):
     """Pseudo-labels of the test images by a run that held out fold 0."""
     out = tmp_path_factory.mktemp("pseudo") / "data"
     make.make([trained], dataset / "test" / "DCM", out)
+    keep(out, "Ulna")
     return out
 
 
@@ -266,6 +267,7 @@ def test_patients_that_are_known_stay_known_beside_the_unknown(dataset, trained,
     learnt = run.read(trained).manifest["train_patients"]
     assert found.seen == Seen(frozenset(learnt), unknown=True)
     assert [source["seen"] for source in found.content["sources"]] == [[None], learnt]
+    keep(tmp_path / "data", "Ulna")
     unverified = f"data.pseudo.root={tmp_path / 'data'}", "data.pseudo.unverified=true"
     made = prepared(tiny(*unverified), dataset)
     assert made.pseudo is not None
@@ -325,6 +327,16 @@ def test_the_naive_way_lets_everything_count_but_what_people_decided(dataset, co
     assert again.identity() == first.identity()
     decisions.decide(copy, name, "Capitate", "ignore")
     assert prepared(tiny(f"data.pseudo.root={copy}"), dataset).identity() != first.identity()
+
+
+def test_labels_none_of_which_counts_are_refused(dataset, copy, tiny):
+    settings = tiny(f"data.pseudo.root={copy}")
+    names = [case.name for case in data.read(copy).train]
+    decisions.write(copy, {(name, "Ulna"): Decision("ignore") for name in names})
+    with pytest.raises(DataError, match=r"not one label of its 4 images counts.*the selection .* or decisions.csv"):
+        prepared(settings, dataset)
+    decisions.decide(copy, names[0], "Ulna", "accept")
+    prepared(settings, dataset)
 
 
 def test_decisions_about_annotations_are_honoured_too(dataset, tiny, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from carpus import data, kernels, phantom, run
+from carpus import data, kernels, phantom, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
@@ -121,7 +121,8 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     measured = known.content["quality"]
     assert measured["images"] == 4
     assert measured["patients"] == len(opened.manifest["val_patients"]) == 2
-    assert measured["gain"] == 0
+    assert measured["kept_dice"] is measured["gain"] is None
+    assert f"no label would be kept (Dice of all: {measured['dice']:.4f}), advised against" in known.advice
     assert known.content["tuned_on"] == opened.manifest["val_patients"]
     assert measured["poor"] == list(BONES)
     assert f"hardly ever right: {', '.join(measured['poor'][:3])} and 26 more" in known.advice
@@ -135,6 +136,32 @@ def test_of_a_vote_with_submissions_no_quality_is_told(dataset, trained, sheet, 
     assert content["quality"] is None
     told = f"out of fold the runs alone reach a Dice of {content['runs_alone']['dice']:.4f}; of the vote nobody knows"
     assert found.provenance.advice.endswith(told)
+
+
+def test_folds_are_not_held_against_themselves(dataset, trained, tiny, tmp_path):
+    train.train(tiny("data.fold=1", "train.steps=1"), dataset, tmp_path / "other")
+    folds, size = [trained, tmp_path / "other"], lambda _: SIZE
+    known = quality.out_of_fold(Sources(folds, BONES, size), dataset)
+    assert np.isnan(known.student).all()
+    beside = quality.out_of_fold(Sources(folds, BONES, size), dataset, student=run.read(trained))
+    assert np.isnan(beside.student).all()
+    alone = quality.out_of_fold(Sources([trained], BONES, size), dataset)
+    assert np.array_equal(alone.student, alone.dice)  # of one run this is so for the images to label, too
+    advice = make.make(folds, dataset / "test" / "DCM", tmp_path / "pseudo").provenance.advice
+    assert advice.endswith("every patient that was held out made some of them, so no fold of these can train with them")
+
+
+def test_what_no_patient_shows_is_told_as_unknown():
+    measures, dice = np.full((8, 29, len(MEASURES)), np.nan), np.full((8, 29), 0.95)
+    known = quality.OutOfFold([f"ID{n}" for n in range(8)], measures, dice, np.full((8, 29), np.nan))
+    found = quality.judge(known, "the first run", BONES).as_json()
+    assert found["kept_dice"] == pytest.approx(0.95)
+    assert found["gain"] is None
+    told = provenance.advice(found)
+    assert told.endswith("Dice is 0.9500, unknown how much above the first run: no patient held out shows it")
+    assert "advised against" in provenance.advice(quality.judge(replace(known, student=dice), "it", BONES).as_json())
+    none = quality.judge(replace(known, measures=np.full_like(measures, 1e9)), "the first run", BONES).as_json()
+    assert provenance.advice(none) == "out of fold no label would be kept (Dice of all: 0.9500), advised against"
 
 
 def test_how_far_runs_agree_says_nothing_of_submissions():

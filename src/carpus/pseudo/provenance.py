@@ -91,8 +91,13 @@ class Provenance:
         quality = self.content.get("quality")
         kept = f"{len(self.images)} pseudo-labelled images, {self.content['kept']:.1%} of their bones kept"
         if alone := self.content.get("runs_alone"):
-            return f"{kept}; out of fold the runs alone reach a Dice of {alone['dice']:.4f}; of the vote nobody knows"
-        return f"{kept}; {advice(quality)}"
+            told = f"out of fold the runs alone reach a Dice of {alone['dice']:.4f}; of the vote nobody knows"
+        else:
+            told = advice(quality)
+        held_out = set(self.content.get("tuned_on", ()))
+        if held_out and held_out <= self.seen.patients:
+            told = f"{told}; every patient that was held out made some of them, so no fold of these can train with them"
+        return f"{kept}; {told}"
 
 
 def read(root: Path) -> Provenance:
@@ -258,14 +263,21 @@ def advice(quality: dict[str, Any] | None) -> str:
     """What the quality measured out of fold, see `quality.Quality`, says about learning from the labels."""
     if not quality:
         return "never measured out of fold, so nobody knows whether they help"
-    ends = ["unknown" if quality[end] is None else f"{quality[end]:+.4f}" for end in ("low", "high")]
-    gain = f"{quality['gain']:+.4f} ({' to '.join(ends)})"
-    told = f"out of fold their Dice is {quality['kept_dice']:.4f}, {gain} beside {quality['student']}"
-    if (quality["low"] or 0) <= 0:
-        told = f"{told}: not above it beyond chance, advised against"
+    if quality["kept_dice"] is None:
+        told = f"out of fold no label would be kept (Dice of all: {quality['dice']:.4f}), advised against"
+    else:
+        told = f"out of fold their Dice is {quality['kept_dice']:.4f}, {_gain(quality)}"
     if quality["in_sample"]:
         told = f"{told}; the calibration was fitted on these patients, so the Dice of both is optimistic"
     if poor := quality["poor"]:
         more = f" and {len(poor) - 3} more" if len(poor) > 3 else ""
         told = f"{told}; hardly ever right: {', '.join(poor[:3])}{more}"
     return told
+
+
+def _gain(quality: dict[str, Any]) -> str:
+    if quality["gain"] is None:
+        return f"unknown how much above {quality['student']}: no patient held out shows it"
+    ends = ["unknown" if quality[end] is None else f"{quality[end]:+.4f}" for end in ("low", "high")]
+    told = f"{quality['gain']:+.4f} ({' to '.join(ends)}) beside {quality['student']}"
+    return told if (quality["low"] or 0) > 0 else f"{told}: not above it beyond chance, advised against"
