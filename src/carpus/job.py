@@ -126,6 +126,7 @@ def _pseudo(
     """The pseudo-labelled cases that take part in batches, and where their labels come from; None without any."""
     options = settings.data.pseudo
     if options.root is None:
+        _refuse_unheeded(options)
         return None, None
     root = Path(options.root)
     labelled = provenance.read(root)
@@ -149,6 +150,16 @@ def _pseudo(
         round(end),
     )
     return others, labelled
+
+
+def _refuse_unheeded(options: config.Pseudo) -> None:
+    """Raise a `ConfigError` for settings of pseudo-labels without any, unless it is said that there are none."""
+    given = options.model_fields_set
+    if given and "root" not in given:
+        raise ConfigError(
+            f"data.pseudo: {', '.join(sorted(given))}: without data.pseudo.root there are no pseudo-labels to learn "
+            "from; give a folder of `carpus pseudo`, or data.pseudo.root=null to learn from annotated images alone"
+        )
 
 
 def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case], list[data.Case]]:

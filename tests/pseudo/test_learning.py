@@ -329,6 +329,12 @@ def test_the_naive_way_lets_everything_count_but_what_people_decided(dataset, co
     assert prepared(tiny(f"data.pseudo.root={copy}"), dataset).identity() != first.identity()
 
 
+def test_settings_of_pseudo_labels_without_any_are_refused(dataset, tiny):
+    with pytest.raises(ConfigError, match=r"data.pseudo: share, until: without data.pseudo.root there are no"):
+        prepared(tiny("data.pseudo.until=0.5", "data.pseudo.share=0.3"), dataset)
+    assert prepared(tiny("data.pseudo.until=0.5", "data.pseudo.root=null"), dataset).pseudo is None
+
+
 def test_labels_none_of_which_counts_are_refused(dataset, copy, tiny):
     settings = tiny(f"data.pseudo.root={copy}")
     names = [case.name for case in data.read(copy).train]
