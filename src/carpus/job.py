@@ -82,7 +82,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     if (root / decisions.FILE).is_file():
         fingerprints["trust"] = trust.fingerprint(root, learn)
     learn = trust.trusted(learn, root, classes)
-    others, labelled = _pseudo(settings, held_out, test, classes)
+    others, labelled = _pseudo(settings, learn, held_out, test, classes)
     if others:
         fingerprints["pseudo"] = trust.fingerprint(Path(str(settings.data.pseudo.root)), others.cases)
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
@@ -121,7 +121,11 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
 
 
 def _pseudo(
-    settings: config.Config, held_out: list[data.Case], test: list[data.Case], classes: Classes
+    settings: config.Config,
+    learn: list[data.Case],
+    held_out: list[data.Case],
+    test: list[data.Case],
+    classes: Classes,
 ) -> tuple[Others | None, provenance.Provenance | None]:
     """The pseudo-labelled cases that take part in batches, and where their labels come from; None without any."""
     options = settings.data.pseudo
@@ -134,6 +138,7 @@ def _pseudo(
         raise ConfigError(f"data.pseudo.root: {root} has other classes than this training")
     cases = [case for case in data.read(root).train if case.annotation]
     provenance.refuse_judges(labelled, cases, held_out, test, unverified=options.unverified)
+    provenance.warn_of_annotated(labelled, cases, learn)
     trusted = trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft)
     if all(case.doubt and len(case.doubt.ignored) == len(classes) for case in trusted):
         raise DataError(

@@ -335,6 +335,16 @@ def test_settings_of_pseudo_labels_without_any_are_refused(dataset, tiny):
     assert prepared(tiny("data.pseudo.until=0.5", "data.pseudo.root=null"), dataset).pseudo is None
 
 
+def test_an_image_that_is_annotated_and_predicted_is_told(dataset, trained, tiny, tmp_path):
+    patients = run.read(trained).manifest["train_patients"]
+    for patient in patients:
+        shutil.copytree(dataset / "train" / "DCM" / patient, tmp_path / "DCM" / patient)
+    make.make([trained], tmp_path / "DCM", tmp_path / "labels")
+    keep(tmp_path / "labels", "Ulna")
+    with pytest.warns(DataWarning, match=rf"holds {patients[0]}/\w+, which is annotated in --data \(4 such\)"):
+        prepared(tiny(f"data.pseudo.root={tmp_path / 'labels'}"), dataset)
+
+
 def test_labels_none_of_which_counts_are_refused(dataset, copy, tiny):
     settings = tiny(f"data.pseudo.root={copy}")
     names = [case.name for case in data.read(copy).train]

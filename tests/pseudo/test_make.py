@@ -151,6 +151,17 @@ def test_folds_are_not_held_against_themselves(dataset, trained, tiny, tmp_path)
     assert advice.endswith("every patient that was held out made some of them, so no fold of these can train with them")
 
 
+def test_a_student_that_learnt_pseudo_labels_is_told(dataset, trained, tmp_path):
+    student = shutil.copytree(trained, tmp_path / "student")
+    manifest = json.loads((student / run.MANIFEST).read_text())
+    learnt = {"pseudo": {"seen": [], "images": {"ID999/image": "0" * 64}}}
+    (student / run.MANIFEST).write_text(json.dumps(manifest | learnt))
+    choices = make.Choices(student=student)
+    found = make.make([trained], dataset / "test" / "DCM", tmp_path / "pseudo", choices=choices).quality
+    assert found is not None
+    assert found.student == "the run student (which learnt from pseudo-labels itself)"
+
+
 def test_what_no_patient_shows_is_told_as_unknown():
     measures, dice = np.full((8, 29, len(MEASURES)), np.nan), np.full((8, 29), 0.95)
     known = quality.OutOfFold([f"ID{n}" for n in range(8)], measures, dice, np.full((8, 29), np.nan))

@@ -142,6 +142,7 @@ def make(
             )
             rules = quality.rules(known)
             who = f"the run {chosen.student.name}" if chosen.student else "the first run"
+            who += " (which learnt from pseudo-labels itself)" if (student or sources.runs[0]).pseudo_images else ""
             measured, tuned_on = quality.judge(known, who, sources.classes), sorted(set(known.patients))
         predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)

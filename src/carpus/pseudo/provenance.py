@@ -223,6 +223,18 @@ def refuse_judges(
         )
 
 
+def warn_of_annotated(labels: Provenance, pseudo: Sequence[Case], learn: Sequence[Case]) -> None:
+    """Warn where an image is learnt with its annotation and with a prediction besides, in folders of its patient."""
+    patients, digests = {case.patient for case in pseudo}, {labels.images[case.name] for case in pseudo}
+    found = _digests(case for case in learn if case.patient in patients)
+    twice = [name for name, digest in found.items() if digest in digests]
+    if twice:
+        warn(
+            f"{labels.root}: holds {twice[0]}, which is annotated in --data ({len(twice)} such): the network learns "
+            "both labels; make pseudo-labels of other images"
+        )
+
+
 def _told(seen: Seen, held_out: Sequence[Case], test: Sequence[Case]) -> Iterator[tuple[str, list[str]]]:
     """The patients that judge and were seen: "validation" or "test", and their names, where there are any."""
     for kind, cases in (("validation", held_out), ("test", test)):
