@@ -184,7 +184,8 @@ def _source(source: Mapping[str, Any]) -> dict[str, str]:
 def _seen(seen: provenance.Seen) -> str:
     if not seen.patients:
         return "nobody knows which patients it saw" if seen.unknown else "saw no patient"
-    return f"saw {len(seen.patients)} patients{' and others of whom nobody knows' if seen.unknown else ''}"
+    count = len(seen.patients)
+    return f"saw {count} patient{'s' if count > 1 else ''}{' and others of whom nobody knows' if seen.unknown else ''}"
 
 
 def _number(value: object) -> float | None:
