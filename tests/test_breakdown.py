@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+from typer.testing import CliRunner
 
 from carpus import assess, breakdown, data, evaluate, run
 from carpus import labels as label_map
+from carpus.cli import app
 from carpus.labels import BONES, Classes
+from carpus.postprocess import Calibration, Step
 
 CLASSES = Classes(("a", "b", "c"), {"pair": ("a", "b")})
 
@@ -82,17 +85,43 @@ def test_what_is_known_of_an_image(dataset: Path) -> None:
 
 def test_a_run_becomes_a_table_and_a_page(trained: Path, dataset: Path, tmp_path: Path) -> None:
     own, page = Path(shutil.copytree(trained, tmp_path / "own")), tmp_path / "page.html"
-    scored, listings = assess.assess(run.read(own), dataset, "test", page)
+    scored, listings = assess.assess([run.read(own)], dataset, "test", page)
     assert set(scored["metric"]) == {"dice", "iou", "nsd_1px", "nsd_2px", "nsd_4px", "hd95_px"}
     text = page.read_text()
     for listing in listings:
         assert f"{listing.title}</h2>" in text
         assert listing.rows[0][0] in text
     assert text.count("<img ") >= 4
+    assert "Intervals</h2>" in text
     wide = scored.pivot(index=["case", "class"], columns="metric", values="value")
     assert np.allclose(wide["iou"], wide["dice"] / (2 - wide["dice"]), atol=1e-3)
     assert (wide["nsd_1px"] <= wide["nsd_2px"]).all()
     assert wide["hd95_px"].max() <= np.hypot(96, 96)
+
+
+def test_a_page_says_how_it_was_made_and_leaves_the_scores_of_the_run_as_it_is(
+    trained: Path, dataset: Path, tmp_path: Path
+) -> None:
+    own, page = Path(shutil.copytree(trained, tmp_path / "own")), tmp_path / "page.html"
+    before = (own / run.SCORES).read_bytes()
+    held_out = run.read(own).manifest["val_patients"]
+    fitted = tmp_path / "c.json"
+    Calibration({"Radius": Step(threshold=0.4)}, BONES, fitted_on=held_out).write(fitted)
+    command = ["evaluate", str(own), "--data", str(dataset), "--split", "val", "--flip", "--turn", "5.0"]
+    command += ["--calibration", str(fitted)]
+    shown = CliRunner().invoke(app, [*command, "--report", str(page)])
+    assert shown.exit_code == 0, shown.output
+    assert f"carpus {' '.join(command)}" in page.read_text()
+    for text in (shown.stderr, page.read_text()):
+        assert "Optimistic: the calibration was fitted on the labels of" in text
+    assert (own / run.SCORES).read_bytes() == before
+
+
+def test_several_runs_are_scored_as_the_ensemble_they_are(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    runs = [run.read(shutil.copytree(trained, tmp_path / name)) for name in ("one", "two")]
+    alone = evaluate.evaluate(runs[:1], data.read(dataset), "test")
+    both = evaluate.evaluate(runs, data.read(dataset), "test")
+    assert both["value"].to_numpy() == pytest.approx(alone["value"].to_numpy(), abs=1e-6)
 
 
 def test_distances_are_in_mm_where_the_image_states_them(

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from carpus import calibrate, config, crossfit, phantom, run, train
+from carpus import calibrate, config, crossfit, data, evaluate, phantom, run, train
 from carpus.cli import app
 from carpus.crossfit import Measured, candidates, families
 from carpus.errors import ConfigError, DataWarning
@@ -41,7 +41,7 @@ def place(**wanted: object) -> int:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_where_nothing_helps_nothing_is_kept(members: int) -> None:
-    kept = sum(bool(crossfit.fit(drawn(seed, members=members), FOUR, members)[1]) for seed in range(60))
+    kept = sum(bool(crossfit.fit(drawn(seed, members=members), FOUR, members)[0]) for seed in range(60))
     # 5 % at most by design; 60 draws could show 8 by chance once in a hundred.
     assert kept <= 8
 
@@ -50,7 +50,12 @@ def test_what_helps_is_kept_with_its_effect() -> None:
     measured = drawn(0, members=2)
     for better in (place(threshold=0.35), place(fill=True), place(weights=(2.0, 1.0))):
         measured.dice[:, better, 1] += 0.01
-    steps, kept = crossfit.fit(measured, FOUR, 2)
+    steps, tried = crossfit.fit(measured, FOUR, 2)
+    assert [(each.name, each.kind) for each in tried] == [(name, kind) for kind in families(2) for name in FOUR]
+    kept = [each for each in tried if each.kept]
+    refused = [each for each in tried if not each.kept]
+    assert all(each.low <= 0 or each.value is None for each in refused)
+    assert all(each.low < each.effect < each.high for each in tried if each.value is not None)
     assert set(steps) == {"b"}
     assert steps["b"].threshold == pytest.approx(0.35)
     assert (steps["b"].fill, steps["b"].largest, steps["b"].weights) == (True, False, (2.0, 1.0))
@@ -67,8 +72,8 @@ def test_a_temperature_is_chosen_by_likelihood_unless_it_costs_dice() -> None:
     measured.dice[:, hot, 0] = measured.dice[:, 0, 0]
     measured.dice[:, hot, 1] = measured.dice[:, 0, 1] - 0.001
     measured.dice[:, place(threshold=0.35), 0] += 0.01
-    steps, kept = crossfit.fit(measured, FOUR)
-    assert [(each.name, each.kind, each.measure) for each in kept] == [
+    steps, tried = crossfit.fit(measured, FOUR)
+    assert [(each.name, each.kind, each.measure) for each in tried if each.kept] == [
         ("a", "temperature", "nll"),
         ("a", "threshold", "dice"),
     ]
@@ -142,6 +147,8 @@ def test_the_folds_of_two_recipes_are_an_ensemble_of_two_members(
     assert found.members == ((runs[0].path, runs[1].path), (runs[2].path, runs[3].path))
     weights = [each.manifest["files"][run.WEIGHTS] for each in runs]
     assert found.calibration.members == ((weights[0], weights[1]), (weights[2], weights[3]))
+    with pytest.raises(ConfigError, match="hold out other patients; take --split test"):
+        evaluate.evaluate(runs[:2], data.read(root), "val")
     with pytest.raises(ConfigError, match="do not hold out the same patients"):
         calibrate.calibrate(runs[:3], root, tmp_path / "d.json")
     with pytest.raises(ConfigError, match="votes have no probability"):
@@ -153,17 +160,23 @@ def test_what_is_kept_is_told_with_what_comes_next(
 ) -> None:
     root, runs = folds
     paths = [str(each.path) for each in runs]
-    command = ["calibrate", *paths, "--data", str(root), "--out", str(tmp_path / "c.json")]
-    hot = crossfit.Kept("Radius", "temperature", 2.0, "nll", 0.01, 0.001, 0.02)
-    alone = crossfit.Kept("Ulna", "weights", (0.0, 0.5), "dice", 0.01, 0.001, 0.02)
+    command = ["calibrate", *paths, "--data", str(root), "--out", str(tmp_path / "c.json"), "--flip", "--turn", "5"]
+    hot = crossfit.Tried("Radius", "temperature", 2.0, "nll", 0.01, 0.001, 0.02, True)
+    alone = crossfit.Tried("Ulna", "weights", (0.0, 0.5), "dice", 0.01, 0.001, 0.02, True)
+    refused = crossfit.Tried("Ulna", "fill", True, "dice", 0.01, -0.001, 0.02, False)
     for found, told in (
-        (({}, ()), ["None of 174 steps helps beyond chance", "on patients it was not fitted on"]),
+        (({}, (refused,)), ["None of 1 steps helps beyond chance", "on patients it was not fitted on"]),
         (
-            ({"Radius": crossfit.Step(temperature=2.0)}, (hot,)),
-            ["1 of 174 steps are kept", "Temperatures move labels only", f"next: carpus predict {' '.join(paths)} "],
+            ({"Radius": crossfit.Step(temperature=2.0)}, (hot, refused)),
+            [
+                "1 of 2 steps are kept",
+                "Temperatures move labels only",
+                "fill: not kept for 1, of which Ulna, +0.0100 dice (-0.0010 to +0.0200) is best",
+                f"next: carpus predict {' '.join(paths)} --images DIR --out sub.csv --flip --turn 5.0 --calibration ",
+            ],
         ),
         (
-            ({"Ulna": crossfit.Step(weights=(0.0, 0.5))}, (alone,)),
+            ({"Ulna": crossfit.Step(weights=(0.0, 0.5))}, (alone, refused)),
             ["0 : 0.5", f"Weights are those of {' '.join(paths[:2])} : {' '.join(paths[2:])}."],
         ),
     ):
@@ -172,6 +185,16 @@ def test_what_is_kept_is_told_with_what_comes_next(
         assert shown.exit_code == 0, shown.output
         assert [line for line in told if line not in shown.output] == []
         assert ("next:" in shown.output) == bool(found[0])
+
+
+def test_a_component_is_small_beside_what_its_class_usually_is() -> None:
+    usual = dict(zip(BONES, crossfit.usual_shares(BONES), strict=True))
+    assert sum(usual.values()) == pytest.approx(1)
+    assert usual["Radius"] > 5 * usual["Pisiform"] > 0
+    assert crossfit.for_class(crossfit.Step(least=0.2), usual["Radius"]).least == pytest.approx(
+        0.2 * usual["Radius"], abs=1e-6
+    )
+    assert crossfit.usual_shares(FOUR).tolist() == [0.25] * 4
 
 
 def test_a_calibration_doubts_other_runs_and_other_options(folds: tuple[Path, list[run.Run]], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A run as ONNX gives what torch gives."""
 
+import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from carpus import config, data, export, models, run
@@ -19,6 +21,7 @@ from carpus.labels import BONES
 from carpus.models import weights
 from carpus.predict import Predictor, fabric
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
@@ -47,7 +50,7 @@ def exported(unet: run.Run, tmp_path_factory: pytest.TempPathFactory) -> export.
 
 
 def test_the_file_is_dynamic_and_close_to_torch(exported: export.Exported) -> None:
-    assert exported.fixed is None
+    assert exported.fixed_because is None
     assert exported.difference < 1e-5
     assert [path.name for path in exported.path.parent.iterdir()] == ["m.onnx"]
 
@@ -67,25 +70,37 @@ ADDED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", ADDED)
 def test_every_addition_is_dynamic_too(name: str, tiny: Callable[..., config.Config], tmp_path: Path) -> None:
     made = export.export(small(tiny(), tmp_path, **ADDED[name]), tmp_path / "m.onnx")
-    assert (made.fixed, made.multiple) == (None, 64)
+    assert (made.fixed_because, made.multiple) == (None, 64)
     assert made.difference < 1e-5
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, answer: Callable[[NDArray[np.float32], Any], Any]) -> None:
+    """onnxruntime gives what `answer` makes of the images and of its logits."""
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, names: list[str], inputs: dict[str, NDArray[np.float32]]) -> list[Any]:
+            return [answer(inputs["images"], super().run(names, inputs)[0])]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
 
 
 def test_what_fails_at_other_sides_takes_one_and_says_so(
     tiny: Callable[..., config.Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    difference, one = export._difference, small(tiny(), tmp_path)
+    one = small(tiny(), tmp_path)
 
-    def at_64(network: nn.Module, session: Any, shape: tuple[int, int]) -> float:
-        if shape[1] != 64:
-            raise RuntimeError("a node that fixes its size")
-        return difference(network, session, shape)
+    def at_64(images: NDArray[np.float32], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        if images.shape[-1] != 64:
+            raise RuntimeError("a node that fixes its size\nand more of it")
+        return logits
 
-    monkeypatch.setattr(export, "_difference", at_64)
-    monkeypatch.setattr(run, "read", lambda path: one)
-    shown = CliRunner().invoke(app, ["export", "RUN", "--onnx", str(tmp_path / "m.onnx")])
+    with monkeypatch.context() as patched:
+        answers(patched, at_64)
+        patched.setattr(run, "read", lambda path: one)
+        shown = CliRunner().invoke(app, ["export", "RUN", "--onnx", str(tmp_path / "m.onnx")])
     assert shown.exit_code == 0, shown.output
-    assert "any batch, sides of 64 only (with other sides it cannot be run (RuntimeError))" in shown.output
+    why = "with other sides it cannot be run: RuntimeError: a node that fixes its size"
+    assert f"any batch, sides of 64 only ({why})" in shown.output
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
     assert session.get_inputs()[0].shape == ["batch", 1, 64, 64]
 
@@ -114,10 +129,10 @@ def test_the_pages_example_runs(exported: export.Exported, monkeypatch: pytest.M
     assert names["labels"].shape == (40, 50)
 
 
-def test_what_differs_from_torch_is_not_kept(
+def test_what_differs_from_torch_in_any_batch_is_not_kept(
     tiny: Callable[..., config.Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_difference", lambda *_: float("nan"))
+    answers(monkeypatch, lambda images, logits: logits if len(images) == 1 else np.full_like(logits, np.nan))
     (tmp_path / "out").mkdir()
     with pytest.raises(
         DataError, match=r"m\.onnx: its logits differ from torch's by nan of the largest; it is not kept"
@@ -126,9 +141,39 @@ def test_what_differs_from_torch_is_not_kept(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_predicting_takes_onnxruntime_alone_and_writing_all(
+    unet: run.Run, exported: export.Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxscript"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, name, None)
+            assert export.OnnxModel(exported.path).classes == BONES
+            with pytest.raises(ConfigError, match="needs onnx and onnxscript"):
+                export.export(unet, tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="needs onnxruntime"):
+        export.OnnxModel(exported.path)
+    with pytest.raises(ConfigError, match="needs onnxruntime"):
+        export.export(unet, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_leaves_the_levels_of_loggers(exported: export.Exported) -> None:
+    assert {logging.getLogger(name).level for name in ("onnxscript", "onnx_ir", "torch.onnx")} == {logging.NOTSET}
+
+
 def test_a_file_that_is_no_export_is_named(unet: run.Run, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"none")
     with pytest.raises(DataError, match=r"m\.onnx: is no ONNX file of `carpus export`"):
         export.OnnxModel(tmp_path / "m.onnx")
     with pytest.raises(ConfigError, match=r"\.onnx"):
         export.export(unet, tmp_path / "m.pt")
+
+
+def test_a_file_of_another_format_is_refused(exported: export.Exported, tmp_path: Path) -> None:
+    model = onnx.load(exported.path)
+    [form] = [entry for entry in model.metadata_props if entry.key == "format"]
+    form.value = "carpus 2"
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(DataError, match=r"m\.onnx: format: expected 'carpus 1', got 'carpus 2'"):
+        export.OnnxModel(tmp_path / "m.onnx")

@@ -1,6 +1,8 @@
 """What is finished stays finished, whatever happened to the end of the file."""
 
-from contextlib import suppress
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +90,28 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 def test_an_empty_journal_does_not_stay(tmp_path: Path) -> None:
     left(tmp_path / "out.partial")
     assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_names_the_journal_and_keeps_what_was_added(tmp_path: Path) -> None:
+    path = tmp_path / "out.partial"
+    left(path, "a")
+    with room(path.stat().st_size + 20), pytest.raises(OSError, match=r"out\.partial'$"):
+        left(path, "b")
+    with journal.opened(path, "p") as again:
+        assert [again.holds(name, "stamp") for name in "ab"] == [True, False]
+
+
+def test_an_error_of_others_is_not_named_by_the_journal(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match=r"^nobody there$"), journal.opened(tmp_path / "out.partial", "p"):
+        raise ConnectionError("nobody there")

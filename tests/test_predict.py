@@ -40,7 +40,7 @@ def own(trained: Path, tmp_path: Path) -> Path:
 
 
 def evaluated(path: Path, root: Path, split: str, **more) -> pandas.DataFrame:
-    return evaluate.evaluate(run.read(path), data.read(root), split, **more)
+    return evaluate.evaluate([run.read(path)], data.read(root), split, **more)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (200, 100), (47, 129)])

@@ -251,7 +251,7 @@ def test_no_value_at_all_is_said(tmp_path):
     page = Page(tmp_path / "r.html")
     assert "No case was scored." in page.text
     assert not re.search(r"\bnan\b", page.source, re.I)
-    assert report.choose(scored({("val", "a"): (np.nan, np.nan)}), TWO) == {"val": {}}
+    assert report.choose(scored({("val", "a"): (np.nan, np.nan)}), TWO) == {"val": []}
 
 
 def test_the_mean_is_over_images_then_classes(tmp_path):
@@ -263,10 +263,8 @@ def test_the_mean_is_over_images_then_classes(tmp_path):
 def test_best_median_and_worst_are_chosen_by_case():
     dice = {("val", name): (value, value) for name, value in zip("abcde", (0.3, 0.9, 0.5, 0.1, 0.7), strict=True)}
     scores = scored({**dice, ("test", "f"): (0.4, 0.4), ("test", "g"): (0.6, 0.6)})
-    assert report.choose(scores, TWO) == {
-        "val": {"Best": "b", "Median": "c", "Worst": "d"},
-        "test": {"Best": "g", "Worst": "f"},
-    }
+    assert report.choose(scores, TWO) == {"val": ["b", "c", "d"], "test": ["g", "f"]}
+    assert report.choose(scores, TWO, worst=3) == {"val": ["b", "c", "a", "d"], "test": ["g", "f"]}
 
 
 def test_the_interval_is_over_patients_and_holds_the_mean(tmp_path):

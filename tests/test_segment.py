@@ -1,5 +1,6 @@
 """Whole folders: ensembles and views through the command's own way, interruption, broken images, memory."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -249,3 +250,172 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     assert summary.images == 10000
     # A label map of each is 64 KiB: 9,000 of them would be 562 MiB.
     assert resident[1] - resident[0] < 24 << 10
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("out", "overlays", "probabilities", "told"),
+    [
+        ("sub.csv", "images", None, "images: lies within .*images, where the images are"),
+        ("sub.csv", "images/new", None, "new: lies within .*images, where the images are"),
+        ("sub.csv", None, "images", "images: lies within .*images, where the images are"),
+        ("images/labels", None, None, "labels: lies within .*images, where the images are"),
+        ("sub.csv", "mine", None, r"mine.a\.png: is there already and is not an overlay by Carpus; it is not replaced"),
+        ("sub.csv", None, "mine", r"mine.b\.npz: is there already and is not an archive of probabilities by Carpus"),
+        ("labels", "labels", None, "labels: is, or lies within, .*labels, which is written as well"),
+        ("sub.csv", "sub.csv.partial/x", None, r"x: is, or lies within, .*sub\.csv\.partial, which is written as well"),
+        ("sub.csv", "mine/a.png", None, r"a\.png: is a file; expected a folder to write into"),
+        ("mine/a.png/sub.csv", None, None, r"a\.png: is a file; expected a folder to write into"),
+    ],
+)
+def test_nothing_is_written_over_images_or_files_of_others(
+    trained: Path, folder: Path, tmp_path: Path, out: str, overlays: str | None, probabilities: str | None, told: str
+) -> None:
+    images.write(tmp_path / "mine/a.png", np.zeros((8, 8), np.uint8))
+    (tmp_path / "mine/b.npz").write_bytes(b"somebody's")
+    before = content(tmp_path)
+    beside = Beside(*(tmp_path / name if name else None for name in (overlays, probabilities)))
+    with pytest.raises(DataError, match=told):
+        segment.segment([run.read(trained)], folder, tmp_path / out, beside=beside)
+    assert content(tmp_path) == before
+
+
+def test_an_image_alone_is_not_replaced_by_its_overlay(trained: Path, folder: Path, tmp_path: Path) -> None:
+    beside, one = Beside(tmp_path / "overlays"), [run.read(trained)]
+    segment.segment(one, folder / "a.png", tmp_path / "sub.csv", beside=beside)
+    before = content(tmp_path)
+    with pytest.raises(DataError, match=r"a\.png: is one of the images"):
+        segment.segment(one, tmp_path / "overlays/a.png", tmp_path / "more.csv", beside=beside)
+    assert content(tmp_path) == before
+
+
+def test_what_carpus_wrote_beside_is_replaced(trained: Path, folder: Path, tmp_path: Path) -> None:
+    beside = Beside(tmp_path / "overlays", tmp_path / "probabilities")
+    segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", beside=beside)
+    before = content(tmp_path)
+    images.write(folder / "a.png", 255 - images.read(folder / "a.png"))
+    segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", beside=beside)
+    changed = {name for name, of in content(tmp_path).items() if of != before[name]}
+    assert {"images/a.png", "overlays/a.png", "probabilities/a.npz"} <= changed <= {
+        "images/a.png", "overlays/a.png", "probabilities/a.npz", "sub.csv"
+    }  # fmt: skip
+
+
+def test_a_file_of_others_with_the_name_of_a_journal_is_not_emptied(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "sub.csv.partial"
+    other.write_bytes(b"\0" * 10000)
+    with pytest.raises(DataError, match="another prediction left unfinished"):
+        segment.segment([run.read(trained)], folder, tmp_path / "sub.csv")
+    assert other.read_bytes() == b"\0" * 10000
+
+
+def test_an_image_that_is_touched_after_its_prediction_is_written(trained: Path, folder: Path, tmp_path: Path) -> None:
+    def touch(done: int, total: int) -> None:
+        if done == total:
+            for path in folder.iterdir():
+                os.utime(path, ns=(1, 1))
+
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=touch)
+    assert (summary.images, summary.faults) == (4, [])
+    assert list(submission.read(tmp_path / "sub.csv", BONES, (96, 96))) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_an_image_that_changed_and_broke_is_not_told_as_it_was(trained: Path, folder: Path, tmp_path: Path) -> None:
+    runs, out = [run.read(trained)], tmp_path / "sub.csv"
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment.segment(runs, folder, out, progress=stop)
+    (folder / "a.png").write_bytes(b"broken")
+    summary = segment.segment(runs, folder, out)
+    assert (summary.images, summary.continued) == (3, 2)
+    assert ["a.png" in str(fault) for fault in summary.faults] == [True]
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["before any is read", "while others are read"])
+def test_an_image_that_vanishes_is_named_and_the_others_are_written(
+    trained: Path, folder: Path, tmp_path: Path, at: int
+) -> None:
+    def vanish(done: int, _: int) -> None:
+        if done == at:
+            (folder / "d.png").unlink()
+
+    # Two images are read ahead of the first: the fourth is not among them.
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv", progress=vanish)
+    assert summary.images == 3
+    assert [str(fault) for fault in summary.faults] == [
+        f"{folder / 'd.png'}: cannot be read (No such file or directory)"
+    ]
+
+
+def test_an_image_that_vanished_before_it_is_stamped_is_a_fault(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = images.find
+
+    def found(*arguments, **more) -> list[Path]:
+        listed = find(*arguments, **more)
+        (folder / "b.png").unlink()
+        return listed
+
+    monkeypatch.setattr(images, "find", found)
+    summary = segment.segment([run.read(trained)], folder, tmp_path / "sub.csv")
+    assert (summary.images, summary.continued) == (3, 0)
+    assert ["b.png" in str(fault) for fault in summary.faults] == [True]
+
+
+def test_an_image_that_vanishes_before_its_segmentation_is_named(trained: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    runs = [run.read(trained)]
+    segment.segment(runs, folder, tmp_path / "seg", target_format="dicomseg")
+    for path in folder.iterdir():
+        path.unlink()
+    for letter in "ab":
+        shutil.copy(tmp_path / "seg" / f"{letter}.source.dcm", folder / f"{letter}.dcm")
+    images.write(folder / "c.png", np.zeros((8, 8), np.uint8))
+    images.write(folder / "d.png", np.zeros((8, 8), np.uint8))
+
+    def vanish(names: str, done: int, total: int) -> None:
+        if done == total:
+            for name in names.split():
+                (folder / name).unlink()
+
+    out = tmp_path / "out"
+    summary = segment.segment(
+        runs, folder, out, target_format="dicomseg", progress=lambda *now: vanish("a.dcm c.png", *now)
+    )
+    assert summary.images == 2
+    assert [str(fault).removeprefix(f"{folder}/")[:22] for fault in summary.faults] == [
+        "a.dcm: cannot be read ", "c.png: cannot be read "
+    ]  # fmt: skip
+    assert sorted(content(out)) == ["b.dcm", "d.dcm", "d.source.dcm"]
+    with pytest.raises(DataError, match=r"b\.dcm: cannot be read"):
+        segment.segment(
+            runs, folder, tmp_path / "all", target_format="dicomseg", progress=lambda *now: vanish("b.dcm d.png", *now)
+        )
+    assert not (tmp_path / "all").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_segmentations_are_left_out_and_secondary_captures_are_the_radiographs_they_show(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    runs = [run.read(trained)]
+    images.write(folder / "d.png", images.read(folder / "d.png") // 2 + 30)  # of a range that is not the whole
+    segment.segment(runs, folder, tmp_path / "seg", target_format="dicomseg")
+    segment.segment(runs, folder, tmp_path / "sub.csv")
+    summary = segment.segment(runs, tmp_path / "seg", tmp_path / "again.csv")
+    assert [str(fault) for fault in summary.faults] == [
+        f"{tmp_path / 'seg' / letter}.dcm: SOPClassUID: is Segmentation Storage; expected a radiograph"
+        for letter in "abcd"
+    ]
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "sub.csv").read_text().replace(".png", ".source.png")

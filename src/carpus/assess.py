@@ -1,7 +1,7 @@
-"""`carpus evaluate`: a run against the truth as one table and one page of HTML."""
+"""`carpus evaluate`: one run, or several as an ensemble, against the truth as one table and one page of HTML."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas
@@ -13,32 +13,37 @@ from carpus.labels import LabelMap
 from carpus.phantom import anatomy
 from carpus.predict import Options
 
+WORST = 3
+"""Cases of a split that the page shows because they are the worst."""
+
 
 def assess(
-    trained: run.Run,
+    runs: Sequence[run.Run],
     root: Path,
     split: str,
     page: Path | None = None,
     *,
+    command: str = "",
     device: str = "auto",
     options: Options | None = None,
     calibration: Path | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[pandas.DataFrame, list[report.Listing]]:
-    """Evaluate a run (see `evaluate.evaluate`) and write a page about it.
+    """Evaluate runs (see `evaluate.evaluate`) and write a page about them.
 
     Args:
-        trained: a finished run.
+        runs: one or more finished runs.
         root: the data folder.
         split: "val" or "test".
         page: the HTML file to write, whole or not at all; None writes none. It holds the best, the median and the worst
-            case as pictures.
+            cases as pictures.
+        command: what the page shall say is to be typed to repeat it.
         device, options, calibration, progress: see `evaluate.evaluate`.
 
     Returns:
         The table, and what the page lists: all metrics, kinds of images, bones taken for others.
     """
-    classes, dataset = trained.classes, data.read(root)
+    classes, dataset = runs[0].classes, data.read(root)
     kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
     axes: list[tuple[str, str, float]] = []
     confusions = breakdown.Confusions(classes)
@@ -50,12 +55,13 @@ def assess(
         confusions.add(truth, found)
 
     given = {"device": device, "options": options, "calibration": calibration}
-    table = evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep, **given)  # type: ignore[arg-type]
-    shared = set(table.attrs[evaluate.TRANSDUCTIVE])
-    if shared:
-        kinds["pseudo-labelled"] = {
-            case: "yes, transductive" if case in shared else "no" for case in set(table["case"])
-        }
+    table = evaluate.evaluate(runs, dataset, split, progress=progress, keep=keep, **given)  # type: ignore[arg-type]
+    for told, kind, yes in (
+        (evaluate.TRANSDUCTIVE, "pseudo-labelled", "yes, transductive"),
+        (evaluate.FITTED_ON, "calibrated on", "yes, optimistic"),
+    ):
+        if shared := set(table.attrs[told]):
+            kinds[kind] = {case: yes if case in shared else "no" for case in set(table["case"])}
     listings = [
         listing
         for listing in (
@@ -66,31 +72,40 @@ def assess(
         if listing is not None
     ]
     if page is not None:
+        networks = dict.fromkeys(f"{each.settings.model.name}, {each.settings.model.encoder}" for each in runs)
         report.write(
             page,
-            title=f"{trained.path.name} on {split}",
-            lead=f"{trained.settings.model.name}, {trained.settings.model.encoder}, against the annotations."
-            + (f" {told(len(shared), table)}" if shared else ""),
+            title=f"{', '.join(each.path.name for each in runs)} on {split}",
+            lead=" ".join([f"{'; '.join(networks)}, against the annotations.", *doubts(table)]),
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
-            pictures=_pictured(trained, dataset, split, table, device, options, calibration),
-            tables=listings,
-            facts={"Command": f"carpus evaluate {trained.path} --data {root} --split {split}", **run.versions()},
+            pictures=_pictured(runs, dataset, split, table, device, options, calibration),
+            tables=[*listings, breakdown.intervals(table, classes)],
+            facts={**({"Command": command} if command else {}), **run.versions()},
             classes=classes,
         )
     return table, listings
 
 
-def told(count: int, table: pandas.DataFrame) -> str:
-    """One sentence on so many transductive images among those of a table."""
-    return (
-        f"Transductive: {count} of {table['case'].nunique()} images were learnt from with predictions for labels, so "
-        "the score says little about new ones."
-    )
+def doubts(table: pandas.DataFrame) -> list[str]:
+    """Sentences on images that were learnt from, or that the calibration was fitted on; none where there are none."""
+    count = table["case"].nunique()
+    told = []
+    if shared := table.attrs.get(evaluate.TRANSDUCTIVE):
+        told.append(
+            f"Transductive: {len(shared)} of {count} images were learnt from with predictions for labels, so the score "
+            "says little about new ones."
+        )
+    if fitted := table.attrs.get(evaluate.FITTED_ON):
+        told.append(
+            f"Optimistic: the calibration was fitted on the labels of {len(fitted)} of {count} images; `carpus "
+            "calibrate` says what it does to patients that it was not fitted on."
+        )
+    return told
 
 
 def _pictured(
-    trained: run.Run,
+    runs: Sequence[run.Run],
     dataset: data.Dataset,
     split: str,
     table: pandas.DataFrame,
@@ -99,12 +114,13 @@ def _pictured(
     calibration: Path | None,
 ) -> list[report.Pictured]:
     """The cases that the page shows, predicted once more: keeping the maps of all would fill the memory."""
-    chosen = set(report.choose(table, trained.classes)[split].values())
-    predictor = evaluate.predictor(trained, device, options, calibration)
+    classes = runs[0].classes
+    chosen = set(report.choose(table, classes, worst=WORST)[split])
+    predictor = evaluate.predictor(runs, device, options, calibration)
     shown = []
     for case in (*dataset.train, *dataset.test):
         if case.name in chosen and case.annotation:
             image = images.read(case.image)
-            truth = data.read_labels(case, trained.classes)
+            truth = data.read_labels(case, classes)
             shown.append(report.Pictured(case.name, split, image, truth, predictor(image)))
     return shown

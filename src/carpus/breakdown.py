@@ -58,15 +58,11 @@ def matrix(table: pandas.DataFrame, metric: str, classes: Classes, cases: Sequen
 
 def by_class(table: pandas.DataFrame, classes: Classes) -> Listing:
     """Every metric of all classes, of each group, and of each class."""
-    measured = {metric: found for metric in METRICS if (found := matrix(table, metric, classes)) is not None}
-    names: dict[str, Sequence[str] | None] = {"all": None}
-    for group, members in grouped(classes).items():
-        names |= {f"{group} (all)" if group in classes else group: members}
-    names |= {name: [name] for name in classes}
+    measured = _measured(table, classes)
     rows = []
-    for name, members in names.items():
+    for name, members in _rows(classes).items():
         cells = [_shown(METRICS[metric][1], found.mean(members)) for metric, found in measured.items()]
-        rows.append([name, *cells[:1], _interval(measured["dice"], members), *cells[1:]])
+        rows.append([name, *cells[:1], _interval(measured["dice"], members, 4), *cells[1:]])
     columns = ["", "Dice", "95 %", *(METRICS[metric][0] for metric in measured if metric != "dice")]
     told = (
         "Means over images, then over classes. NSD: the share of both borders within so many pixels of the other; "
@@ -74,6 +70,28 @@ def by_class(table: pandas.DataFrame, classes: Classes) -> Listing:
         "absent in one, its NSD is 0 and its HD95 the diagonal of the image."
     )
     return Listing("All metrics", told, columns, rows)
+
+
+def intervals(table: pandas.DataFrame, classes: Classes) -> Listing:
+    """The 95 % interval over patients of every metric but Dice, whose stands beside its mean; rows as in `by_class`."""
+    measured = {metric: found for metric, found in _measured(table, classes).items() if metric != "dice"}
+    rows = [
+        [name, *(_interval(found, members, METRICS[metric][1]) for metric, found in measured.items())]
+        for name, members in _rows(classes).items()
+    ]
+    return Listing("Intervals", "95 %, over patients.", ["", *(METRICS[metric][0] for metric in measured)], rows)
+
+
+def _measured(table: pandas.DataFrame, classes: Classes) -> dict[str, Scores]:
+    return {metric: found for metric in METRICS if (found := matrix(table, metric, classes)) is not None}
+
+
+def _rows(classes: Classes) -> dict[str, Sequence[str] | None]:
+    """What has a row: all classes (None), every group, every class."""
+    rows: dict[str, Sequence[str] | None] = {"all": None}
+    for group, members in grouped(classes).items():
+        rows[f"{group} (all)" if group in classes else group] = members
+    return rows | {name: [name] for name in classes}
 
 
 def by_kind(
@@ -96,7 +114,7 @@ def by_kind(
             rows.append(
                 [f"{kind}: {value}", str(len(found.cases)), str(len(set(found.patients)))]
                 + [_shown(4, found.mean(members)) for members in (None, *grouped(classes).values())]
-                + [_interval(found, None)]
+                + [_interval(found, None, METRICS[metric][1])]
             )
     if not rows:
         return None
@@ -175,9 +193,9 @@ class Confusions:
         return Listing("Bones taken for others", told, columns, rows) if rows else None
 
 
-def _interval(found: Scores, members: Sequence[str] | None) -> str:
+def _interval(found: Scores, members: Sequence[str] | None, digits: int) -> str:
     interval = found.interval(members)
-    return f"{interval[0]:.4f}–{interval[1]:.4f}" if interval else "–"
+    return f"{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval else "–"
 
 
 def _shown(digits: int, value: float) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from carpus import crossfit, data, evaluate, kernels, metrics, reliability, run
 from carpus.blend import Kind, weighted
-from carpus.crossfit import LEVEL, ROUNDS, Floats, Kept, Measured
+from carpus.crossfit import LEVEL, ROUNDS, Floats, Measured, Tried
 from carpus.data import Case
 from carpus.errors import ConfigError
 from carpus.labels import LabelMap
@@ -52,20 +52,23 @@ class Result:
 
     Args:
         calibration: the steps that are kept.
-        kept: their effects one by one.
-        tried: how many could have been kept: of every kind one a class.
+        tried: what came of every kind of step for every class.
         images, patients: how many it was fitted on.
         members: the folders of the runs of each; the folds of one recipe are a member.
         effects: of the whole procedure on "dice", "nll" and "ece".
     """
 
     calibration: Calibration
-    kept: tuple[Kept, ...]
-    tried: int
+    tried: tuple[Tried, ...]
     images: int
     patients: int
     members: tuple[tuple[Path, ...], ...]
     effects: tuple[Effect, ...]
+
+    @property
+    def kept(self) -> tuple[Tried, ...]:
+        """What helps."""
+        return tuple(each for each in self.tried if each.kept)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,11 @@ def calibrate(
     def calibration(steps: dict[str, Step]) -> Calibration:
         return Calibration(steps, classes, hashes, options.facts(), fitted_on=fitted_on)
 
-    every = [calibration(dict.fromkeys(classes, step)) for step in crossfit.candidates(len(members))]
+    usual = dict(zip(classes, crossfit.usual_shares(classes), strict=True))
+    every = [
+        calibration({name: crossfit.for_class(step, usual[name]) for name in classes})
+        for step in crossfit.candidates(len(members))
+    ]
     tempered = [each for each in every if each.steps[0].temperature != 1]
     # Only in a mean of probabilities does a temperature move what is above one half.
     unmoved = [every[0], *(tempered if len(members) == 1 or kind == "logits" else ())]
@@ -142,17 +149,16 @@ def calibrate(
         dice.append([plain if each in unmoved else image.dice(each) for each in every])
         loss.append([image.loss(each) for each in (every[0], *tempered)])
     measured = Measured(np.array(patients), np.array(dice), np.array(loss))
-    steps, kept = crossfit.fit(measured, classes, len(members))
+    steps, tried = crossfit.fit(measured, classes, len(members))
     effects = _effects(measured, (image for _, image in shown()), calibration, len(members))
-    tried = len(classes) * len(crossfit.families(len(members)))
     folders = tuple(tuple(each.path for each in of) for of in members)
-    result = Result(calibration(steps), kept, tried, len(patients), len(set(patients)), folders, effects)
+    result = Result(calibration(steps), tried, len(patients), len(set(patients)), folders, effects)
     result.calibration.write(
         out,
         images=result.images,
         patients=result.patients,
         effects=[asdict(effect) for effect in effects],
-        kept=[asdict(each) for each in kept],
+        tried=[asdict(each) for each in tried],
     )
     return result
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from carpus.labels import Classes
+from carpus.labels import BONES, Classes
+from carpus.phantom import anatomy
 from carpus.postprocess import Step
 
 LEVEL = 0.05
@@ -27,23 +28,26 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One step that helps a class: its effect on patients it was not chosen on, and its interval there.
+class Tried:
+    """One kind of step for a class: its effect on patients it was not chosen on, and its interval there.
 
     Args:
         name: the class.
         kind: the field of `Step`.
-        value: what it is set to.
+        value: the best it could be set to; None where to do nothing was best.
         measure: "dice", or "nll" for the negative log-likelihood of a pixel near the bone, whose fall is the effect.
+        effect, low, high: of choosing on some patients and measuring on others, in turn.
+        kept: whether it helps beyond chance.
     """
 
     name: str
     kind: str
-    value: float | bool | tuple[float, ...]
+    value: float | bool | tuple[float, ...] | None
     measure: str
     effect: float
     low: float
     high: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,17 @@ class Measured:
 
 
 def families(members: int) -> dict[str, tuple[Step, ...]]:
-    """The candidates of every kind of step for an ensemble of so many members; doing nothing is always one more."""
+    """The candidates of every kind of step for an ensemble of so many members; doing nothing is always one more.
+
+    `Step.least` is here a share of the class's usual area, see `for_class`.
+    """
     thresholds = tuple(round(0.2 + 0.05 * n, 2) for n in range(13) if n != 6)
     found = {
         LOSS: tuple(Step(temperature=round(2 ** (n / 4), 3)) for n in range(-4, 13) if n),
         "threshold": tuple(Step(threshold=threshold) for threshold in thresholds),
         "largest": (Step(largest=True),),
         "fill": (Step(fill=True),),
-        "least": tuple(Step(least=share) for share in (0.0005, 0.001, 0.002)),
+        "least": tuple(Step(least=share) for share in (0.05, 0.2, 0.5)),
     }
     if members > 1:
         found["weights"] = tuple(Step(weights=weights) for weights in _weights(members))
@@ -83,6 +90,19 @@ def families(members: int) -> dict[str, tuple[Step, ...]]:
 def candidates(members: int) -> tuple[Step, ...]:
     """Doing nothing, and the candidates of all families in their order."""
     return (Step(), *(step for steps in families(members).values() for step in steps))
+
+
+def for_class(step: Step, usual: float) -> Step:
+    """A candidate as it is for a class that usually has a share `usual` of the pixels of all bones."""
+    return replace(step, least=round(step.least * usual, 6))
+
+
+def usual_shares(classes: Classes) -> Floats:
+    """(K,) of the pixels of all classes: the bones' as their mean outlines have it, any other class's alike."""
+    if classes != BONES:
+        return np.full(len(classes), 1 / len(classes))
+    areas = np.array([anatomy.polygon_area(bone.outline) for bone in anatomy.bones("straight").values()])
+    return areas / areas.sum()
 
 
 def _weights(members: int) -> list[tuple[float, ...]]:
@@ -97,7 +117,7 @@ def _weights(members: int) -> list[tuple[float, ...]]:
     return list(found.values())
 
 
-def fit(measured: Measured, classes: Classes, members: int = 1) -> tuple[dict[str, Step], tuple[Kept, ...]]:
+def fit(measured: Measured, classes: Classes, members: int = 1) -> tuple[dict[str, Step], tuple[Tried, ...]]:
     """Choose among candidates and keep what helps on patients it was not chosen on.
 
     Args:
@@ -106,13 +126,13 @@ def fit(measured: Measured, classes: Classes, members: int = 1) -> tuple[dict[st
         members: M.
 
     Returns:
-        The steps by class name, and what each is kept for.
+        The steps by class name, and what came of every kind for every class.
     """
-    kinds, patients = families(members), measured.patients
+    kinds, patients, usual = families(members), measured.patients, usual_shares(classes)
     rounds = rounds_of(patients)
     level = LEVEL / (len(classes) * len(kinds))
     steps: dict[str, Step] = {}
-    kept: list[Kept] = []
+    tried: list[Tried] = []
     first = 1
     for kind, steps_of_kind in kinds.items():
         chosen = [0, *range(first, first + len(steps_of_kind))]
@@ -129,12 +149,13 @@ def fit(measured: Measured, classes: Classes, members: int = 1) -> tuple[dict[st
                 of_dice[out] = np.take_along_axis(dice[out], choice, axis=1)[:, 0] - dice[out, 0]
         for k, name in enumerate(classes):
             effect, low, high = interval(gains[:, k], patients, level)
+            value = getattr(for_class(steps_of_kind[best[k] - 1], usual[k]), kind) if best[k] else None
             # A likelihood may rise at the cost of the score.
-            if low > 0 and best[k] and interval(of_dice[:, k], patients, level)[0] >= 0:
-                value = getattr(steps_of_kind[best[k] - 1], kind)
+            kept = low > 0 and value is not None and interval(of_dice[:, k], patients, level)[0] >= 0
+            if kept:
                 steps[name] = replace(steps.get(name, Step()), **{kind: value})
-                kept.append(Kept(name, kind, value, "nll" if kind == LOSS else "dice", effect, low, high))
-    return {name: _together(step) for name, step in steps.items()}, tuple(kept)
+            tried.append(Tried(name, kind, value, "nll" if kind == LOSS else "dice", effect, low, high, kept))
+    return {name: _together(step) for name, step in steps.items()}, tuple(tried)
 
 
 def _together(step: Step) -> Step:

@@ -93,7 +93,7 @@ def _make(
             maps[split, case.name] = case, truth, found
 
         with bar(split) as progress:
-            evaluate.evaluate(trained, dataset, split, progress=progress, keep=keep)
+            evaluate.evaluate([trained], dataset, split, progress=progress, keep=keep)
     told("4/5 writing the submission")
     with bar("predict") as progress:
         segment.segment([trained], root / "test" / "DCM", submission, progress=progress)
@@ -118,8 +118,8 @@ def _report(
 ) -> None:
     scores = evaluate.load(trained.path)
     shown = []
-    for split, ranks in report.choose(scores).items():
-        for name in ranks.values():
+    for split, chosen in report.choose(scores).items():
+        for name in chosen:
             case, truth, found = maps[split, name]
             shown.append(report.Pictured(name, split, images.read(case.image), truth, found))
     settings, manifest = trained.settings, trained.manifest

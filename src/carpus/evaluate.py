@@ -34,6 +34,9 @@ TOLERANCE_MM = 1
 TRANSDUCTIVE = "transductive"
 """Of a table's `attrs`: the cases that `transductive` found."""
 
+FITTED_ON = "fitted on"
+"""Of a table's `attrs`: the cases of patients whose labels the calibration was fitted on."""
+
 _SQUARE = 0.01
 """Pixels count as square, and distances can be told in mm, if their sides differ by less than this share."""
 
@@ -104,7 +107,7 @@ def _spacing_mm(case: Case) -> float | None:
 
 
 def evaluate(
-    trained: run.Run,
+    runs: Sequence[run.Run],
     dataset: Dataset,
     split: str,
     *,
@@ -114,12 +117,14 @@ def evaluate(
     progress: Callable[[int, int], object] | None = None,
     keep: Keep | None = None,
 ) -> DataFrame:
-    """Score a finished run on a split of a data folder and put the table into the run's scores.csv.
+    """Score a finished run, or several as an ensemble, on a split of a data folder.
+
+    The scores of one run as it is go into its scores.csv; those of an ensemble, other views or a calibration do not.
 
     Args:
-        trained: the run.
+        runs: one or more.
         dataset: the data folder, as `data.read` gives it.
-        split: "val", the patients that the run held out, or "test".
+        split: "val", the patients that all of the runs held out, or "test".
         device: auto, cpu or cuda.
         options: tiles and views, see `predict.Options`.
         calibration: a file of `carpus calibrate`.
@@ -127,26 +132,28 @@ def evaluate(
         keep: see `scores`.
 
     Returns:
-        See `scores`; its `attrs` name the cases that are transductive.
+        See `scores`; its `attrs` name the cases that are transductive, and those that the calibration was fitted on.
 
     Raises:
-        DataError: not the data that the run held out.
-        ConfigError: another split.
+        DataError: not the data that the runs held out.
+        ConfigError: another split, or runs that held out other patients.
     """
     if split not in ("val", "test"):
         raise ConfigError(f"--split {split}: expected val or test")
-    cases = held_out(dataset, trained, split)
-    table = scores(
-        predictor(trained, device, options, calibration),
-        cases,
-        split,
-        trained.classes,
-        borders=True,
-        progress=progress,
-        keep=keep,
-    )
-    save(trained.path, table)
-    table.attrs[TRANSDUCTIVE] = sorted(transductive(trained, cases))
+    cases = held_out(dataset, runs[0], split)
+    for other in runs[1:]:
+        if held_out(dataset, other, split) != cases:
+            raise ConfigError(
+                f"--split val: {other.path} and {runs[0].path} hold out other patients; take --split test"
+            )
+    predict = predictor(runs, device, options, calibration)
+    classes = runs[0].classes
+    table = scores(predict, cases, split, classes, borders=True, progress=progress, keep=keep)
+    if len(runs) == 1 and options in (None, Options()) and calibration is None:
+        save(runs[0].path, table)
+    table.attrs[TRANSDUCTIVE] = sorted(set().union(*(transductive(each, cases) for each in runs)))
+    fitted_on = set(Calibration.read(calibration, classes).fitted_on or ()) if calibration else set()
+    table.attrs[FITTED_ON] = sorted(case.name for case in cases if case.patient in fitted_on)
     return table
 
 
@@ -159,11 +166,11 @@ def transductive(trained: run.Run, cases: Sequence[Case]) -> set[str]:
 
 
 def predictor(
-    trained: run.Run, device: str = "auto", options: Options | None = None, calibration: Path | None = None
+    runs: Sequence[run.Run], device: str = "auto", options: Options | None = None, calibration: Path | None = None
 ) -> Ensemble:
     """What `evaluate` predicts with."""
-    steps = Calibration.read(calibration, trained.classes) if calibration else None
-    return Ensemble.of([trained], device, options, calibration=steps)
+    steps = Calibration.read(calibration, runs[0].classes) if calibration else None
+    return Ensemble.of(runs, device, options, calibration=steps)
 
 
 def summary(table: DataFrame, classes: Classes) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Job:
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
         start: what the first weights bring with them.
+        start_sha256: of the file that the first weights are from; None without one.
         pseudo: where the pseudo-labels come from; None without any.
     """
 
@@ -46,6 +47,7 @@ class Job:
     loss: losses.Loss
     batches: Batches
     start: provenance.Taught
+    start_sha256: str | None
     pseudo: provenance.Provenance | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -116,8 +118,15 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         ),
         batches=batches,
         start=start,
+        start_sha256=_sha256(settings.model.weights),
         pseudo=labelled,
     )
+
+
+def _sha256(weights: str | None) -> str | None:
+    """Of the file that gives the first weights; None without one."""
+    path = config.weights_path(weights, Path()) if weights else None
+    return files.sha256(path) if path and path.is_file() else None
 
 
 def _pseudo(

@@ -26,8 +26,8 @@ from carpus.kernels import Runs
 class Journal:
     """An open journal; see `opened`. Appending and reading are for one thread at a time."""
 
-    def __init__(self, stream: BinaryIO, records: dict[str, tuple[int, str]], end: int) -> None:
-        self._stream, self._records, self._end = stream, records, end
+    def __init__(self, path: Path, stream: BinaryIO, records: dict[str, tuple[int, str]], end: int) -> None:
+        self._path, self._stream, self._records, self._end = path, stream, records, end
 
     def __len__(self) -> int:
         return len(self._records)
@@ -36,15 +36,27 @@ class Journal:
         """Whether the image `name` is there and was the same file, as `stamp` tells."""
         return name in self._records and self._records[name][1] == stamp
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._records
+
+    def forget(self, name: str) -> None:
+        """An image whose file is another one by now."""
+        self._records.pop(name, None)
+
     def add(self, name: str, stamp: str, size: tuple[int, int], runs: Sequence[Runs]) -> None:
-        """Append the runs of an image of `size` (H, W); what was known of that name before is forgotten."""
+        """Append the runs of an image of `size` (H, W); what was known of that name before is forgotten.
+
+        Raises:
+            OSError: naming the journal, when the disk is full.
+        """
         payload = zlib.compress(np.concatenate(runs).astype("<i8").tobytes(), 1)
         counts = [len(of) for of in runs]
         head = {"name": name, "stamp": stamp, "size": list(size), "counts": counts, "bytes": len(payload)}
         record = json.dumps(head | {"crc": zlib.crc32(payload)}).encode() + b"\n" + payload
-        self._stream.seek(self._end)
-        self._stream.write(record)
-        self._stream.flush()
+        with _named(self._path):
+            self._stream.seek(self._end)
+            self._stream.write(record)
+            self._stream.flush()
         self._records[name] = self._end, stamp
         self._end += len(record)
 
@@ -67,16 +79,16 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
         prediction: what is being predicted, a hash of networks and settings.
 
     Raises:
-        DataError: the file is another prediction's, is no journal, or another process writes it.
+        DataError: the file is another prediction's, is no journal (and is left as it is), or another process writes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
+    with _opened(path) as stream:
         if not files.hold(stream):
             raise DataError(f"{path}: another process is predicting into it")
         head = json.dumps({"prediction": prediction}).encode() + b"\n"
         stream.seek(0)
         found = stream.readline(1 << 12)
-        if found.endswith(b"\n") and found != head:
+        if not head.startswith(found):  # a part of it was cut off by a crash
             raise DataError(
                 f"{path}: is what another prediction left unfinished, with other runs or settings; remove it, or name "
                 "another --out"
@@ -86,7 +98,7 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
         if not end:
             stream.write(head)
             end = len(head)
-        journal = Journal(stream, records, end)
+        journal = Journal(path, stream, records, end)
         try:
             yield journal
         except BaseException:
@@ -94,6 +106,25 @@ def opened(path: Path, prediction: str) -> Iterator[Journal]:
                 path.unlink(missing_ok=True)
             raise
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    stream = path.open("a+b")
+    try:
+        yield stream
+    finally:
+        with _named(path):  # what a full disk did not take is tried again
+            stream.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _records(stream: BinaryIO) -> tuple[dict[str, tuple[int, str]], int]:

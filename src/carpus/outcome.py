@@ -38,6 +38,7 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "val_patients": sorted({case.patient for case in job.held_out}),
         "start": job.start.seen.as_json(),
         "start_images": sorted(job.start.images),
+        "start_sha256": job.start_sha256,
         "pseudo": _pseudo(job),
         # Of what predicts: auxiliary heads are dropped then.
         "parameters": models.parameters(job.network) - models.parameters(job.network.aux),

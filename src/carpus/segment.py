@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carpus import data, journal, kernels, pictures, run
+from carpus import data, journal, kernels, run
+from carpus.beside import Beside, require_outside, require_room, write_overlay
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, dicomseg, images, probabilities, stem, submission
+from carpus.formats import Labelled, convert, dicomseg, images, probabilities, submission
 from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, decoded
-
-_LONGEST_OVERLAY = 1024
 
 
 @dataclass
@@ -42,19 +41,6 @@ class Summary:
     images: int = 0
     continued: int = 0
     faults: list[DataError] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Beside:
-    """What else is written for every image, while the target grows.
-
-    Args:
-        overlays: a folder for PNGs with the outlines drawn over the image, at most 1024 pixels wide or high.
-        probabilities: a folder for compressed arrays, see `formats.probabilities`.
-    """
-
-    overlays: Path | None = None
-    probabilities: Path | None = None
 
 
 def segment(
@@ -75,7 +61,8 @@ def segment(
     """Predict every image below `source` and write the labels to `target`, whole or not at all.
 
     Stopped at any moment, the same call goes on where it was: what is finished is in ``target.partial``, which goes
-    when the target is there. An image counts as the same if its size in bytes and time of change are.
+    when the target is there. An image counts as the same if its size in bytes and time of change are when a call
+    begins; what was predicted in a call is written, even if the file has been changed or removed since.
 
     Args:
         runs: finished runs of the same classes; several are an ensemble.
@@ -154,8 +141,19 @@ def segment_with(
     root = source if source.is_dir() else source.parent
     paths = {path.relative_to(root).as_posix(): path for path in found}
     chosen = convert.ready(target, classes, target_format=target_format, names=list(paths))
+    if not convert.is_file(chosen):
+        require_outside(target, source)
+    require_room(beside, target, source, paths)
     with journal.opened(target.with_name(f"{target.name}.partial"), identity) as done:
-        todo = {name: path for name, path in paths.items() if not done.holds(name, _stamp(path))}
+        todo: dict[str, Path] = {}
+        for name, path in paths.items():
+            try:
+                known = done.holds(name, _stamp(path))
+            except DataError:  # gone since it was found: whoever looks at it says so
+                known = False
+            if not known:
+                done.forget(name)
+                todo[name] = path
         summary.continued = len(paths) - len(todo)
         if progress:
             progress(summary.continued, len(paths))
@@ -163,11 +161,11 @@ def segment_with(
             told = (lambda count: progress(summary.continued + count, len(paths))) if progress else None
             refuse = partial(dicomseg.require_source, classes=classes) if chosen == "dicomseg" else None
             (by or work)(make, todo, done, beside, left_out, refuse, told)
-        whole = {name: path for name, path in paths.items() if done.holds(name, _stamp(path))}
+        # Not by their stamps: what was seen is told, whatever became of the file in the meantime.
+        whole = {name: path for name, path in paths.items() if name in done}
         if not whole:
             raise summary.faults[0]
-        _write(target, chosen, done, whole, classes)
-        summary.images = len(whole)
+        summary.images = _write(target, chosen, done, whole, classes, left_out)
     return summary
 
 
@@ -205,7 +203,7 @@ def work(
     def load(path: Path) -> tuple[NDArray[np.uint8], str]:
         if refuse:
             refuse(path)
-        stamp = _stamp(path)  # before its pixels: a file that changes in between is predicted again
+        stamp = _stamp(path)  # before its pixels: whoever goes on from here predicts a file that changed in between
         return data.read_image(path), stamp
 
     with ThreadPoolExecutor(1, thread_name_prefix="finish") as pool:
@@ -238,35 +236,47 @@ def _finish(
 ) -> None:
     size = pixels.shape[0], pixels.shape[1]
     runs = ensemble.runs(looked, size)
-    if beside.overlays is not None:
-        drawn = pictures.overlay(
-            pixels,
-            kernels.decode(runs, size),
-            classes=ensemble.classes,
-            longest=min(_LONGEST_OVERLAY, max(size)),
-        )
-        images.write(beside.overlays / f"{stem(name)}.png", drawn)
-    if beside.probabilities is not None:
-        path = beside.probabilities / f"{stem(name)}.npz"
+    if path := beside.overlay(name):
+        write_overlay(path, pixels, runs, ensemble.classes)
+    if path := beside.archive(name):
         probabilities.write(path, ensemble.probabilities(looked).numpy(), size, ensemble.classes)
     done.add(name, stamp, size, runs)
 
 
-def _write(target: Path, chosen: str, done: journal.Journal, names: dict[str, Path], classes: Classes) -> None:
+def _write(
+    target: Path,
+    chosen: str,
+    done: journal.Journal,
+    names: dict[str, Path],
+    classes: Classes,
+    left_out: Callable[[DataError], None],
+) -> int:
+    """Write what was found; returns in how many images, as a format that reads them again may leave some out."""
     if chosen == "submission":  # is runs, too: no label map between
         submission.write(target, ((submission.image_name(name), done.read(name)[1]) for name in names), classes)
-        return
+        return len(names)
+    lost: list[DataError] = []
+
+    def fault(error: DataError) -> None:
+        left_out(error)
+        lost.append(error)
 
     def labelled() -> Iterator[Labelled]:
         for name, path in names.items():
             size, runs = done.read(name)
             yield Labelled(name, kernels.decode(runs, size), path)
+        if len(lost) == len(names):
+            raise lost[0]
 
-    convert.write(target, labelled(), classes, target_format=chosen)
+    convert.write(target, labelled(), classes, target_format=chosen, fault=fault)
+    return len(names) - len(lost)
 
 
 def _stamp(path: Path) -> str:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 

@@ -1,6 +1,7 @@
 """DICOM radiographs: from stored values to grey, and one error, without the patient's data, for what cannot be read."""
 
 import io
+import re
 import struct
 import tracemalloc
 import warnings
@@ -200,6 +201,31 @@ def test_every_transfer_syntax_gives_the_same_pixels(put, tmp_path, syntax):
         path = saved(content, tmp_path / "a.dcm", implicit_vr=implicit, little_endian=little)
     np.testing.assert_array_equal(images.read(path, 16), reference)
     assert images.size(path) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [
+        (uid.SegmentationStorage, "Segmentation Storage"),
+        (uid.ParametricMapStorage, "Parametric Map Storage"),
+        (uid.RTDoseStorage, "RT Dose Storage"),
+        (uid.BasicTextSRStorage, "Basic Text SR Storage"),
+        (uid.GrayscaleSoftcopyPresentationStateStorage, "Grayscale Softcopy Presentation State Storage"),
+        ("1.2.840.10008.5.1.4.1.1.66.7", "segmentation"),  # label maps, which pydicom's dictionary may not know
+    ],
+)
+def test_what_is_no_image_is_no_radiograph(put, stated, told):
+    path = put(SOPClassUID=stated)
+    assert re.fullmatch(rf"SOPClassUID: is .*{told}.*; expected a radiograph", error_of(path))
+    with pytest.raises(DataError, match="SOPClassUID"):
+        images.size(path)
+
+
+@pytest.mark.parametrize(
+    "stated", [uid.ComputedRadiographyImageStorage, uid.SecondaryCaptureImageStorage, "1.3.6.1.4.1.99.1", ""]
+)
+def test_images_of_any_class_are_read_private_ones_included(put, stated):
+    assert images.read(put(SOPClassUID=stated)).shape == RAMP.shape
 
 
 def test_of_several_frames_the_first_is_read_with_a_warning(put):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import resource
 import subprocess
 import sys
 import tracemalloc
@@ -181,12 +182,24 @@ def test_other_labels_of_an_image_are_another_instance(tmp_path: Path, radiograp
 
 
 def test_a_png_gets_a_secondary_capture_beside_it(tmp_path: Path, labels: np.ndarray) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, SIZE).astype(np.uint8)
+    pixels = np.random.default_rng(1).integers(20, 200, SIZE).astype(np.uint8)
     images.write(tmp_path / "a.png", pixels)
     dicomseg.write(tmp_path / "out" / "a.dcm", labels, BONES, tmp_path / "a.png")
     capture = tmp_path / "out" / f"a{dicomseg.SOURCE}"
     assert np.array_equal(dcmread(capture).pixel_array, pixels)
+    assert np.array_equal(images.read(capture), pixels)
     assert not dicomseg.is_segmentation(capture)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, labels: np.ndarray) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"^\[Errno \d+\] .*/a\.dcm'$"):
+            dicomseg.write(tmp_path / "a.dcm", labels, BONES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_code_is_in_pydicoms_dictionary_and_means_what_it_says() -> None:

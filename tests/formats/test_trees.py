@@ -99,3 +99,11 @@ def test_a_killed_process_loses_nothing_that_was_put_aside(tmp_path, files):
         assert made_of(tmp_path / ".earlier") == before
         raise ZeroDivisionError
     assert made_of(tmp_path) == before
+
+
+def test_what_cannot_be_written_is_told_by_the_name_of_the_target(tmp_path):
+    with pytest.raises(OSError, match=r"/out'$"), trees.replacing(tmp_path / "out") as temporary:
+        (temporary / "missing/a.txt").write_text("")
+    with pytest.raises(OSError, match=r"other\.txt'$"), trees.replacing(tmp_path / "out"):
+        (tmp_path / "other.txt").read_text()
+    assert not list(tmp_path.iterdir())

@@ -126,7 +126,7 @@ def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transdu
     assert result.exit_code == 0, result.output
     assert f"Transductive: {len(test)} of {len(test)}" in " ".join(result.output.split())
     assert "Transductive" in (tmp_path / "p.html").read_text()
-    table = evaluate.evaluate(run.read(tmp_path / "run"), data.read(dataset), "val")
+    table = evaluate.evaluate([run.read(tmp_path / "run")], data.read(dataset), "val")
     assert "transductive" not in evaluate.summary(table, BONES)
     sheet = dataset / "test_labels" / "submission.csv"
     result = CliRunner().invoke(
@@ -232,6 +232,7 @@ def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, tra
     (weights.parent / run.MANIFEST).write_text(json.dumps(manifest | {"train_patients": sorted(first)}))
     train.train(tiny("train.steps=1", f"model.weights={weights}"), dataset, tmp_path / "second")
     second = run.read(tmp_path / "second")
+    assert second.manifest["start_sha256"] == run.read(trained).manifest["files"][run.WEIGHTS]
     own = set(second.manifest["train_patients"])
     assert provenance.seen_by(second) == Seen(frozenset(first | own))
     del second.manifest["start"]  # as a run of before has it

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from carpus import config, run
 from carpus.errors import DataWarning
 from carpus.labels import BONES
-from carpus.study import judge, published, results, spec
+from carpus.study import budget, judge, published, results, spec
 from carpus.study.report import page, tables
 from carpus.study.spec import Contrast
 from study import planted
@@ -45,12 +46,12 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     third = a_run(runs / "third", tiny("train.steps=5", f"model.weights={second / run.WEIGHTS}"))
     short, long, longest = (an_arm(path.name, path) for path in (first, second, third))
     assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
-    assert judge.budget(longest)["steps"] == 17
+    assert budget.of(longest).steps == 17
     moved = runs.rename(tmp_path / "moved")
-    assert judge.budget(an_arm("third", moved / "third"))["steps"] == 17
+    assert budget.of(an_arm("third", moved / "third")).steps == 17
     third = (moved / "third").rename(tmp_path / "third")
     with pytest.warns(DataWarning, match="second, is not there; its steps are not counted"):
-        assert judge.budget(an_arm("third", third))["steps"] == 5
+        assert budget.of(an_arm("third", third)).steps == 5
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,7 @@ def test_runs_that_share_a_training_are_paired(
     (judged,) = judge.judge(arms, [Contrast("second", "first")]).judged
     assert judged.dice.paired == paired
     assert {name: of.paired for name, of in judged.others.items()} == {"nsd_2px": paired, "hd95_px": paired}
+    assert all(np.isnan(of.p_equivalent).all() for of in judged.others.values())  # a margin is one of Dice
 
 
 def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:
@@ -136,6 +138,24 @@ def test_two_percent_of_the_parameters_make_another_network(tiny: Tiny, tmp_path
     assert judge.flags(of[1021], of[1000]) == {"budget": "parameters 1,021 against 1,000"}
 
 
+def test_labels_as_large_as_the_image_need_not_be_told(tiny: Tiny, tmp_path: Path) -> None:
+    told, untold, smaller = (
+        an_arm(size, a_run(tmp_path / size, tiny("data.image_size=64", f"data.label_size={size}")))
+        for size in ("64", "null", "32")
+    )
+    assert judge.flags(untold, told) == {}
+    assert judge.flags(smaller, untold) == {"budget": "label size 32 against 64"}
+
+
+def test_what_one_run_of_an_arm_does_not_tell_is_no_difference(tiny: Tiny, tmp_path: Path) -> None:
+    settings = tiny()
+    whole = an_arm("whole", *(a_run(tmp_path / f"{n}", settings, train_patients=["ID1"]) for n in range(2)))
+    silent = replace(whole.runs[0], manifest={"steps": 3})
+    part = results.Arm("part", (silent, whole.runs[1]))
+    assert math.isnan(budget.of(part).training_patients)
+    assert both_ways(part, whole) == ({}, {})
+
+
 @pytest.mark.parametrize(("values", "flag"), [([0.0, 0.0], "collapsed"), ([0.9, 0.9], "no scatter")])
 def test_scores_that_do_not_differ_are_no_equivalence(
     tiny: Tiny, tmp_path: Path, values: list[float], flag: str
@@ -165,3 +185,24 @@ def test_an_arm_that_collapsed_is_worse_and_named(tiny: Tiny, tmp_path: Path) ->
     (only,) = judgement.judged
     assert only.word == "worse"
     assert only.flags == {"collapsed": "bad: 2 of 2 runs below a mean Dice of 0.02"}
+
+
+def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    draw, arms = np.random.default_rng(0), dict[str, results.Arm]()
+    for name, splits in {"a": ("val", "test"), "b": ("val", "test"), "c": ("val",)}.items():
+        made = {}
+        for split in splits:
+            cases = [(f"{split}/{number}", f"{split}{number}") for number in range(6)]
+            made[split] = planted.table(draw.uniform(0.8, 0.9, (6, 29)), cases, split, BONES)
+        arms[name] = an_arm(name, planted.write_run(tmp_path / name, made, settings=tiny()))
+    both = judge.judge(arms, [Contrast("b", "a")])
+    assert both.splits == results.TEST
+    assert judge.left_out(both) == []
+    judgement = judge.judge(arms, [Contrast("b", "a"), Contrast("c", "a")])
+    assert judgement.splits == ("val",)
+    told = "c: no scores on test images, so that every verdict is about the validation patients"
+    assert judge.left_out(judgement) == [told]
+    none = judge.judge(arms, [Contrast("c", "c")])
+    assert judge.left_out(none) == []
+    page.write(tmp_path / "page.html", judgement, title="Three")
+    assert told in (tmp_path / "page.html").read_text()

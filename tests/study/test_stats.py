@@ -25,7 +25,7 @@ ERROR = 3.5 * math.sqrt(0.05 * 0.95 / STUDIES)
 
 def judged(spread: Spread, seeds: int, effect: float = 0.0, **more: float) -> stats.Contrast:
     a, b = scores(spread, seeds=seeds, patients=PATIENTS, columns=STUDIES, effect=effect, random=seeds, **more)  # type: ignore[arg-type]
-    return contrast(a, b, resamples=1000)
+    return contrast(a, b, margin=stats.MARGIN, resamples=1000)
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
@@ -141,8 +141,16 @@ def test_arms_that_are_the_same_do_not_differ_and_are_equivalent() -> None:
     found = contrast(a, a.copy())
     assert found.difference == pytest.approx(0)
     assert found.superiority[0] == 0.5
-    same = contrast(np.ones((2, 6, 1)), np.ones((2, 6, 1)))
+    same = contrast(np.ones((2, 6, 1)), np.ones((2, 6, 1)), margin=stats.MARGIN)
     assert (same.low, same.high, same.p, same.p_equivalent < 0.05) == (0, 0, 1, True)
+
+
+def test_without_a_margin_nothing_is_equivalent() -> None:
+    a, b = scores(LIKE_OURS, seeds=3, patients=20, columns=2)
+    found, close = contrast(a, b), contrast(a, b, margin=1.0)
+    assert np.isnan(found.p_equivalent).all()
+    assert (close.p_equivalent < 0.05).all()
+    np.testing.assert_array_equal(found.p, close.p)
 
 
 def test_exchanging_the_arms_changes_the_sign_and_nothing_else() -> None:
@@ -167,6 +175,7 @@ def test_holm_is_that_of_the_textbook_and_counts_tests_that_could_not_be_done() 
     corrected = holm([0.02, math.nan, 0.5])
     assert corrected[0] == pytest.approx(0.06)
     assert math.isnan(corrected[1])
+    assert holm([0.02, 0.5], tests=3)[0] == corrected[0]
 
 
 def test_holm_is_wrong_anywhere_in_at_most_5_percent() -> None:

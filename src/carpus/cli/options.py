@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DATA = typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")
 DataOption = Annotated[Path, DATA]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `carpus train`.")]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of `carpus train`.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ClassesOption = Annotated[
@@ -58,7 +59,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say how images are shown to networks, in place of its parameter `options`.
 
     Args:
-        command: takes `options` (`predict.Options`) by keyword.
+        command: takes `options` (`predict.Options`) by keyword, and, if it likes, `flags`, as they were typed.
 
     Returns:
         The command as Typer shall see it.
@@ -66,17 +67,28 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     shown, own = inspect.signature(_options).parameters, inspect.signature(command)
     parameters: list[inspect.Parameter] = []
     for parameter in own.parameters.values():
-        here = shown.values() if parameter.name == "options" else (parameter,)
-        parameters += (each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in here)
+        if parameter.name != "flags":
+            here = shown.values() if parameter.name == "options" else (parameter,)
+            parameters += (each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in here)
 
     @functools.wraps(command)
     def filled(**given: Any) -> None:
-        options = _options(**{name: given.pop(name) for name in shown})
-        command(**given, options=options)
+        looks = {name: given.pop(name) for name in shown}
+        if "flags" in own.parameters:
+            given["flags"] = [word for name, value in looks.items() if value != shown[name].default
+                              for word in _typed(name, value)]  # fmt: skip
+        command(**given, options=_options(**looks))
 
     filled.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     filled.__annotations__ = {each.name: each.annotation for each in parameters}
     return filled
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """An option as on a command line."""
+    if value is True:
+        return [f"--{name}"]
+    return [word for each in (value if isinstance(value, list) else [value]) for word in (f"--{name}", f"{each}")]
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """Commands that use a trained run: its quality, its predictions, what makes them better, another format for it."""
 
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from carpus.cli.options import CalibrationOption, DataOption, DeviceOption, JsonOption, RunArgument, with_options
+from carpus.cli.options import (
+    CalibrationOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    RunArgument,
+    RunsArgument,
+    with_options,
+)
 from carpus.cli.shell import app, console
 from carpus.progress import bar, stderr
 
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
 @with_options
 def evaluate(
     *,
-    run: RunArgument,
+    run: RunsArgument,
     data: DataOption,
     split: Annotated[
         str, typer.Option(help="val: the patients the run held out; test: those with known truth.")
@@ -30,13 +39,15 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     options: "Options",
+    flags: list[str],
     calibration: CalibrationOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Dice, IoU, surface Dice and HD95 of a run at the labels' own resolution, by class and by kind of image.
 
-    `carpus evaluate RUN --data DATA --split test --report page.html`. All values go into RUN/scores.csv, a row a case,
-    class and metric; docs/prediction.md says how they are defined.
+    `carpus evaluate RUN --data DATA --split test --report page.html`. Several runs are scored as an ensemble. What one
+    run as it is (no views, tiles or calibration) comes to goes into RUN/scores.csv, a row a case, class and metric;
+    docs/prediction.md says how they are defined.
     """
     from rich import box
     from rich.table import Table
@@ -44,17 +55,27 @@ def evaluate(
     from carpus import assess, evaluate
     from carpus import run as runs
 
-    trained = runs.read(run)
+    trained = [runs.read(path) for path in run]
+    fitted = ["--calibration", str(calibration)] if calibration else []
+    typed = ["carpus", "evaluate", *map(str, run), "--data", str(data), "--split", split, *flags, *fitted]
     with bar("evaluate") as progress:
         table, listings = assess.assess(
-            trained, data, split, report, device=device, options=options, calibration=calibration, progress=progress
+            trained,
+            data,
+            split,
+            report,
+            command=shlex.join(typed),
+            device=device,
+            options=options,
+            calibration=calibration,
+            progress=progress,
         )
-    summary = evaluate.summary(table, trained.classes)
-    note = trained.manifest.get("weights", {}).get("note") if split == "val" else None
-    if note:
+    summary = evaluate.summary(table, trained[0].classes)
+    notes = [each.manifest.get("weights", {}).get("note") for each in trained if split == "val"]
+    for note in dict.fromkeys(filter(None, notes)):
         stderr.print(f"note: {note}", highlight=False, soft_wrap=True)
-    if shared := summary.get(evaluate.TRANSDUCTIVE):
-        stderr.print(assess.told(shared, table), highlight=False, soft_wrap=True)
+    for doubt in assess.doubts(table):
+        stderr.print(doubt, highlight=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
@@ -78,7 +99,7 @@ def evaluate(
 def predict(
     *,
     context: typer.Context,
-    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders of `carpus train`.")],
+    run: RunsArgument,
     images: Annotated[Path, typer.Option(help="An image (PNG, JPEG, BMP, TIFF, DICOM) or a folder of them.")],
     out: Annotated[Path, typer.Option(help="sub.csv: a submission; x.json: COCO; a folder: annotations.")],
     to: Annotated[
@@ -142,6 +163,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="JSON file for `carpus predict --calibration`.")],
     device: DeviceOption = "auto",
     options: "Options",
+    flags: list[str],
 ) -> None:
     """Find what helps after the networks, class by class, on patients they held out: thresholds, temperatures, repairs.
 
@@ -165,14 +187,22 @@ def calibrate(
             cells = (escape(kept.name), kept.kind, value, f"{kept.effect:+.4f} {kept.measure}")
             rows.add_row(*cells, f"{kept.low:+.4f} to {kept.high:+.4f}")
         console.print(rows)
-        console.print(f"{len(found.kept)} of {found.tried} steps are kept; the intervals hold together at 95 %.")
+        console.print(f"{len(found.kept)} of {len(found.tried)} steps are kept; the intervals hold together at 95 %.")
         if any(kept.kind == "weights" for kept in found.kept):
             teams = " : ".join(" ".join(map(str, of)) for of in found.members)
             console.print(f"Weights are those of {teams}.", highlight=False, soft_wrap=True, markup=False)
         if all(kept.kind == LOSS for kept in found.kept):
             console.print("Temperatures move labels only where probabilities of several runs are averaged.")
     else:
-        console.print(f"None of {found.tried} steps helps beyond chance; the file does nothing.")
+        console.print(f"None of {len(found.tried)} steps helps beyond chance; the file does nothing.")
+    for kind in dict.fromkeys(each.kind for each in found.tried):
+        others = [each for each in found.tried if each.kind == kind and not each.kept]
+        if others:
+            best = max(others, key=lambda each: each.effect)
+            told = f"{best.name}, {best.effect:+.4f} {best.measure} ({best.low:+.4f} to {best.high:+.4f})"
+            console.print(
+                f"  {kind}: not kept for {len(others)}, of which {told} is best", highlight=False, soft_wrap=True
+            )
     console.print("All of it, on patients it was not fitted on (95 % interval over patients):")
     for effect in found.effects:
         told = f"{effect.measure} {effect.before:.4f} -> {effect.after:.4f}"
@@ -181,8 +211,9 @@ def calibrate(
         console.print(f"  {told}", highlight=False)
     console.print(f"{found.images} images of {found.patients} patients -> {out}", highlight=False, soft_wrap=True)
     if found.kept:
-        then = f"carpus predict {' '.join(map(str, run))} --images DIR --out sub.csv --calibration {out}"
-        console.print(f"next: {then}", highlight=False, soft_wrap=True, markup=False)
+        then = ["carpus", "predict", *map(str, run), "--images", "DIR", "--out", "sub.csv", *flags]
+        told = shlex.join([*then, "--calibration", str(out)])
+        console.print(f"next: {told}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(rich_help_panel="Predict and measure")
@@ -200,8 +231,8 @@ def export(
 
     made = export.export(runs.read(run), onnx)
     sizes = f"any side that {made.multiple} divides"
-    if made.fixed is not None:
-        sizes = f"sides of {made.image_size} only (with other sides {made.fixed})"
+    if made.fixed_because is not None:
+        sizes = f"sides of {made.image_size} only (with other sides {made.fixed_because})"
     console.print(
         f"{onnx}: any batch, {sizes}; logits differ from torch's by {made.difference:.0e} of the largest",
         highlight=False,

@@ -7,6 +7,7 @@ is yielded. So memory holds one label map (and of a CSV or COCO file its run len
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,7 @@ from carpus.formats import (
     submission,
     trees,
 )
+from carpus.formats.images import refuse
 from carpus.formats.sizes import Sizes
 from carpus.labels import BONES, Classes
 
@@ -111,6 +113,7 @@ def write(
     classes: Classes = BONES,
     *,
     target_format: str | None = None,
+    fault: Callable[[DataError], object] = refuse,
 ) -> None:
     """Write labels in any format, whole or not at all; `items` is not touched if the target may not be written.
 
@@ -119,13 +122,16 @@ def write(
         items: one `Labelled` an image, taken one at a time.
         classes: the class list.
         target_format: a name from `FORMATS`; None takes it from the suffix.
+        fault: called with what is wrong with an image, where the format refers to it; it is then left out.
 
     Raises:
-        DataError, ConfigError: see `convert`.
+        DataError, ConfigError: see `convert`, or what `fault` raises.
     """
     target = Path(target)
     target_format = ready(target, classes, target_format=target_format)
     write_all = FORMATS[target_format].write_all
+    if target_format == "dicomseg":
+        write_all = partial(write_all, fault=fault)
     if target_format in _FILES:
         write_all(target, items, classes)
     else:
@@ -152,6 +158,11 @@ def ready(
     for name in once(names, str(target), str, submission.image_name if target_format == "submission" else stem):
         safe_name(name, str(target))
     return target_format
+
+
+def is_file(target_format: str) -> bool:
+    """Whether a format is one file for all images, and not a folder."""
+    return target_format in _FILES
 
 
 def guess(path: Path | str, classes: Classes = BONES) -> str:

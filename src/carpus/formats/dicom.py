@@ -2,8 +2,9 @@
 
 Dimension key: H rows, W columns.
 
-Only the elements that pixels need are parsed. No message contains a value of the file beyond sizes and transfer
-syntaxes, and what pydicom warns or logs is kept silent, because it quotes values, and values may be patient data.
+Only the elements that pixels need are parsed. No message contains a value of the file beyond sizes and the names
+that the standard gives to transfer syntaxes and classes, and what pydicom warns or logs is kept silent, because it
+quotes values, and values may be patient data.
 The 128 bytes before "DICM" are ignored, whatever program they may contain, and never written.
 """
 
@@ -28,8 +29,8 @@ from carpus.formats.grey import Grey, luma
 from carpus.formats.quiet import quiet
 
 _IMAGE: list[str] = [
-    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
-    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelSpacing",
+    "SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows",
+    "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelSpacing",
     "ImagerPixelSpacing",
 ]  # fmt: skip
 _PIXELS: list[str] = [
@@ -56,6 +57,7 @@ _PACKAGES = {
     uid.HTJ2KLosslessRPCL: "pylibjpeg[openjpeg]",
     uid.HTJ2K: "pylibjpeg[openjpeg]",
 }
+_SEGMENTATIONS = "1.2.840.10008.5.1.4.1.1.66."  # and registrations; some are younger than pydicom's dictionary
 _MAX_INFLATED = 1 << 30
 _META_BYTES = 1 << 14  # the transfer syntax stands within the first few hundred
 
@@ -72,9 +74,10 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
         pixels present (padding left out). An image of one value is 0, or 65535 if MONOCHROME1.
 
     Raises:
-        DataError: no pixel data, not as long as Rows x Columns needs, a decoder is missing, or damaged.
+        DataError: a segmentation, a report or another class that is no image, no pixel data, not as long as
+            Rows x Columns needs, a decoder is missing, or damaged.
     """
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, content, _PIXELS)
         frames = int(dataset.get("NumberOfFrames") or 1)
         _check_pixels(path, dataset, frames)
@@ -97,14 +100,14 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
 
 def size(path: Path) -> tuple[int, int]:
     """(Rows, Columns) of a DICOM file from its header."""
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, path, _IMAGE)
         return int(dataset.Rows), int(dataset.Columns)
 
 
 def spacing_mm(path: Path) -> tuple[float, float] | None:
     """PixelSpacing, or ImagerPixelSpacing (at the detector, not in the hand), in mm as (row, column); None without."""
-    with _errors(path):
+    with errors(path):
         dataset = _dataset(path, path, _IMAGE)
         for name in ("PixelSpacing", "ImagerPixelSpacing"):
             values = dataset.get(name)
@@ -121,11 +124,24 @@ def _dataset(path: Path, source: bytes | Path, tags: list[str]) -> FileDataset:
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     _check_inflated(path, source)
     dataset = dcmread(file, specific_tags=list(tags), stop_before_pixels=tags is _IMAGE)
+    _require_image_class(path, str(dataset.get("SOPClassUID")))
     for name in ("Rows", "Columns"):
         if not isinstance(dataset.get(name), int) or dataset.get(name) <= 0:
             raise DataError(f"{path}: {name}: is missing or not a positive number; is this an image?")
     check_size((dataset.Rows, dataset.Columns), str(path))
     return dataset
+
+
+def _require_image_class(path: Path, stated: str) -> None:
+    """Refuse what has pixels that are no picture, such as a segmentation or a dose; private classes are believed.
+
+    The standard calls every class of pictures an image: Digital X-Ray Image Storage, Segmentation Storage.
+    """
+    name = uid.UID(stated).name
+    if name == stated:
+        name = "a segmentation or registration" if stated.startswith(_SEGMENTATIONS) else "Image"
+    if "Image" not in name:
+        raise DataError(f"{path}: SOPClassUID: is {name}; expected a radiograph")
 
 
 def _check_inflated(path: Path, source: bytes | Path) -> None:
@@ -265,7 +281,7 @@ def _wide(pixels: Grey, bits: int) -> NDArray[np.uint16]:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def errors(path: Path) -> Iterator[None]:
     """Silence pydicom and turn what its parsing raises into one `DataError` that quotes nothing."""
     try:
         with quiet(), np.errstate(all="ignore"):

@@ -10,7 +10,7 @@ Dimension key: K classes, H rows, W columns.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from carpus import labels as label_map
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, check_size, files, images, once, safe_name, stem, trees
+from carpus.formats import Labelled, check_size, dicom, files, images, once, safe_name, stem, trees
 from carpus.formats.quiet import quiet
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
@@ -47,24 +47,15 @@ def read(path: Path | str, classes: Classes, skip: Sequence[str] = ()) -> LabelM
         DataError: no such file, a segment that is no class, fractional segments, or frames of several images.
     """
     path = Path(path)
-    with quiet():
-        try:
-            dataset = dcmread(path)
-            if dataset.get("SOPClassUID") != uid.SegmentationStorage:
-                raise DataError(f"{path}: SOPClassUID: is no DICOM Segmentation")
-            if dataset.get("SegmentationType") != "BINARY":
-                raise DataError(
-                    f"{path}: SegmentationType: expected BINARY, has {dataset.get('SegmentationType')!r:.40}"
-                )
-            size = check_size((int(dataset.Rows), int(dataset.Columns)), str(path))
-            named = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.SegmentSequence}
-            return _labels(path, dataset, size, named, classes, skip)
-        except DataError:
-            raise
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        except Exception as error:  # pydicom raises whatever its parsing stumbles over
-            raise DataError(f"{path}: is truncated or damaged (DICOM: {type(error).__name__})") from error
+    with dicom.errors(path):
+        dataset = dcmread(path)
+        if dataset.get("SOPClassUID") != uid.SegmentationStorage:
+            raise DataError(f"{path}: SOPClassUID: is no DICOM Segmentation")
+        if dataset.get("SegmentationType") != "BINARY":
+            raise DataError(f"{path}: SegmentationType: expected BINARY, has {dataset.get('SegmentationType')!r:.40}")
+        size = check_size((int(dataset.Rows), int(dataset.Columns)), str(path))
+        named = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.SegmentSequence}
+        return _labels(path, dataset, size, named, classes, skip)
 
 
 def _labels(
@@ -138,8 +129,7 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
         made = _referring(source, there, classes, identity, str(image or path))
         made.Rows, made.Columns = labels.shape
         made.PixelData = _packed(labels, np.flatnonzero(there | (not there.any())))
-        with files.atomic(path) as temporary:
-            made.save_as(temporary)
+        _save(made, path)
 
 
 def require_source(image: Path, classes: Classes) -> None:
@@ -210,11 +200,24 @@ def read_all(source: Path, classes: Classes, sizes: Sizes, skip: Sequence[str] =
         raise DataError(f"{source}: holds no DICOM segmentation")
 
 
-def write_all(target: Path, items: Iterable[Labelled], classes: Classes) -> None:
-    """Write a segmentation for every image: `ID001/image1.png` becomes `ID001/image1.dcm`."""
+def write_all(
+    target: Path,
+    items: Iterable[Labelled],
+    classes: Classes,
+    fault: Callable[[DataError], object] = images.refuse,
+) -> None:
+    """Write a segmentation for every image: `ID001/image1.png` becomes `ID001/image1.dcm`.
+
+    Args:
+        target, items, classes: as of every format.
+        fault: called with what is wrong with an image, which is then left out; raises it by default.
+    """
     for item in once(items, str(target)):
         path = files.inside(target, safe_name(f"{stem(item.name)}.dcm", str(target)), str(target))
-        write(path, item.labels, classes, item.image)
+        try:
+            write(path, item.labels, classes, item.image)
+        except DataError as error:
+            fault(error)
 
 
 def is_segmentation(path: Path) -> bool:
@@ -276,14 +279,24 @@ def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
     with quiet():
         made = _capture(pixels, path.stem)
         if image is not None:
-            with files.atomic(path.with_name(f"{path.stem}{SOURCE}")) as temporary:
-                made.save_as(temporary)
+            _save(made, path.with_name(f"{path.stem}{SOURCE}"))
     return made
+
+
+def _save(made: Dataset, path: Path) -> None:
+    with files.atomic(path) as temporary:
+        try:
+            made.save_as(temporary)
+        except OSError as error:  # pydicom wraps what a full disk raises, with a traceback for its message
+            cause: BaseException = error
+            while isinstance(cause.__cause__, OSError):
+                cause = cause.__cause__
+            raise cause from None
 
 
 def _referred(image: Path) -> Dataset:
     """A DICOM image without its pixels, with all that a segmentation takes over from it."""
-    with quiet():
+    with dicom.errors(image):
         source = dcmread(image, stop_before_pixels=True)
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not source.get(name):
@@ -321,6 +334,7 @@ def _capture(pixels: np.ndarray, name: str) -> Dataset:
             patient_orientation=("L", "F"),
         )
     made.PatientOrientation = None  # highdicom wants one, but nobody knows it
+    made.WindowCenter, made.WindowWidth = 128, 256  # the grey values as they are, 0 to 255
     return made
 
 

@@ -135,13 +135,14 @@ def is_dicom(path: Path | str) -> bool:
     return _kind(path, _content(path, _HEAD)) == "DICOM"
 
 
-def write(path: Path | str, image: Grey, rgb: bool = False) -> None:
+def write(path: Path | str, image: Grey, rgb: bool = False, chunk: bytes = b"") -> None:
     """Write a PNG file, whole or not at all, compressed fast rather than small.
 
     Args:
         path: the file to write; it is a PNG whatever its suffix.
         image: (H, W) grey or (H, W, 3) RGB, uint8 or uint16, not empty.
         rgb: write grey as three equal channels, as the competition's images are.
+        chunk: one more chunk for the file, see `png.text`.
     """
     if image.dtype not in (np.uint8, np.uint16) or image.size == 0 or image.shape[2:] not in ((), (3,)):
         raise DataError(f"{path}: image: expected (H, W) or (H, W, 3) uint8 or uint16, got {image.dtype} {image.shape}")
@@ -156,7 +157,7 @@ def write(path: Path | str, image: Grey, rgb: bool = False) -> None:
     if not done:
         raise DataError(f"{path}: image: cannot be encoded as PNG")
     with files.atomic(path) as temporary:
-        temporary.write_bytes(encoded.data)
+        temporary.write_bytes(png.with_chunk(encoded.tobytes(), chunk) if chunk else encoded.data)
 
 
 def refuse(error: DataError) -> NoReturn:

@@ -25,6 +25,7 @@ from carpus.formats.grey import orientation
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _MAX_EXIF = 1 << 16
+_HEADER_END = 33  # the signature and the first chunk
 _PIECE = 1 << 13
 _MAX_RATIO = 1100  # deflate reaches 1032
 
@@ -109,6 +110,22 @@ def decode(content: bytes, header: Header) -> NDArray[np.uint8] | NDArray[np.uin
         _unfilter(lines, 0, header.height, 1, header.channels * step, one)
     pixels = one if step == 1 else one.view(">u2").astype(np.uint16)
     return pixels if equal else pixels.reshape(header.height, header.width, header.channels)
+
+
+def text(keyword: str, value: str) -> bytes:
+    """A chunk of text, both in Latin-1."""
+    data = b"tEXt" + keyword.encode("latin-1") + b"\0" + value.encode("latin-1")
+    return (len(data) - 4).to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big")
+
+
+def with_chunk(content: bytes, chunk: bytes) -> bytes:
+    """A file's content with one more chunk, right after the header."""
+    return content[:_HEADER_END] + chunk + content[_HEADER_END:]
+
+
+def has_chunk(file: BinaryIO, chunk: bytes) -> bool:
+    """Whether `with_chunk` put `chunk` there."""
+    return file.read(_HEADER_END + len(chunk))[_HEADER_END:] == chunk
 
 
 def _pieces(content: bytes) -> Iterator[memoryview]:

@@ -49,6 +49,15 @@ def read_codes(path: Path, classes: Classes) -> NDArray[np.uint8]:
     return found
 
 
+def are_in(path: Path) -> bool:
+    """Whether a file is an archive as `write` leaves it, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            return zipped.namelist() == ["probabilities.npy", "size.npy", "classes.npy"]
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def _write(path: Path, array: dict[str, NDArray[np.generic]], size: tuple[int, ...], classes: Classes) -> None:
     arrays = {**array, "size": np.array(size, np.int64), "classes": np.array(classes.names)}
     with (

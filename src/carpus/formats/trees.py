@@ -121,6 +121,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Raises:
         DataError: `target` is there and not an empty folder.
+        OSError: naming `target`, when the disk is full or the folder cannot be written to.
     """
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise DataError(f"{target}: is there already; give a new or an empty folder")
@@ -135,6 +136,9 @@ def replacing(target: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and Path(str(error.filename)).is_relative_to(temporary):
+            # The temporary name would tell the user nothing.
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise

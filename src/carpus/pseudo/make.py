@@ -15,12 +15,12 @@ the viewer, may have another. Dimension key: N images, K classes.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import metadata
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,18 @@ from carpus.formats import annotations, files, images, once, probabilities, safe
 from carpus.formats.sizes import Sizes
 from carpus.kernels import Runs, codes
 from carpus.labels import BONES, Classes
-from carpus.predict import Options, in_turn
+from carpus.predict import Options, decoded
 from carpus.pseudo import provenance, quality, selection, trust
 from carpus.pseudo.criteria import MEASURES
 from carpus.pseudo.measures import Floats, doubtful, measure, unsure
 from carpus.pseudo.quality import Quality
 from carpus.pseudo.selection import Rules, Selected
 from carpus.pseudo.sources import Prediction, Sources
+
+Item = TypeVar("Item")
+
+_PICTURES = Path(LAYOUT["test"][0]).name
+"""The folder of images in the competition's layout, below which an image's folder is its patient."""
 
 
 @dataclass(frozen=True)
@@ -126,72 +131,118 @@ def make(
         calibration=chosen.calibration,
         seen=chosen.seen,
     )
-    paths = _images(folder, sources)
+    found = _images(folder, sources)
     with trees.replacing(out) as temporary:
-        rules, measured, tuned_on = selection.fixed(len(sources.classes)), None, []
-        if sources.runs:
-            student = run.read(chosen.student) if chosen.student else None
-            root = chosen.truth or Path(sources.runs[0].manifest["data"]["path"])
-            known = quality.out_of_fold(
-                sources,
-                root,
-                student=student,
-                device=chosen.device,
-                options=chosen.options,
-                progress=lambda done, total: told("out of fold", done, total),
-            )
-            rules = quality.rules(known)
-            who = f"the run {chosen.student.name}" if chosen.student else "the first run"
-            who += " (which learnt from pseudo-labels itself)" if (student or sources.runs[0]).pseudo_images else ""
-            measured, tuned_on = quality.judge(known, who, sources.classes), sorted(set(known.patients))
-        predicted = list(_predict(sources, paths, temporary if chosen.soft else None, told))
+        rules, measured, tuned_on = _tuned(sources, chosen, told)
+        answers = (
+            _by_runs(sources, found, temporary if chosen.soft else None) if sources.runs else _by_votes(sources, found)
+        )
+        predicted = list(_counted("predict", answers, len(found), told))
         selected = selection.select(np.stack([each.measures for each in predicted]), rules)
-        pixels, digests, annotated = _write(temporary, paths, predicted, selected, sources.classes, chosen.band, told)
-        quality_of = "runs_alone" if sources.mixed else "quality"
-        content = _content(sources, rules, selected, chosen) | {
-            "quality": None,
-            quality_of: measured.as_json() if measured else None,
-            "tuned_on": tuned_on,
-            "images": digests,
-            "annotations": annotated,
-        }
-        files.write_json(temporary / provenance.FILE, content, indent=1)
-    return _summary(out, sources.classes, selected, predicted, pixels, None if sources.mixed else measured)
+        writing = _write(temporary, predicted, selected, sources.classes, chosen.band)
+        written = list(_counted("write", writing, len(found), told))
+        provenance.write(
+            temporary,
+            classes=sources.classes,
+            sources=sources.describe(),
+            settings=_settings(chosen),
+            rules=rules,
+            measured=measured,
+            mixed=sources.mixed,
+            kept=float(selected.kept.mean()),
+            tuned_on=tuned_on,
+            hashes={each.case: (each.image, each.annotation) for each in written},
+        )
+    return _summary(out, sources.classes, selected, predicted, written, None if sources.mixed else measured)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image to label: where it lies, and its name below DCM."""
+
+    path: Path
+    name: str
+
+    @property
+    def case(self) -> str:
+        """The name of its case."""
+        return stem(self.name)
+
+    @property
+    def submitted(self) -> str:
+        """Its name in a submission."""
+        return submission.image_name(self.name)
 
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A prediction without its probabilities; the image's hash, the measures (K, M), and what is unsure by class."""
+    """A prediction without its probabilities.
 
+    Args:
+        image: of what.
+        digest: SHA-256 of its pixels.
+        size: its (H, W).
+        runs: K runs, the label.
+        measures: (K, M).
+        unsure: K runs of what is in doubt.
+    """
+
+    image: _Image
+    digest: str
     size: tuple[int, int]
-    image: str
     runs: list[Runs]
     measures: Floats
     unsure: list[Runs] = field(repr=False)
 
 
-def _images(folder: Path, sources: Sources) -> dict[str, Path]:
-    """The images to label, by name below DCM; of two by one name a `DataError`."""
-    found = images.find(folder)
+@dataclass(frozen=True)
+class _Written:
+    """The SHA-256 of a case's pixels and of its annotation file, and how many pixels are in doubt."""
+
+    case: str
+    image: str
+    annotation: str
+    doubtful: int
+
+
+def _images(folder: Path, sources: Sources) -> list[_Image]:
+    """The images to label: all of the folder, or those that the submissions have."""
     root = folder if folder.is_dir() else folder.parent
-    paths = {path.relative_to(root).as_posix(): path for path in found}
-    known = sources.names()
-    if known is not None:
-        paths = {name: path for name, path in paths.items() if submission.image_name(name) in known}
-        sources.complete([submission.image_name(name) for name in paths])
-        bases = list(once(list(paths), str(folder), str, submission.image_name))
-        left = sorted(known - {submission.image_name(name) for name in bases})
-        if left:
-            raise DataError(f"{folder}: {left[0]}: there is no such image ({len(left)} such in the submissions)")
-    if not paths:
+    found = [_Image(path, path.relative_to(root).as_posix()) for path in images.find(folder)]
+    found = _restricted(found, sources, folder)
+    if not found:
         raise DataError(f"{folder}: holds no image to label")
-    for name in once(list(paths), str(folder), str):
-        safe_name(name, str(folder))
-        if Path(LAYOUT["test"][0]).name in name.split("/"):
+    _refuse_names(found, folder)
+    return found
+
+
+def _restricted(found: list[_Image], sources: Sources, folder: Path) -> list[_Image]:
+    """The images that the submissions have, each of which must be there and once; without submissions all."""
+    known = sources.names()
+    if known is None:
+        return found
+    found = [image for image in found if image.submitted in known]
+    sources.complete([image.submitted for image in found])
+    found = list(once(found, str(folder), _name, submission.image_name))
+    left = sorted(known - {image.submitted for image in found})
+    if left:
+        raise DataError(f"{folder}: {left[0]}: there is no such image ({len(left)} such in the submissions)")
+    return found
+
+
+def _name(image: _Image) -> str:
+    return image.name
+
+
+def _refuse_names(found: Sequence[_Image], folder: Path) -> None:
+    """Raise a `DataError` for a name that no data folder can have, or two that would be one."""
+    for image in once(found, str(folder), _name):
+        safe_name(image.name, str(folder))
+        if _PICTURES in image.name.split("/"):
             raise DataError(
-                f"{folder}: {name}: its folder shall be its patient; give the folder DCM itself as --images"
+                f"{folder}: {image.name}: its folder shall be its patient; give the folder {_PICTURES} itself as "
+                "--images"
             )
-    return paths
 
 
 def _refuse_unheeded(predictions: Sequence[Path], chosen: Choices) -> None:
@@ -211,74 +262,83 @@ def _refuse_unheeded(predictions: Sequence[Path], chosen: Choices) -> None:
         raise ConfigError(f"{', '.join(unheeded)}: submissions alone have no use for it; give a run folder, too")
 
 
-def _predict(
-    sources: Sources, paths: dict[str, Path], soft: Path | None, told: Callable[[str, int, int], object]
-) -> Iterator[_Predicted]:
-    """What is said of every image; its probabilities go to the data folder `soft`."""
+def _tuned(
+    sources: Sources, chosen: Choices, told: Callable[[str, int, int], object]
+) -> tuple[Rules, Quality | None, list[str]]:
+    """The rules, the quality out of fold, and the patients that both are from: without runs fixed rules alone."""
+    if not sources.runs:
+        return selection.fixed(len(sources.classes)), None, []
+    student = run.read(chosen.student) if chosen.student else None
+    known = quality.out_of_fold(
+        sources,
+        chosen.truth or Path(sources.runs[0].manifest["data"]["path"]),
+        student=student,
+        device=chosen.device,
+        options=chosen.options,
+        progress=lambda done, total: told("out of fold", done, total),
+    )
+    who = f"the run {student.path.name}" if student else "the first run"
+    who += " (which learnt from pseudo-labels itself)" if (student or sources.runs[0]).pseudo_images else ""
+    return quality.rules(known), quality.judge(known, who, sources.classes), sorted(set(known.patients))
 
-    def judged(found: Prediction, image: NDArray[np.uint8]) -> _Predicted:
-        digest = images.digest_of(image)
-        return _Predicted(found.size, digest, found.runs, measure(found, sources.classes), unsure(found))
 
-    def voted(name: str, path: Path) -> _Predicted:
-        image = images.read(path)
-        return judged(sources.predict(submission.image_name(name), image), image)
+def _by_runs(sources: Sources, found: Sequence[_Image], soft_root: Path | None) -> Iterator[_Predicted]:
+    """What runs, and submissions besides, say of every image; their probabilities go to the data folder `soft_root`."""
+    items = ((image, partial(data.read_image, image.path)) for image in found)
+    for image, reading in decoded(items):
+        pixels = reading.result()
+        said = sources.predict(image.submitted, pixels)
+        if soft_root and said.probabilities is not None:
+            path, content = trust.soft_path(soft_root, image.case), codes.encoded(said.probabilities)
+            probabilities.write_codes(path, content, said.size, sources.classes)
+        yield _judged(image, pixels, said, sources.classes)
 
-    if sources.runs:
-        items = ((name, lambda path=path: data.read_image(path)) for name, path in paths.items())
-        for done, (name, image) in enumerate(in_turn(lambda pixels: pixels, items), start=1):
-            found = sources.predict(submission.image_name(name), image)
-            if soft and found.probabilities is not None:
-                path, content = trust.soft_path(soft, stem(name)), codes.encoded(found.probabilities)
-                probabilities.write_codes(path, content, found.size, sources.classes)
-            yield judged(found, image)
-            told("predict", done, len(paths))
-        return
+
+def _by_votes(sources: Sources, found: Sequence[_Image]) -> Iterator[_Predicted]:
+    """What submissions say of every image; as no network is at work, many images at a time."""
+
+    def voted(image: _Image) -> _Predicted:
+        pixels = images.read(image.path)
+        return _judged(image, pixels, sources.predict(image.submitted, pixels), sources.classes)
+
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="measure") as pool:
-        for done, each in enumerate(pool.map(voted, paths, paths.values()), start=1):
-            yield each
-            told("predict", done, len(paths))
+        yield from pool.map(voted, found)
+
+
+def _judged(image: _Image, pixels: NDArray[np.uint8], said: Prediction, classes: Classes) -> _Predicted:
+    return _Predicted(image, images.digest_of(pixels), said.size, said.runs, measure(said, classes), unsure(said))
 
 
 def _write(
-    root: Path,
-    paths: dict[str, Path],
-    predicted: Sequence[_Predicted],
-    selected: Selected,
-    classes: Classes,
-    band: bool,
-    told: Callable[[str, int, int], object],
-) -> tuple[int, dict[str, str], dict[str, str]]:
-    """Write every image's three files; returns the pixels in doubt, and the SHA-256 of images and annotations."""
+    root: Path, predicted: Sequence[_Predicted], selected: Selected, classes: Classes, band: bool
+) -> Iterator[_Written]:
+    """Write every image, its annotation, and what is to be believed of it."""
     pictures, annotated = (root / part for part in LAYOUT["train"])
 
-    def write(item: tuple[int, tuple[str, Path]]) -> tuple[int, str, str]:
-        n, (name, path) = item
-        each, case = predicted[n], stem(name)
-        _link(path, pictures / name)
-        parent = case.rpartition("/")[0]
+    def write(n: int, each: _Predicted) -> _Written:
+        case, annotation = each.image.case, annotated / f"{each.image.case}.json"
+        _link(each.image.path, pictures / each.image.name)
+        parent, _, name = each.image.name.rpartition("/")
         annotations.write(
-            annotated / f"{case}.json",
-            kernels.decode(each.runs, each.size),
-            classes,
-            name.rsplit("/", 1)[-1],
-            f"/{parent}" if parent else "",
+            annotation, kernels.decode(each.runs, each.size), classes, name, f"/{parent}" if parent else ""
         )
         pixels = doubtful(each.unsure, selected.kept[n]) if band else np.empty((0, 2), np.int64)
         bones = {
             bone: trust.Bone(bool(selected.kept[n, k]), selected.reasons(n, k), _by_name(each.measures[k]))
             for k, bone in enumerate(classes)
         }
-        trust.write(root, case, trust.Found(each.image, bones, pixels))
-        return int(pixels[:, 1].sum()), each.image, files.sha256(annotated / f"{case}.json")
+        trust.write(root, case, trust.Found(each.digest, bones, pixels))
+        return _Written(case, each.digest, files.sha256(annotation), int(pixels[:, 1].sum()))
 
-    total, digests, written = 0, dict[str, str](), dict[str, str]()
     with ThreadPoolExecutor(run.threads(), thread_name_prefix="write") as pool:
-        for case, (count, *hashes) in zip(map(stem, paths), pool.map(write, enumerate(paths.items())), strict=True):
-            total += count
-            digests[case], written[case] = hashes
-            told("write", len(digests), len(paths))
-    return total, digests, written
+        yield from pool.map(write, range(len(predicted)), predicted)
+
+
+def _counted(step: str, items: Iterable[Item], total: int, told: Callable[[str, int, int], object]) -> Iterator[Item]:
+    """The same items; tells how many of them are done."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        told(step, done, total)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -297,25 +357,13 @@ def _by_name(values: NDArray[np.float64]) -> dict[str, float | None]:
     }
 
 
-def _content(
-    sources: Sources,
-    rules: Rules,
-    selected: Selected,
-    chosen: Choices,
-) -> dict[str, Any]:
+def _settings(chosen: Choices) -> dict[str, Any]:
+    """What provenance.json says about the choices."""
     return {
-        "carpus": metadata.version("carpus"),
-        "classes": list(sources.classes.names),
-        "sources": sources.describe(),
-        "settings": {
-            "band": chosen.band,
-            "soft": chosen.soft,
-            "calibration": files.sha256(chosen.calibration) if chosen.calibration else None,
-            "views": len(chosen.options.views) if chosen.options else 1,
-        },
-        "rules": rules.as_json(sources.classes),
-        "tuned": int(rules.tuned.sum()),
-        "kept": round(float(selected.kept.mean()), 5),
+        "band": chosen.band,
+        "soft": chosen.soft,
+        "calibration": files.sha256(chosen.calibration) if chosen.calibration else None,
+        "views": len(chosen.options.views) if chosen.options else 1,
     }
 
 
@@ -324,18 +372,18 @@ def _summary(
     classes: Classes,
     selected: Selected,
     predicted: Sequence[_Predicted],
-    pixels: int,
+    written: Sequence[_Written],
     measured: Quality | None,
 ) -> Summary:
     left_out = np.argwhere(~selected.kept).tolist()
-    reasons = Counter(reason for n, k in left_out for reason in selected.reasons(n, k))
+    pixels = sum(each.size[0] * each.size[1] for each in predicted)
     return Summary(
-        len(predicted),
-        selected.kept.size,
-        int(selected.kept.sum()),
-        reasons,
-        dict(zip(classes, selected.kept.mean(axis=0).tolist(), strict=True)),
-        pixels / sum(each.size[0] * each.size[1] for each in predicted),
-        measured,
-        provenance.read(out),
+        images=len(written),
+        bones=selected.kept.size,
+        kept=int(selected.kept.sum()),
+        reasons=Counter(reason for n, k in left_out for reason in selected.reasons(n, k)),
+        by_class=dict(zip(classes, selected.kept.mean(axis=0).tolist(), strict=True)),
+        doubtful=sum(each.doubtful for each in written) / pixels,
+        quality=measured,
+        provenance=provenance.read(out),
     )

@@ -2,10 +2,11 @@
 
 ::
 
-    {"carpus": "0.1.0", "classes": [...], "settings": {...},
+    {"carpus": "0.1.0", "classes": [...],
      "sources": [{"kind": "run", "path": "...", "sha256": {...}, "seen": ["ID001", ...]}, ...],
-     "rules": {"Lunate": {"agreement": 0.91, ..., "quota": 0.95}, ...},
-     "quality": {"images": 160, "patients": 80, "dice": 0.951, "kept_dice": 0.957, "kept": 0.93, ...},
+     "settings": {...},
+     "rules": {"Lunate": {"agreement": 0.91, ..., "quota": 0.95}, ...}, "tuned": 143,
+     "quality": {"images": 160, "patients": 80, "dice": 0.951, "kept_dice": 0.957, "kept": 0.93, ...}, "kept": 0.92,
      "tuned_on": ["ID001", ...],
      "images": {"ID040/image9": "<SHA-256 of the pixels>", ...},
      "annotations": {"ID040/image9": "<SHA-256 of the file>", ...}}
@@ -14,15 +15,17 @@
 started from, and so on back, and those that its calibration was fitted on; with a null at the end where there may be
 others of whom nobody knows, see `Seen`. A network that learns from such labels has been told about these patients, so
 they can no longer judge it. The patients that the rules were tuned on may: of them the labels have a few limits of each
-class. Where submissions vote beside runs, `quality` is null and `runs_alone` is that of the runs.
+class. `tuned` counts these limits; the last `kept` is of the labels in this folder. Where submissions vote beside runs,
+`quality` is null and `runs_alone` is that of the runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +33,12 @@ from carpus import data
 from carpus.data import Case
 from carpus.errors import DataError, warn
 from carpus.formats import files, images
+from carpus.labels import Classes
 
 if TYPE_CHECKING:
     from carpus import run
+    from carpus.pseudo.quality import Quality
+    from carpus.pseudo.selection import Rules
 
 FILE = data.PROVENANCE
 
@@ -98,6 +104,50 @@ class Provenance:
         if held_out and held_out <= self.seen.patients:
             told = f"{told}; every patient that was held out made some of them, so no fold of these can train with them"
         return f"{kept}; {told}"
+
+
+def write(
+    root: Path,
+    *,
+    classes: Classes,
+    sources: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    rules: Rules,
+    measured: Quality | None,
+    mixed: bool,
+    kept: float,
+    tuned_on: Sequence[str],
+    hashes: Mapping[str, tuple[str, str]],
+) -> None:
+    """Write the provenance of a folder.
+
+    Args:
+        root: the folder.
+        classes: the class list.
+        sources: see `sources.Sources.describe`.
+        settings: the choices by which the labels were made.
+        rules: by which they were selected.
+        measured: their quality out of fold; None where it could not be measured.
+        mixed: whether submissions voted, too, so that what was measured is the quality of runs alone.
+        kept: share of the labels that is kept.
+        tuned_on: the patients that rules and quality are from.
+        hashes: SHA-256 of the pixels and of the annotation file by the name of a case.
+    """
+    content = {
+        "carpus": metadata.version("carpus"),
+        "classes": list(classes.names),
+        "sources": sources,
+        "settings": settings,
+        "rules": rules.as_json(classes),
+        "tuned": int(rules.tuned.sum()),
+        "quality": None,
+        "runs_alone" if mixed else "quality": measured.as_json() if measured else None,
+        "kept": round(kept, 5),
+        "tuned_on": tuned_on,
+        "images": {case: image for case, (image, _) in hashes.items()},
+        "annotations": {case: annotation for case, (_, annotation) in hashes.items()},
+    }
+    files.write_json(root / FILE, content, indent=1)
 
 
 def read(root: Path) -> Provenance:

@@ -46,18 +46,23 @@ class Pictured:
     prediction: LabelMap
 
 
-def choose(scores: pd.DataFrame, classes: Classes = BONES) -> dict[str, dict[str, str]]:
-    """The best, the median and the worst case of every split, by the mean Dice over classes.
+def choose(scores: pd.DataFrame, classes: Classes = BONES, *, worst: int = 1) -> dict[str, list[str]]:
+    """The best, the median and the worst cases of every split, by the mean Dice over classes.
 
     Args:
         scores: the table that `write` takes.
         classes: its classes.
+        worst: how many of the worst.
 
     Returns:
-        ``{"val": {"Best": case, "Median": case, "Worst": case}, "test": ...}``; fewer where a split has fewer than
-        three cases with a value.
+        ``{"val": [best, median, ..., worst], "test": ...}``, no case twice.
     """
-    return {split: _ranks(list(of_split.by_case())) for split, of_split in read_scores(scores, classes).items()}
+    chosen = {}
+    for split, of_split in read_scores(scores, classes).items():
+        order = list(of_split.by_case())
+        wanted = {*_ranks(order).values(), *order[-worst:]}
+        chosen[split] = [case for case in order if case in wanted]
+    return chosen
 
 
 def gallery(pictured: Iterable[Pictured], scores: Mapping[str, Scores], classes: Classes) -> Markup:

@@ -149,7 +149,7 @@ def _submission(path: Path, truth: Path, classes: Classes, size: tuple[int, int]
             "value": table["dice"],
         }
     )
-    return Outcome(path, 0, None, tidy[list(evaluate.COLUMNS)], classes)
+    return Outcome(path=path, seed=0, fold=None, table=tidy[list(evaluate.COLUMNS)], classes=classes)
 
 
 def _method(path: Path, found: Sequence[Outcome]) -> str:

@@ -2,21 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from carpus.formats.submission import image_name
 from carpus.report.findings import plural
-from carpus.study import planning, stats
+from carpus.study import budget, planning, stats
 from carpus.study.planning import Design
-from carpus.study.results import TEST, Arm, columns, side_by_side
+from carpus.study.results import ALL, METRICS, TEST, Arm, columns, side_by_side
 from carpus.study.spec import Contrast, Study
-from carpus.study.stats import Word
-
-SAME_PARAMETERS = 0.02
-"""Networks whose numbers of parameters differ by a smaller share count as equally large."""
+from carpus.study.stats import Spread, Word
 
 COLLAPSED = 0.02
 """A run with a lower mean Dice has learned nothing: to call every pixel every bone gives half of that."""
@@ -25,14 +21,15 @@ SCATTER = 1e-9
 """Scores whose standard deviations are all below this are the same but for rounding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Judged:
     """One contrast, judged.
 
     Args:
         pair: the arm, and what it is compared with.
-        dice: the contrast of Dice, over `columns` of the class list.
-        others: the contrasts of other metrics (C,), by name.
+        dice: the contrast of Dice in every column.
+        columns: the names of its columns, see `results.columns`.
+        others: the contrasts of the other metrics, by name; of the mean over all classes, without a margin.
         p, p_equivalent: of the mean over all classes, Holm-corrected over the study's contrasts; NaN with one seed.
         word: the verdict.
         detectable: the minimal detectable effect of this design with this spread; NaN where the spread is not known.
@@ -46,8 +43,8 @@ class Judged:
 
     pair: Contrast
     dice: stats.Contrast
-    others: Mapping[str, stats.Contrast]
     columns: tuple[str, ...]
+    others: Mapping[str, stats.Contrast]
     p: float
     p_equivalent: float
     word: Word
@@ -60,12 +57,12 @@ class Judged:
     @property
     def difference(self) -> float:
         """Of the mean over all classes."""
-        return float(self.dice.difference[0])
+        return float(self.dice.difference[ALL])
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of that difference, at 95 %; None with one seed or fewer than five patients."""
-        low, high = float(self.dice.low[0]), float(self.dice.high[0])
+        low, high = float(self.dice.low[ALL]), float(self.dice.high[ALL])
         return (low, high) if math.isfinite(low) else None
 
 
@@ -88,11 +85,20 @@ class Judgement:
     margin: float
 
 
-class _Nothing(NamedTuple):
-    """Whether there is nothing that a test could judge by, and the flags of runs that learned nothing."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Tested:
+    """One contrast before the correction; see `Judged`.
 
+    Args:
+        empty: whether the scores hold nothing to judge by.
+    """
+
+    pair: Contrast
+    dice: stats.Contrast
+    columns: tuple[str, ...]
+    others: Mapping[str, stats.Contrast]
     empty: bool
-    flags: dict[str, str]
+    flags: Mapping[str, str]
 
 
 def judge(
@@ -102,7 +108,7 @@ def judge(
     margin: float = stats.MARGIN,
     study: Study | None = None,
 ) -> Judgement:
-    """Judge contrasts on the test images, or, where no run was scored on any, on the validation patients.
+    """Judge contrasts on the test images if every arm was scored on some, else all of them on the validation patients.
 
     Args:
         arms: by name, each with at least one run.
@@ -110,58 +116,132 @@ def judge(
         margin: of equivalence, in Dice.
         study: whose flags are to be told.
 
+    Returns:
+        The contrasts both of whose arms are there, in the same order, and the others.
+
     Raises:
         DataError: two arms that have no patient in common.
     """
     there = [pair for pair in contrasts if pair.arm in arms and pair.against in arms]
-    of_test = all(set(arms[name].splits()) & set(TEST) for pair in there for name in pair)
-    splits = TEST if of_test else ("val",)
-    tested = [_contrast(arms, pair, splits, margin) for pair in there]
-    found = [dice for dice, _ in tested]
-    missing = [math.nan] * (len(contrasts) - len(there))
-    p = stats.holm([*(float(each.p[0]) for each in found), *missing])
-    p_equivalent = stats.holm([*(float(each.p_equivalent[0]) for each in found), *missing])
-    known = planning.pooled([spread for each in found if (spread := each.spread()) is not None])
+    splits = _splits(arms, there)
+    tested = [_test(pair, arms, splits, margin, study) for pair in there]
+    p = stats.holm([float(each.dice.p[ALL]) for each in tested], tests=len(contrasts))
+    p_equivalent = stats.holm([float(each.dice.p_equivalent[ALL]) for each in tested], tests=len(contrasts))
+    known = planning.pooled([spread for each in tested if (spread := each.dice.spread(ALL)) is not None])
     level = stats.LEVEL / max(len(contrasts), 1)
-    judged = []
-    for pair, (dice, nothing), p_of, p_equivalent_of in zip(there, tested, p, p_equivalent, strict=False):
-        word = stats.verdict(float(dice.difference[0]), p_of, p_equivalent_of)
-        spread, assumed = dice.spread(), ""
-        if spread is None and known is not None:
-            spread, assumed = known, "the scatter of the study's other contrasts"
-        elif spread is None:
-            spread = planning.ASSUMED
-            assumed = f"an assumed scatter (patients {spread.patient:g}, seeds {spread.seed:g})"
-        now = Design(min(dice.seeds), dice.patients)
-        effect = math.nan if nothing.empty else max(abs(float(dice.difference[0])), margin)
-        judged.append(
-            Judged(
-                pair,
-                dice,
-                _others(arms, pair, splits),
-                tuple(columns(arms[pair.arm].classes)),
-                p_of,
-                p_equivalent_of,
-                word,
-                math.nan if assumed else planning.detectable(now, spread, level),
-                planning.enough(effect, now, spread, level) if word == "cannot tell" and not nothing.empty else None,
-                effect,
-                assumed,
-                flags(arms[pair.arm], arms[pair.against], study) | nothing.flags,
-            )
-        )
+    judged = [
+        _judged(*each, known=known, margin=margin, level=level) for each in zip(tested, p, p_equivalent, strict=True)
+    ]
     absent = tuple(pair for pair in contrasts if pair not in there)
     return Judgement(arms, tuple(judged), absent, splits, margin)
 
 
+def _splits(arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> tuple[str, ...]:
+    """What all verdicts of one table are about."""
+    return TEST if all(_has_test(arms[name]) for pair in pairs for name in pair) else ("val",)
+
+
+def _has_test(arm: Arm) -> bool:
+    return bool(set(arm.splits()) & set(TEST))
+
+
+def _test(
+    pair: Contrast, arms: Mapping[str, Arm], splits: Sequence[str], margin: float, study: Study | None
+) -> _Tested:
+    """A contrast by itself, without tests where there is nothing to test."""
+    arm, against = arms[pair.arm], arms[pair.against]
+    a, b, same_trainings = side_by_side(arm, against, splits)
+    dice = stats.contrast(a, b, paired=same_trainings, margin=margin)
+    collapsed = {name: of[:, :, ALL].mean(axis=1) < COLLAPSED for name, of in zip(pair, (a, b), strict=True)}
+    all_collapsed = all(of.all() for of in collapsed.values())
+    constant = np.max([dice.patient, dice.seed, dice.residual], axis=0) < SCATTER
+    nothing: dict[str, str] = {}
+    if told := [
+        f"{name}: {of.sum()} of {plural(len(of), 'run')} below a mean Dice of {COLLAPSED:g}"
+        for name, of in collapsed.items()
+        if of.any()
+    ]:
+        nothing["collapsed"] = "; ".join(told)
+    if constant[ALL] and not all_collapsed:
+        nothing["no scatter"] = "scores do not differ between seeds, nor their difference between patients"
+    untested = constant | all_collapsed
+    return _Tested(
+        pair=pair,
+        dice=dice.untested(untested),
+        columns=tuple(columns(arm.classes)),
+        others=_others(arm, against, splits),
+        empty=bool(untested[ALL]),
+        flags=flags(arm, against, study) | nothing,
+    )
+
+
+def _others(arm: Arm, against: Arm, splits: Sequence[str]) -> dict[str, stats.Contrast]:
+    found = {}
+    for metric in METRICS[1:]:
+        if arm.scores(splits, metric) and against.scores(splits, metric):
+            a, b, same_trainings = side_by_side(arm, against, splits, metric)
+            of_all = slice(ALL, ALL + 1)
+            found[metric] = stats.contrast(a[:, :, of_all], b[:, :, of_all], paired=same_trainings)
+    return found
+
+
+def _judged(
+    tested: _Tested, p: float, p_equivalent: float, *, known: Spread | None, margin: float, level: float
+) -> Judged:
+    """The verdict, and what it would take to reach one.
+
+    Args:
+        tested: the contrast.
+        p, p_equivalent: corrected.
+        known: the spread of all contrasts of the study; None where none of them tells.
+        margin: of equivalence, in Dice.
+        level: of the contrast among those of its study.
+    """
+    dice = tested.dice
+    difference = float(dice.difference[ALL])
+    word = stats.verdict(difference, p, p_equivalent)
+    spread, assumed = _spread(dice, known)
+    now = Design(min(dice.seeds), dice.patients)
+    effect = math.nan if tested.empty else max(abs(difference), margin)
+    undecided = word == "cannot tell" and not tested.empty
+    return Judged(
+        pair=tested.pair,
+        dice=dice,
+        columns=tested.columns,
+        others=tested.others,
+        p=p,
+        p_equivalent=p_equivalent,
+        word=word,
+        detectable=math.nan if assumed else planning.detectable(now, spread, level),
+        needed=planning.enough(effect, now, spread, level) if undecided else None,
+        effect=effect,
+        assumed=assumed,
+        flags=tested.flags,
+    )
+
+
+def _spread(dice: stats.Contrast, known: Spread | None) -> tuple[Spread, str]:
+    """The spread to plan with, and why it is not that of the contrast itself; empty if it is."""
+    if (own := dice.spread(ALL)) is not None:
+        return own, ""
+    if known is not None:
+        return known, "the scatter of the study's other contrasts"
+    spread = planning.ASSUMED
+    return spread, f"an assumed scatter (patients {spread.patient:g}, seeds {spread.seed:g})"
+
+
 def left_out(judgement: Judgement) -> list[str]:
-    """Seeds that no verdict is about, in sentences."""
-    return [
+    """Test images and seeds that no verdict is about, in sentences."""
+    compared = dict.fromkeys(name for each in judgement.judged for name in each.pair)
+    untested = [name for name in compared if not _has_test(judgement.arms[name])]
+    images = f"{', '.join(untested)}: no scores on test images, so that every verdict is about the validation patients"
+    seeds = [
         f"{name}: seed {seed} is left out, because it has not every fold that others have"
         for name, arm in judgement.arms.items()
         for seed in arm.seeds
         if (there := arm.scores(judgement.splits)) and seed not in there
     ]
+    return [images, *seeds] if 0 < len(untested) < len(compared) else seeds
 
 
 def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
@@ -175,34 +255,12 @@ def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
         By kind, "budget" or "transductive", what differs.
     """
     found = study.flags(Contrast(arm.name, against.name)) if study is not None else {}
-    saw = {one.name: told for one in (arm, against) if (told := _seen(one))}
-    if len(saw) == 1 and "transductive" not in found:
-        ((name, told),) = saw.items()
-        found["transductive"] = told if name == arm.name else f"{name}: {told}"
-    ours, theirs = budget(arm), budget(against)
-    differs = [
-        f"{name} {ours[name]:,.0f} against {theirs[name]:,.0f}"
-        for name in ours
-        if abs(ours[name] - theirs[name]) > (SAME_PARAMETERS * theirs[name] if name == "parameters" else 0.5)
-    ]
-    if differs:
-        found["budget"] = "; ".join(([found["budget"]] if "budget" in found else []) + differs)
+    ours, theirs = _seen(arm), _seen(against)
+    if bool(ours) != bool(theirs):
+        found.setdefault("transductive", ours or f"{against.name}: {theirs}")
+    if differs := budget.differences(budget.of(arm), budget.of(against)):
+        found["budget"] = "; ".join(filter(None, [found.get("budget"), *differs]))
     return found
-
-
-def budget(arm: Arm) -> dict[str, float]:
-    """What an arm was given, means over its runs; NaN where a run does not tell."""
-    runs = arm.runs
-    of_settings = {
-        "images a step": [
-            run.settings.train.batch_size * run.settings.train.accumulate for run in runs if run.settings
-        ],
-        "image size": [run.settings.data.image_size for run in runs if run.settings],
-        "label size": [run.settings.data.label_size for run in runs if run.settings],
-        "training patients": [len(run.manifest["train_patients"]) for run in runs if "train_patients" in run.manifest],
-    }
-    found = {"steps": sum(run.steps for run in runs) / len(runs), "parameters": arm.fact("parameters")}
-    return found | {name: sum(of) / len(of) if of else math.nan for name, of in of_settings.items()}
 
 
 def _seen(arm: Arm) -> str:
@@ -214,37 +272,3 @@ def _seen(arm: Arm) -> str:
     }
     shared = len(scored & frozenset[str]().union(*(run.learnt for run in arm.runs)))
     return f"learnt from {shared} of the {len(scored)} test images, with predictions for labels" if shared else ""
-
-
-def _contrast(
-    arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str], margin: float
-) -> tuple[stats.Contrast, _Nothing]:
-    """The contrast of Dice, without tests where there is nothing to test."""
-    a, b, same_trainings = side_by_side(arms[pair.arm], arms[pair.against], splits)
-    found = stats.contrast(a, b, paired=same_trainings, margin=margin)
-    low = {name: values[:, :, 0].mean(axis=1) < COLLAPSED for name, values in zip(pair, (a, b), strict=True)}
-    collapsed = [
-        f"{name}: {of.sum()} of {plural(len(of), 'run')} below a mean Dice of {COLLAPSED:g}"
-        for name, of in low.items()
-        if of.any()
-    ]
-    told = {"collapsed": "; ".join(collapsed)} if collapsed else {}
-    still = np.max([found.patient, found.seed, found.residual], axis=0) < SCATTER
-    if all(of.all() for of in low.values()):
-        still[:] = True
-    elif still[0]:
-        told["no scatter"] = "scores do not differ between seeds, nor their difference between patients"
-    blank = {
-        name: np.where(still, math.nan, getattr(found, name))
-        for name in ("low", "high", "p", "p_equivalent", "patient", "seed", "residual")
-    }
-    return replace(found, **blank), _Nothing(bool(still[0]), told)
-
-
-def _others(arms: Mapping[str, Arm], pair: Contrast, splits: Sequence[str]) -> dict[str, stats.Contrast]:
-    found = {}
-    for metric in ("nsd_2px", "hd95_px"):
-        if all(arms[name].scores(splits, metric) for name in pair):
-            a, b, same_trainings = side_by_side(arms[pair.arm], arms[pair.against], splits, metric)
-            found[metric] = stats.contrast(a[:, :, :1], b[:, :, :1], paired=same_trainings)
-    return found

@@ -109,7 +109,7 @@ def _score(folder: Path, root: Path) -> None:
     trained, dataset = run.read(folder), data.read(root)
     fitted = folder / tasks.CALIBRATION
     calibration = fitted if fitted.is_file() else None
-    predict = evaluate.predictor(trained, trained.settings.train.device, calibration=calibration)
+    predict = evaluate.predictor([trained], trained.settings.train.device, calibration=calibration)
     found = []
     if calibration is None:  # else they are what the thresholds were fitted on
         held_out = evaluate.held_out(dataset, trained, "val")

@@ -1,10 +1,11 @@
 """What arms came to: their runs' scores as arrays, learning curves, and what each run took.
 
-Dimension key: S seeds, P patients, C columns: the mean over all classes, the mean of every group, every class.
+Dimension key: S seeds, P patients, K classes, C columns: the mean over all classes, the mean of every group, every
+class.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +27,13 @@ TEST = ("public", "private", "test")
 
 SPLITS = ("val", *TEST)
 
+ALL = 0
+"""The first of `columns`: the mean over all classes."""
+
 METRICS = ("dice", "nsd_2px", "hd95_px")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
     """One run of an arm.
 
@@ -63,18 +67,40 @@ class Outcome:
         return pandas.read_csv(path) if path.is_file() else None
 
     def by_patient(self, splits: Sequence[str], metric: str) -> pandas.DataFrame:
-        """The mean over a patient's images: a row a patient, a column a class; empty without such scores."""
+        """The mean over a patient's images: (P, K), a row a patient, a column a class; empty without such scores.
+
+        Raises:
+            DataError: a class of a patient without a score.
+        """
         rows = self.table[self.table["split"].isin(splits) & (self.table["metric"] == metric)]
         found = rows.groupby(["patient", "class"], sort=True)["value"].mean().unstack("class")
-        return found.reindex(columns=list(self.classes))
+        found = found.reindex(columns=list(self.classes))
+        if rows["value"].isna().any() or found.isna().to_numpy().any():
+            raise DataError(f"{self.path}: a {metric} is missing; every image has to be scored in every class")
+        return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
-    """A method: its name and its runs, in several seeds and folds."""
+    """A method: its name and its runs, in several seeds and folds.
+
+    Raises:
+        DataError: no runs, or runs of several class lists.
+    """
 
     name: str
     runs: tuple[Outcome, ...]
+    _scores: dict[tuple[tuple[str, ...], str], dict[int, pandas.DataFrame]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise DataError(f"{self.name}: an arm needs a run")
+        first = self.runs[0]
+        for outcome in self.runs:
+            if outcome.classes != first.classes:
+                raise DataError(f"{self.name}: {outcome.path} has other classes than {first.path}; an arm has one list")
 
     @property
     def classes(self) -> Classes:
@@ -92,7 +118,7 @@ class Arm:
         return tuple(split for split in SPLITS if split in there)
 
     def scores(self, splits: Sequence[str], metric: str = "dice") -> dict[int, pandas.DataFrame]:
-        """By seed, a row a patient and a column a class: the mean over the folds that scored the patient.
+        """By seed (P, K), a row a patient and a column a class: the mean over the folds that scored the patient.
 
         A seed whose folds are not all there is left out: it would compare other patients, or other means.
         """
@@ -100,10 +126,6 @@ class Arm:
         if known not in self._scores:
             self._scores[known] = self._by_seed(splits, metric)
         return self._scores[known]
-
-    @cached_property
-    def _scores(self) -> dict[tuple[tuple[str, ...], str], dict[int, pandas.DataFrame]]:
-        return {}
 
     def _by_seed(self, splits: Sequence[str], metric: str) -> dict[int, pandas.DataFrame]:
         of_seed: dict[int, dict[int | None, pandas.DataFrame]] = {}
@@ -120,9 +142,7 @@ class Arm:
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
         """(S,) the mean over patients and classes of every seed."""
-        return np.array(
-            [np.nanmean(table.to_numpy(float)) for table in self.scores(splits, metric).values()], np.float64
-        )
+        return np.array([table.to_numpy(float).mean() for table in self.scores(splits, metric).values()], np.float64)
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -156,37 +176,60 @@ class SideBySide(NamedTuple):
 
 
 def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
-    """The scores of two arms on the same patients.
+    """The scores of two arms on the patients that every seed of both scored.
+
+    Args:
+        a, b: the arms.
+        splits: the patients' splits, of `SPLITS`.
+        metric: one of `METRICS`.
 
     Raises:
         DataError: other classes, or no patient that both scored.
+
+    Warns:
+        DataWarning: of patients that are left out.
     """
     if a.classes != b.classes:
         raise DataError(f"{a.name}, {b.name}: have other classes")
-    tables = [a.scores(splits, metric), b.scores(splits, metric)]
-    every = [set(table.index) for of_arm in tables for table in of_arm.values()]
-    if not all(tables):
-        absent = a.name if not tables[0] else b.name
-        raise DataError(f"{absent}: no {metric} of {', '.join(splits)}; `carpus evaluate RUN --data DATA` adds it")
-    patients = sorted(set.intersection(*every))
-    if not patients:
-        raise DataError(f"{a.name}, {b.name}: no patient was scored by both; compare runs of the same fold, or on test")
-    beyond = len(set.union(*every)) - len(patients)
-    if beyond:
-        warn(f"{a.name}, {b.name}: {beyond} patients were not scored by every seed of both and are left out")
-    scores = [np.stack([_columns(table.loc[patients], a.classes) for table in of_arm.values()]) for of_arm in tables]
-    ours, theirs = (
-        {(run.seed, run.fold): run.trainings for run in arm.runs if run.seed in of_arm}
-        for arm, of_arm in zip((a, b), tables, strict=True)
+    ours, theirs = a.scores(splits, metric), b.scores(splits, metric)
+    for arm, tables in ((a, ours), (b, theirs)):
+        if not tables:
+            told = f"no {metric} of {', '.join(splits)}; `carpus evaluate RUN --data DATA` adds it"
+            raise DataError(f"{arm.name}: {told}")
+    patients = _common_patients(f"{a.name}, {b.name}", [*ours.values(), *theirs.values()])
+    return SideBySide(
+        a=np.stack([_columns(table.loc[patients], a.classes) for table in ours.values()]),
+        b=np.stack([_columns(table.loc[patients], b.classes) for table in theirs.values()]),
+        same_trainings=_share_trainings(_trainings(a, ours), _trainings(b, theirs)),
     )
-    same_trainings = ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
-    return SideBySide(scores[0], scores[1], same_trainings)
+
+
+def _common_patients(names: str, tables: Sequence[pandas.DataFrame]) -> list[str]:
+    """The patients of every table, sorted; raises `DataError` without any, warns of others."""
+    scored = [set(table.index) for table in tables]
+    common, every = set[str].intersection(*scored), set[str].union(*scored)
+    if not common:
+        raise DataError(f"{names}: no patient was scored by both; compare runs of the same fold, or on test")
+    if beyond := len(every - common):
+        warn(f"{names}: {beyond} patients were not scored by every seed of both and are left out")
+    return sorted(common)
 
 
 def _columns(table: pandas.DataFrame, classes: Classes) -> Values:
-    values = table.to_numpy(np.float64)
-    members = columns(classes).values()
-    return np.stack([values[:, [classes.index(name) for name in of]].mean(axis=1) for of in members], axis=1)
+    """(P, C) of a table (P, K)."""
+    means = [table[list(members)].to_numpy(np.float64).mean(axis=1) for members in columns(classes).values()]
+    return np.stack(means, axis=1)
+
+
+def _trainings(arm: Arm, seeds: Container[int]) -> dict[tuple[int, int | None], frozenset[str]]:
+    """By seed and fold, the trainings that a run comes from."""
+    return {(one.seed, one.fold): one.trainings for one in arm.runs if one.seed in seeds}
+
+
+def _share_trainings(
+    ours: Mapping[tuple[int, int | None], frozenset[str]], theirs: Mapping[tuple[int, int | None], frozenset[str]]
+) -> bool:
+    return ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
 
 
 def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) -> Outcome:
@@ -204,31 +247,50 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         raise DataError(f"{path}: has no scores; `carpus evaluate {path} --data DATA --split test` makes them")
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
-    line = list(_line(path, settings, manifest))
+    line = _lineage(path)
     return Outcome(
-        path,
-        settings.train.seed if seed is None else seed,
-        settings.data.fold if fold is None else fold,
-        table[table["split"].isin(SPLITS) & table["metric"].isin(METRICS)],
-        classes,
-        settings,
-        manifest,
-        sum(one.get("steps", math.nan) for one in line),
-        frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
-        frozenset(of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of),
+        path=path,
+        seed=settings.train.seed if seed is None else seed,
+        fold=settings.data.fold if fold is None else fold,
+        table=table[table["split"].isin(SPLITS) & table["metric"].isin(METRICS)],
+        classes=classes,
+        settings=settings,
+        manifest=manifest,
+        steps=sum(one.get("steps", math.nan) for one in line),
+        learnt=frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
+        trainings=frozenset(
+            of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of
+        ),
     )
 
 
-def _line(path: Path, settings: config.Config, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _lineage(path: Path) -> list[Mapping[str, Any]]:
     """The manifests of a run and of those whose weights it started from, the latest first."""
-    yield manifest
-    weights = Path(settings.model.weights or "")
+    found: dict[Path, Mapping[str, Any]] = {}
+    here: Path | None = path
+    while here:
+        found[here.resolve()] = run.read_manifest(here)[0]
+        here = _parent(here, found)
+    return list(found.values())
+
+
+def _parent(path: Path, known: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+    """The run that a run started from; None of one that started from none, or from one that is not there any more.
+
+    Args:
+        path: the run.
+        known: the manifests of it and of those that started from it, by where they lie; none of them is its parent.
+    """
+    weights = Path(config.load([path / run.CONFIG]).model.weights or "")
     if weights.name != run.WEIGHTS:
-        return
+        return None
+    sha256 = known[path.resolve()].get("start_sha256")  # None: made before it was recorded
     # In a study that was moved they still lie side by side.
     for folder in (weights.parent, path.resolve().parent / weights.parent.name):
-        if (folder / run.MANIFEST).is_file():
-            yield from _line(folder, config.load([folder / run.CONFIG]), run.read_manifest(folder)[0])
-            return
-    if not weights.is_file():
+        if (folder / run.MANIFEST).is_file() and folder.resolve() not in known:
+            manifest, _ = run.read_manifest(folder)
+            if sha256 in (None, manifest.get("files", {}).get(run.WEIGHTS)):
+                return folder
+    if not weights.is_file() or (weights.parent / run.MANIFEST).is_file():
         warn(f"{path}: the run that it started from, {weights.parent}, is not there; its steps are not counted")
+    return None

@@ -28,7 +28,7 @@ Dimension key: S seeds, P patients, C columns (classes, or means over classes), 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ class Spread:
     paired: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Contrast:
     """Arm A against arm B; all arrays are (C,), NaN where two seeds or five patients are not there.
 
@@ -85,7 +85,7 @@ class Contrast:
             of the same training where `paired`.
         seeds: of A and of B.
         patients: how many.
-        margin: that of `p_equivalent`.
+        margin: that of `p_equivalent`, which is NaN without one.
         patient, seed, residual, paired: see `Spread`.
     """
 
@@ -97,7 +97,7 @@ class Contrast:
     superiority: Values
     seeds: tuple[int, int]
     patients: int
-    margin: float
+    margin: float | None
     patient: Values
     seed: Values
     residual: Values
@@ -109,13 +109,30 @@ class Contrast:
         found = Spread(patient, seed, residual, self.paired)
         return found if np.isfinite([found.patient, found.seed]).all() else None
 
+    def untested(self, where: NDArray[np.bool_]) -> "Contrast":
+        """The same without intervals, tests and standard deviations `where` (C,) a column holds nothing to test."""
+
+        def blank(values: Values) -> Values:
+            return np.where(where, np.nan, values)
+
+        return replace(
+            self,
+            low=blank(self.low),
+            high=blank(self.high),
+            p=blank(self.p),
+            p_equivalent=blank(self.p_equivalent),
+            patient=blank(self.patient),
+            seed=blank(self.seed),
+            residual=blank(self.residual),
+        )
+
 
 def contrast(
     a: Values,
     b: Values,
     *,
     paired: bool = False,
-    margin: float = MARGIN,
+    margin: float | None = None,
     resamples: int = RESAMPLES,
     random: int = 0,
 ) -> Contrast:
@@ -126,7 +143,8 @@ def contrast(
             (folds with patients of their own), their patients stand side by side.
         b: (S_B, P, C) scores of the second, the same patients in the same order.
         paired: whether run s of both comes from the same training; to be decided before the scores are seen.
-        margin: half the width of what counts as equivalent, in the unit of the scores.
+        margin: half the width of what counts as equivalent, in the unit of the scores; without one, `p_equivalent` is
+            NaN.
         resamples: of the patients.
         random: seed of the resampling; the same for the same data gives the same numbers.
 
@@ -153,29 +171,39 @@ def contrast(
     ahead = np.sign(runs[0] - runs[1])[None] if paired else np.sign(runs[0][:, None] - runs[1][None])
     superiority = (ahead.mean(axis=(0, 1)) + 1) / 2
     unknown = np.full_like(difference, np.nan)
+    untested = Contrast(
+        difference=difference,
+        low=unknown,
+        high=unknown,
+        p=unknown,
+        p_equivalent=unknown,
+        superiority=superiority,
+        seeds=seeds,
+        patients=patients,
+        margin=margin,
+        patient=unknown,
+        seed=unknown,
+        residual=unknown,
+        paired=paired,
+    )
     if min(seeds) < SEEDS_NEEDED or patients < PATIENTS_NEEDED:
-        tests = low = high = unknown
-        return Contrast(
-            difference, low, high, tests, tests, superiority, seeds, patients, margin, unknown, unknown, unknown, paired
-        )
+        return untested
     by_patient = a.mean(axis=0) - b.mean(axis=0)
     bound = _Bound.of((a - b,) if paired else (a, b), by_patient, resamples, random)
-    shares = 1 / seeds[0] + 1 / seeds[1]
+    half = np.full_like(difference, LEVEL / 2)
     p = 2 * np.where(difference > 0, bound.tail(difference, "low"), bound.tail(-difference, "high"))
-    return Contrast(
-        difference,
-        difference - bound.distance(np.full_like(difference, LEVEL / 2), "low"),
-        difference + bound.distance(np.full_like(difference, LEVEL / 2), "high"),
-        np.minimum(p, 1.0),
-        np.maximum(bound.tail(difference + margin, "low"), bound.tail(margin - difference, "high")),
-        superiority,
-        seeds,
-        patients,
-        margin,
-        np.sqrt(np.maximum(bound.of_patients - bound.of_both, 0) * patients),
-        np.sqrt(np.maximum(bound.of_seeds - bound.of_both, 0) / shares),
-        np.sqrt(bound.of_both * patients / shares),
-        paired,
+    if margin is not None:
+        p_equivalent = np.maximum(bound.tail(difference + margin, "low"), bound.tail(margin - difference, "high"))
+        untested = replace(untested, p_equivalent=p_equivalent)
+    shares = 1 / seeds[0] + 1 / seeds[1]
+    return replace(
+        untested,
+        low=difference - bound.distance(half, "low"),
+        high=difference + bound.distance(half, "high"),
+        p=np.minimum(p, 1.0),
+        patient=np.sqrt(np.maximum(bound.of_patients - bound.of_both, 0) * patients),
+        seed=np.sqrt(np.maximum(bound.of_seeds - bound.of_both, 0) / shares),
+        residual=np.sqrt(bound.of_both * patients / shares),
     )
 
 
@@ -261,18 +289,19 @@ def _studentised(deviations: Values, resamples: int, random: int) -> NDArray[np.
     return np.sort((mean / error).astype(np.float32), axis=0)
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Sequence[float], *, tests: int | None = None) -> list[float]:
     """p-values corrected for there being several, so that all together are wrong at their level (Holm 1979).
 
     Args:
         p: of each test; NaN of one that could not be done, which counts as a test all the same.
+        tests: how many there are, those included that are not in `p`; None if all are.
 
     Returns:
         In the same order, at most 1; NaN stays NaN.
     """
     values = np.array(p, np.float64)
     order = np.argsort(values)  # NaN last
-    factors = len(values) - np.arange(len(values))
+    factors = (len(values) if tests is None else tests) - np.arange(len(values))
     corrected = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
     result = np.empty_like(values)
     result[order] = corrected

@@ -9,6 +9,7 @@ from carpus.study import stats
 from carpus.study.judge import Judgement
 from carpus.study.report import names
 from carpus.study.report.tables import pair_name
+from carpus.study.results import ALL
 
 _LEFT, _HEIGHT, _LETTER, _LINE = 92.0, 17.0, 5.4, 11.0
 _SLANTED = 24
@@ -56,9 +57,9 @@ def beyond_chance(judgement: Judgement) -> list[set[str]]:
     level = stats.LEVEL * sum(chosen) / max(len(judgement.judged) + len(judgement.absent), 1)
     found = []
     for each, is_chosen in zip(judgement.judged, chosen, strict=True):
-        parts = stats.holm(each.dice.p[1:].tolist())
-        certain = {name for name, p in zip(each.columns[1:], parts, strict=True) if p < level}
-        found.append({each.columns[0], *certain} if is_chosen else set())
+        parts = stats.holm(each.dice.p[ALL + 1 :].tolist())
+        certain = {name for name, p in zip(each.columns[ALL + 1 :], parts, strict=True) if p < level}
+        found.append({each.columns[ALL], *certain} if is_chosen else set())
     return found
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from carpus.report import Listing
 from carpus.report.charts import number
-from carpus.study import stats
-from carpus.study.judge import Judged, Judgement, budget
-from carpus.study.results import TEST, Arm
+from carpus.study import budget, stats
+from carpus.study.judge import Judged, Judgement
+from carpus.study.results import ALL, METRICS, TEST, Arm
 from carpus.study.spec import Contrast, Published, Study
 
 NAMES = {"val": "Val", "public": "Public", "private": "Private", "test": "Test"}
@@ -57,7 +57,7 @@ def verdicts(judgement: Judgement) -> Listing:
                 _interval(dice),
                 p_value(each.p),
                 p_value(each.p_equivalent),
-                f"{dice.superiority[0]:.2f}",
+                f"{dice.superiority[ALL]:.2f}",
                 _four(each.detectable),
                 *others,
                 _design(each),
@@ -89,7 +89,8 @@ def verdicts(judgement: Judgement) -> Listing:
     return Listing("Verdicts", about, [*columns, "Would take"], rows)
 
 
-_OTHERS = {"nsd_2px": ("NSD 2 px", 4), "hd95_px": ("HD95, px", 2)}
+_OTHERS = dict(zip(METRICS[1:], (("NSD 2 px", 4), ("HD95, px", 2)), strict=True))
+"""Head and digits of every metric but Dice."""
 
 
 def borders(judgement: Judgement) -> Listing:
@@ -124,16 +125,16 @@ def costs(judgement: Judgement) -> Listing:
     """What every arm was given and what it took, means over its runs."""
     rows = []
     for name, arm in judgement.arms.items():
-        given = budget(arm)
+        given = budget.of(arm)
         peak = [max(of.values()) for outcome in arm.runs if (of := outcome.manifest.get("peak_mib_by_phase"))]
         rows.append(
             [
                 name,
-                _count(given["parameters"] / 1e6, " M", 1),
-                _count(given["steps"]),
-                _count(given["images a step"]),
-                _count(given["image size"]),
-                _count(given["training patients"]),
+                _count(given.parameters / 1e6, " M", 1),
+                _count(given.steps),
+                _count(given.images_a_step),
+                _count(given.image_size_px),
+                _count(given.training_patients),
                 duration(arm.fact("seconds")),
                 _count(arm.fact("images_per_second"), "", 1),
                 _count(float(np.mean(peak)) if peak else math.nan, " MiB"),
@@ -246,12 +247,12 @@ def device(arm: Arm) -> str:
 
 
 def _interval(of: stats.Contrast, digits: int = 4) -> str:
-    low, high = float(of.low[0]), float(of.high[0])
+    low, high = float(of.low[ALL]), float(of.high[ALL])
     return f"{signed(low, digits)} to {signed(high, digits)}" if math.isfinite(low) else "–"
 
 
 def _other(of: stats.Contrast, digits: int) -> tuple[str, str]:
-    return signed(float(of.difference[0]), digits), _interval(of, digits)
+    return signed(float(of.difference[ALL]), digits), _interval(of, digits)
 
 
 def _over_seeds(values: Sequence[float] | np.ndarray, digits: int = 4) -> str:

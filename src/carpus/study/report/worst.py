@@ -72,7 +72,7 @@ def collect(
     predictions: dict[str, dict[str, LabelMap]] = {name: {} for name in chosen}
     for done, (arm, outcome) in enumerate(first.items(), start=1):
         fitted = outcome.path / tasks.CALIBRATION
-        predict = evaluate.predictor(run.read(outcome.path), device, calibration=fitted if fitted.is_file() else None)
+        predict = evaluate.predictor([run.read(outcome.path)], device, calibration=fitted if fitted.is_file() else None)
         for name in chosen:
             predictions[name][arm] = predict(pixels[name])
         if progress:

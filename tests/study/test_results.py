@@ -1,0 +1,83 @@
+"""An arm is runs of one class list that scored everything, and it knows the runs that it comes from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from carpus import config, run
+from carpus.errors import DataError, DataWarning
+from carpus.labels import BONES, Classes
+from carpus.study import gather, results
+from study import planted
+
+Tiny = Callable[..., config.Config]
+
+PATIENTS = ("ID01", "ID02")
+
+
+def a_run(folder: Path, settings: config.Config, classes: Classes = BONES, **facts: Any) -> Path:
+    """A finished run whose first class has 0.1, the second 0.2 and so on to 0.9."""
+    dice = np.tile(np.arange(len(classes)) % 9 / 10 + 0.1, (len(PATIENTS), 1))
+    table = planted.table(dice, [(f"{name}/1", name) for name in PATIENTS], "test", classes)
+    return planted.write_run(folder, {"test": table}, settings=settings, classes=classes, **facts)
+
+
+def test_an_arm_needs_a_run() -> None:
+    with pytest.raises(DataError, match="A: an arm needs a run"):
+        results.Arm("A", ())
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a",), ("a", "b", "c")])
+def test_runs_of_other_classes_are_no_arm(tiny: Tiny, tmp_path: Path, names: tuple[str, ...]) -> None:
+    a_run(tmp_path / "first", tiny("train.seed=0"), Classes(("a", "b"), {}))
+    a_run(tmp_path / "second", tiny("train.seed=1"), Classes(names, {}))
+    with pytest.raises(DataError, match=r"A: .*second has other classes than .*first"):
+        gather.of_paths([f"A={tmp_path}/first,{tmp_path}/second"], classes=BONES)
+
+
+def test_columns_are_taken_by_name(tiny: Tiny, tmp_path: Path) -> None:
+    classes = Classes(("d", "a", "c"), {"outer": ("d", "c")})
+    arm = results.Arm("A", (results.read_run(a_run(tmp_path / "run", tiny(), classes)),))
+    np.testing.assert_allclose(results.side_by_side(arm, arm, ["test"]).a, [[[0.2, 0.2, 0.1, 0.2, 0.3]] * 2])
+    assert arm.mean(["test"]) == pytest.approx([0.2])
+
+
+def test_a_missing_score_is_refused_by_means_as_by_contrasts(tiny: Tiny, tmp_path: Path) -> None:
+    outcome = results.read_run(a_run(tmp_path / "run", tiny()))
+    unknown = outcome.table.assign(value=outcome.table["value"].where(outcome.table["class"] != "Lunate"))
+    for table in (unknown, unknown.dropna()):
+        with pytest.raises(DataError, match="run: a dice is missing"):
+            results.Arm("A", (replace(outcome, table=table),)).mean(["test"])
+
+
+def test_a_run_is_not_the_run_of_the_same_name_that_it_started_from(tiny: Tiny, tmp_path: Path) -> None:
+    path = a_run(tmp_path / "second" / "run", tiny(f"model.weights={tmp_path}/gone/run/{run.WEIGHTS}"))
+    with pytest.warns(DataWarning, match="gone/run, is not there; its steps are not counted"):
+        assert results.read_run(path).steps == 3
+
+
+def test_runs_that_started_from_each_other_are_counted_once(tiny: Tiny, tmp_path: Path) -> None:
+    first, second = (
+        a_run(tmp_path / name, tiny(f"model.weights={tmp_path / other / run.WEIGHTS}"))
+        for name, other in (("first", "second"), ("second", "first"))
+    )  # as when the first one is trained anew, from the second
+    for path in (first, second):
+        with pytest.warns(DataWarning, match="is not there"):
+            assert results.read_run(path).steps == 6
+
+
+@pytest.mark.parametrize("here", ["moved", "first"])
+def test_a_run_is_known_by_the_weights_that_another_started_from(tiny: Tiny, tmp_path: Path, here: str) -> None:
+    for name, steps, sha256 in (("first", 5, "a" * 64), ("moved", 4, "b" * 64)):
+        a_run(tmp_path / name / "start", tiny(), steps=steps, files={run.WEIGHTS: sha256})
+    settings = tiny(f"model.weights={tmp_path}/first/start/{run.WEIGHTS}")
+    path = a_run(tmp_path / here / "run", settings, start_sha256="b" * 64)
+    if here == "moved":
+        assert results.read_run(path).steps == 7  # the start beside it, not the run that took its old place
+    else:
+        with pytest.warns(DataWarning, match="first/start, is not there"):
+            assert results.read_run(path).steps == 3
