@@ -86,6 +86,19 @@ def test_runs_that_share_a_training_are_paired(
     assert all(np.isnan(of.p_equivalent).all() for of in judged.others.values())  # a margin is one of Dice
 
 
+def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_path: Path) -> None:
+    quality = {"images": 24, "dice": 0.7, "kept_dice": 0.8, "kept": 0.055, "gain": 0.01, "low": -0.01, "high": 0.03}
+    quality |= {"student": "the run", "in_sample": False, "poor": []}
+    taught = a_run(tmp_path / "taught", tiny(), pseudo={"images": {}, "quality": quality})
+    blind = a_run(tmp_path / "blind", tiny(), pseudo={"images": {}, "quality": None})
+    arms = {"taught": an_arm("taught", taught, blind), "plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
+    rows = tables.labels(judge.judge(arms, [Contrast("taught", "plain")])).rows
+    assert [row[:3] for row in rows] == [["taught", "0", "6%"], ["taught", "1", "–"]]
+    assert "out of fold their Dice is 0.8000, +0.0100 (-0.0100 to +0.0300)" in rows[0][3]
+    assert "advised against" in rows[0][3]
+    assert "never measured" in rows[1][3]
+
+
 def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:
     learnt = {f"elsewhere/image{name}": "0" * 64 for name in PATIENTS[:6]}
     semi = a_run(tmp_path / "semi", tiny(), pseudo={"images": learnt})

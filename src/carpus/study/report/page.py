@@ -190,6 +190,7 @@ def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
         found |= {"claims": answers.claims(judgement, study), "regrets": answers.regrets(judgement, study)}
     found |= {
         "borders": tables.borders(judgement),
+        "labels": tables.labels(judgement),
         "costs": tables.costs(judgement),
         "classes": tables.by_class(judgement),
     }
@@ -214,9 +215,10 @@ def _method(judgement: Judgement) -> Markup:
     told = (
         "The unit is the patient; a claim about a method allows for patients and for training seeds, crossed. Patients "
         "are resampled and studentised, seeds have Student's t with Welch's degrees of freedom, each arm its own "
-        "variance, and are not paired. Simulated studies give at most 5 % false positives with 2, 3, 5 and 8 seeds "
-        f"(docs/studies.md). A difference proven to be below {judgement.margin:g} is called equivalent. With one seed "
-        "the verdict is cannot tell, whatever the difference. Intervals hold for this data set and its split."
+        "variance, and are paired only where two arms' runs share a training. Simulated studies give at most 5 % false "
+        f"positives with 2, 3, 5 and 8 seeds (docs/studies.md). A difference proven to be below {judgement.margin:g} "
+        "is called equivalent. With one seed the verdict is cannot tell, whatever the difference. Intervals hold for "
+        "this data set and its split."
     )
     return element("section", element("h2", "Method"), element("p", told))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from carpus.pseudo import provenance
 from carpus.report import Listing
 from carpus.report.charts import number
 from carpus.study import budget, stats
@@ -119,6 +120,19 @@ def borders(judgement: Judgement) -> Listing:
     ]
     about = "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances."
     return Listing("Borders, groups and the worst class", about, columns, rows)
+
+
+def labels(judgement: Judgement) -> Listing:
+    """What was known of pseudo-labels before a run learnt from them; without rows where none did."""
+    rows = []
+    for name, arm in judgement.arms.items():
+        for run in arm.runs:
+            if pseudo := run.manifest.get("pseudo"):
+                quality = pseudo.get("quality")
+                kept = f"{quality['kept']:.0%}" if quality else "–"
+                rows.append([name, str(run.seed), kept, provenance.advice(quality)])
+    about = "Kept: of the labels out of fold. The rest counts neither as bone nor as background."
+    return Listing("Pseudo-labels, before they were learnt from", about, ["Arm", "Seed", "Kept", "Measured"], rows)
 
 
 def costs(judgement: Judgement) -> Listing:
