@@ -74,6 +74,8 @@ def test_a_class_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest
         ("train: {learning_rate: '1e-3'}", "train.learning_rate: expected number > 0, got '1e-3'"),
         ("train: {precision: 16}", r"train.precision: expected auto \| 32 \| bf16 \| fp16, got 16"),
         ("train: {learning_rate: .nan}", "train.learning_rate: .*got nan"),
+        ("data: {pseudo: {share: 1}}", "data.pseudo.share: expected number > 0 and < 1, got 1$"),
+        ("data: {pseudo: {until: 0}}", "data.pseudo.until: expected number > 0 and <= 1, got 0$"),
         ("train: {loss: {}}", "train.loss: expected mapping of names to number > 0"),
         ("train: {loss: {dice: -1}}", "train.loss.dice: expected number > 0, got -1"),
         ("train: {loss: {tversky: {alpha: -1}}}", "train.loss.tversky.alpha: expected number >= 0, got -1"),

@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from carpus import config, evaluate, run, train
+from carpus import config, data, evaluate, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
+from carpus.pseudo import decisions
 
 Tiny = Callable[..., config.Config]
 
@@ -77,6 +78,23 @@ def test_other_data_are_no_longer_run(trained: Path, dataset: Path, tmp_path: Pa
     annotation.write_text(annotation.read_text() + " ")
     with pytest.raises(DataError, match=r"data: is other data than .*run was trained on \(data\.all in its manifest"):
         train.lengthen(trained, 5, root, tmp_path / "longer")
+    assert not (tmp_path / "longer").exists()
+
+
+def test_decisions_made_or_taken_back_since_are_other_data(
+    trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    name = data.read(root).train[0].name
+    decisions.decide(root, name, "Lunate", "accept")
+    decided = tmp_path / "decided"
+    train.train(tiny("train.steps=1"), root, decided)
+    by = r"\(data\.trust in its manifest\.json, by decisions\.csv\)"
+    with pytest.raises(DataError, match=by):
+        train.lengthen(trained, 5, root, tmp_path / "longer")
+    decisions.decide(root, name, "Lunate", None)
+    with pytest.raises(DataError, match=by):
+        train.lengthen(decided, 2, root, tmp_path / "longer")
     assert not (tmp_path / "longer").exists()
 
 

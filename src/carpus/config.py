@@ -408,11 +408,11 @@ def _type(schema: dict[str, Any]) -> str:
     text = str(schema["type"])
     if "multipleOf" in schema:
         text = f"{text}, a multiple of {schema['multipleOf']},"
-    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
-    if high is not None:
-        return f"{text} {low:g}..{high:g}"
-    if low is not None:
-        return f"{text} {'>' if 'exclusiveMinimum' in schema else '>='} {low:g}"
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    if "minimum" in schema and "maximum" in schema:
+        return f"{text} {schema['minimum']:g}..{schema['maximum']:g}"
+    if limits := [f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema]:
+        return f"{text} {' and '.join(limits)}"
     return text
 
 

@@ -158,8 +158,10 @@ def evaluate(
 
 
 def transductive(trained: run.Run, cases: Sequence[Case]) -> set[str]:
-    """The cases whose images, with predictions for labels, the run learnt from: its scores on these say less."""
-    digests = set(trained.pseudo_images.values())
+    """The cases whose images, with predictions for labels, the run or its first weights learnt from: its scores on
+    these say less.
+    """
+    digests = {digest for _, digest in trained.pseudo_images}
     return {case.name for case in cases if images.digest(case.image) in digests} if digests else set()
 
 

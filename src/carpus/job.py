@@ -32,7 +32,7 @@ class Job:
         predictor: of the network.
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
-        start: the patients whose labels made the first weights, see `provenance.taught`.
+        start: what the first weights bring with them.
         start_sha256: of the file that the first weights are from; None without one.
         pseudo: where the pseudo-labels come from; None without any.
     """
@@ -46,7 +46,7 @@ class Job:
     predictor: Predictor
     loss: losses.Loss
     batches: Batches
-    start: list[str] | None
+    start: provenance.Taught
     start_sha256: str | None
     pseudo: provenance.Provenance | None = None
 
@@ -75,6 +75,8 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             f"--set data.pseudo.root={root}"
         )
     learn, held_out = split(dataset, settings.data)
+    test = [case for case in dataset.test if case.annotation]
+    start = provenance.refuse_taught(settings.model.weights, held_out, test)
     fingerprints = {
         "all": data.fingerprint([*learn, *held_out, *dataset.test])._asdict(),
         "val": data.fingerprint(held_out)._asdict(),
@@ -82,7 +84,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
     if (root / decisions.FILE).is_file():
         fingerprints["trust"] = trust.fingerprint(root, learn)
     learn = trust.trusted(learn, root, classes)
-    others, labelled = _pseudo(settings, dataset, held_out, classes)
+    others, labelled = _pseudo(settings, learn, held_out, test, classes)
     if others:
         fingerprints["pseudo"] = trust.fingerprint(Path(str(settings.data.pseudo.root)), others.cases)
     size, label_size = settings.data.image_size, settings.data.label_size or settings.data.image_size
@@ -115,7 +117,7 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
             {str(name): weight for name, weight in options.loss.items()}, batch=options.loss_over == "batch"
         ),
         batches=batches,
-        start=provenance.taught(settings.model.weights),
+        start=start,
         start_sha256=_sha256(settings.model.weights),
         pseudo=labelled,
     )
@@ -128,29 +130,50 @@ def _sha256(weights: str | None) -> str | None:
 
 
 def _pseudo(
-    settings: config.Config, dataset: data.Dataset, held_out: list[data.Case], classes: Classes
+    settings: config.Config,
+    learn: list[data.Case],
+    held_out: list[data.Case],
+    test: list[data.Case],
+    classes: Classes,
 ) -> tuple[Others | None, provenance.Provenance | None]:
     """The pseudo-labelled cases that take part in batches, and where their labels come from; None without any."""
     options = settings.data.pseudo
     if options.root is None:
+        _refuse_unheeded(options)
         return None, None
     root = Path(options.root)
     labelled = provenance.read(root)
     if labelled.content["classes"] != list(classes.names):
         raise ConfigError(f"data.pseudo.root: {root} has other classes than this training")
     cases = [case for case in data.read(root).train if case.annotation]
-    test = [case for case in dataset.test if case.annotation]
     provenance.refuse_judges(labelled, cases, held_out, test, unverified=options.unverified)
+    provenance.warn_of_annotated(labelled, cases, learn)
+    trusted = trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft)
+    if all(case.doubt and len(case.doubt.ignored) == len(classes) for case in trusted):
+        raise DataError(
+            f"{root}: not one label of its {len(trusted)} images counts, so there is nothing to learn from; "
+            f"{'the selection of `carpus pseudo` or ' if options.selection else ''}{decisions.FILE} left all out"
+        )
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)
     others = Others(
-        trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft),
+        trusted,
         augment.Settings(**settings.augment.model_dump()).stronger(options.noise),
         options.share,
         options.weight,
         round(end),
     )
     return others, labelled
+
+
+def _refuse_unheeded(options: config.Pseudo) -> None:
+    """Raise a `ConfigError` for settings of pseudo-labels without any, unless it is said that there are none."""
+    given = options.model_fields_set
+    if given and "root" not in given:
+        raise ConfigError(
+            f"data.pseudo: {', '.join(sorted(given))}: without data.pseudo.root there are no pseudo-labels to learn "
+            "from; give a folder of `carpus pseudo`, or data.pseudo.root=null to learn from annotated images alone"
+        )
 
 
 def split(dataset: data.Dataset, options: config.Data) -> tuple[list[data.Case], list[data.Case]]:

@@ -36,7 +36,8 @@ def finish(out: Path, job: Job, state: State, *, root: Path, about: dict[str, An
         "data": {"path": str(root.resolve()), **job.fingerprints},
         "train_patients": sorted({case.patient for case in job.learn}),
         "val_patients": sorted({case.patient for case in job.held_out}),
-        "start": job.start,
+        "start": job.start.seen.as_json(),
+        "start_images": sorted(job.start.images),
         "start_sha256": job.start_sha256,
         "pseudo": _pseudo(job),
         # Of what predicts: auxiliary heads are dropped then.
@@ -61,12 +62,11 @@ def _pseudo(job: Job) -> dict[str, Any] | None:
     """The images whose labels were predictions, and the patients that these labels tell about."""
     if job.pseudo is None:
         return None
-    seen = job.pseudo.seen
     content = job.pseudo.content
     return {
         "root": str(job.pseudo.root.resolve()),
         "sources": [{name: source[name] for name in ("kind", "sha256")} for source in content["sources"]],
-        "seen": None if seen is None else sorted(seen),
+        "seen": job.pseudo.seen.as_json(),
         "quality": content["quality"],
         "images": job.pseudo.images,
     }

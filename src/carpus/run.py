@@ -64,6 +64,10 @@ _WHOLE = (MANIFEST, STATE, CONFIG, WEIGHTS, METRICS, SCORES, REPORT, TENSORBOARD
 """What is put aside when a run is replaced, last to be made first."""
 
 
+Pictures = frozenset[tuple[str, str]]
+"""Images: the name of the case and the SHA-256 of the pixels, see `images.digest`."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: its folder, settings, class list and manifest."""
@@ -74,9 +78,9 @@ class Run:
     manifest: dict[str, Any]
 
     @property
-    def pseudo_images(self) -> dict[str, str]:
-        """The images that it learnt from with predictions for labels: name of the case -> SHA-256."""
-        return (self.manifest.get("pseudo") or {}).get("images", {})
+    def pseudo_images(self) -> Pictures:
+        """See the function `pseudo_images`."""
+        return pseudo_images(self.manifest)
 
     def network(self) -> nn.Module:
         """The trained network, in evaluation mode."""
@@ -86,6 +90,12 @@ class Run:
         network = models.build(start, len(self.classes))
         weights.load(network, self.path / WEIGHTS)
         return network.eval()
+
+
+def pseudo_images(manifest: Mapping[str, Any]) -> Pictures:
+    """The images that a run, or one whose weights it started from, learnt from with predictions for labels."""
+    own = (manifest.get("pseudo") or {}).get("images", {})
+    return frozenset([*own.items(), *((name, digest) for name, digest in manifest.get("start_images", ()))])
 
 
 def read_manifest(path: Path) -> tuple[dict[str, Any], Classes]:

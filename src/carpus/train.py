@@ -12,6 +12,7 @@ from carpus.errors import DataError
 from carpus.job import Job, prepare
 from carpus.loop import Watch, fit
 from carpus.phases import Phases
+from carpus.pseudo import decisions
 from carpus.stop import listening
 
 
@@ -123,10 +124,13 @@ def lengthen(
 
 
 def _require_same_data(job: Job, root: Path, earlier: run.Run) -> None:
-    differing = [name for name, of in job.fingerprints.items() if of != earlier.manifest["data"][name]]
+    there, then = job.fingerprints, {name: of for name, of in earlier.manifest["data"].items() if name != "path"}
+    # What only one of them has differs, too: decisions made since, or taken back.
+    differing = [name for name in (*there, *then) if there.get(name) != then.get(name)]
     if differing:
+        of = f"data.{differing[0]} in its {run.MANIFEST}{f', by {decisions.FILE}' if differing[0] == 'trust' else ''}"
         raise DataError(
-            f"{root}: is other data than {earlier.path} was trained on (data.{differing[0]} in its {run.MANIFEST}); "
+            f"{root}: is other data than {earlier.path} was trained on ({of}); "
             "a longer run learns from the same, and other data ask for a run of its own"
         )
 

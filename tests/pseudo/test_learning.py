@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pseudo_jobs import prepared
+from pseudo_jobs import keep, prepared
 from typer.testing import CliRunner
 
 from carpus import augment, competition, data, evaluate, kernels, losses, run, schedule, train
@@ -18,6 +18,7 @@ from carpus.labels import BONES
 from carpus.postprocess import Calibration, Step
 from carpus.pseudo import decisions, make, provenance, quality, trust
 from carpus.pseudo.decisions import Decision
+from carpus.pseudo.provenance import Seen, Taught
 from carpus.pseudo.sources import Sources
 
 SETTINGS = augment.Settings(rotation_deg=10, flip=True, noise=0.02)
@@ -28,6 +29,7 @@ def pseudo(dataset, trained, tmp_path_factory):
     """Pseudo-labels of the test images by a run that held out fold 0."""
     out = tmp_path_factory.mktemp("pseudo") / "data"
     make.make([trained], dataset / "test" / "DCM", out)
+    keep(out, "Ulna")
     return out
 
 
@@ -131,6 +133,15 @@ def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transdu
         app, ["score", str(sheet), "--truth", str(dataset), "--run", str(tmp_path / "run"), "--json"]
     )
     assert json.loads(result.stdout)["transductive"] == len(test)
+    # Weights that are handed on take along what they learnt from.
+    train.train(tiny("train.steps=1", f"model.weights={tmp_path / 'run' / run.WEIGHTS}"), dataset, tmp_path / "tuned")
+    tuned = run.read(tmp_path / "tuned")
+    assert tuned.manifest["pseudo"] is None
+    assert evaluate.transductive(tuned, test) == {case.name for case in test}
+    result = CliRunner().invoke(
+        app, ["score", str(sheet), "--truth", str(dataset), "--run", str(tmp_path / "tuned"), "--json"]
+    )
+    assert json.loads(result.stdout)["transductive"] == len(test)
     # The next round's labels would tell about the same patients.
     make.make([tmp_path / "run"], dataset / "test" / "DCM", tmp_path / "second")
     with pytest.raises(DataError, match="were trained or calibrated on patient"):
@@ -193,13 +204,14 @@ def test_a_calibration_counts_as_taught_by_the_patients_it_was_fitted_on(dataset
     Calibration({}, opened.classes, fitted_on=patients).write(tmp_path / "cal.json")
     choices = make.Choices(calibration=tmp_path / "cal.json", student=trained)
     found = make.make([trained], dataset / "test" / "DCM", tmp_path / "data", choices=choices)
-    assert found.provenance.seen == frozenset([*opened.manifest["train_patients"], *patients])
+    learnt = opened.manifest["train_patients"]
+    assert found.provenance.seen == Seen(frozenset([*learnt, *patients]))
     assert "the calibration was fitted on these patients" in found.provenance.advice
     with pytest.raises(DataError, match="trained or calibrated on patient"):
         prepared(tiny(f"data.pseudo.root={tmp_path / 'data'}"), dataset)
     Calibration({}, opened.classes).write(tmp_path / "cal.json")  # as one that does not say on whom
     unknown = make.make([trained], dataset / "test" / "DCM", tmp_path / "unknown", choices=choices)
-    assert unknown.provenance.seen is None
+    assert unknown.provenance.seen == Seen(frozenset(learnt), unknown=True)
 
 
 def test_the_student_has_the_calibration_of_the_labels(dataset, trained, tmp_path):
@@ -214,20 +226,60 @@ def test_the_student_has_the_calibration_of_the_labels(dataset, trained, tmp_pat
 
 
 def test_a_run_has_seen_the_patients_of_the_weights_it_started_from(dataset, trained, tiny, tmp_path):
-    first = set(run.read(trained).manifest["train_patients"])
-    settings = tiny("data.fold=1", f"model.weights={trained / run.WEIGHTS}")
-    train.train(settings, dataset, tmp_path / "second")
+    weights = shutil.copytree(trained, tmp_path / "first") / run.WEIGHTS
+    manifest = json.loads((weights.parent / run.MANIFEST).read_text())
+    first = {"ID997"}
+    (weights.parent / run.MANIFEST).write_text(json.dumps(manifest | {"train_patients": sorted(first)}))
+    train.train(tiny("train.steps=1", f"model.weights={weights}"), dataset, tmp_path / "second")
     second = run.read(tmp_path / "second")
     assert second.manifest["start_sha256"] == run.read(trained).manifest["files"][run.WEIGHTS]
-    assert set(provenance.seen_by(second)) == first | set(second.manifest["train_patients"])
+    own = set(second.manifest["train_patients"])
+    assert provenance.seen_by(second) == Seen(frozenset(first | own))
     del second.manifest["start"]  # as a run of before has it
-    assert set(provenance.seen_by(second)) >= first
+    assert provenance.seen_by(second) == Seen(frozenset(first | own))
     shutil.copy(trained / run.WEIGHTS, tmp_path / "elsewhere.safetensors")
-    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) is None
-    assert provenance.taught("imagenet") == provenance.taught(None) == []
-    second.manifest["start"] = None
-    assert provenance.seen_by(second) is None
-    assert provenance.seen_by(second, ["ID999"]) == sorted(["ID999", *second.manifest["train_patients"]])
+    assert provenance.taught(str(tmp_path / "elsewhere.safetensors")) == Taught(Seen(unknown=True))
+    assert provenance.taught("imagenet") == provenance.taught(None) == Taught()
+    for start in (["ID998", None], None):
+        second.manifest["start"] = start
+        known = own | ({"ID998"} if start else set())
+        assert provenance.seen_by(second) == Seen(frozenset(known), unknown=True)
+        assert provenance.seen_by(second, ["ID999"]) == Seen(frozenset({*known, "ID999"}))
+
+
+def test_weights_that_know_the_validation_or_test_patients_are_refused(dataset, trained, tiny, tmp_path):
+    weights = f"model.weights={trained / run.WEIGHTS}"
+    assert prepared(tiny(weights), dataset).start.seen.patients
+    with pytest.raises(DataError, match=r"were trained on patient ID\d+ \(2 validation patients\)"):
+        prepared(tiny(weights, "data.fold=1"), dataset)
+    shutil.copy(trained / run.WEIGHTS, tmp_path / "copy.safetensors")
+    prepared(tiny(f"model.weights={tmp_path / 'copy.safetensors'}", "data.fold=1"), dataset)
+    told = shutil.copytree(trained, tmp_path / "told")
+    manifest = json.loads((told / run.MANIFEST).read_text())
+    learnt = [data.read(dataset).test[0].patient]
+    (told / run.MANIFEST).write_text(json.dumps(manifest | {"train_patients": learnt}))
+    with pytest.raises(DataError, match=rf"on patient {learnt[0]} \(1 test patients\)"):
+        prepared(tiny(f"model.weights={told / run.WEIGHTS}"), dataset)
+
+
+def test_patients_that_are_known_stay_known_beside_the_unknown(dataset, trained, tiny, tmp_path):
+    sheet = dataset / "test_labels" / "submission.csv"
+    found = make.make([sheet, trained], dataset / "test" / "DCM", tmp_path / "data").provenance
+    learnt = run.read(trained).manifest["train_patients"]
+    assert found.seen == Seen(frozenset(learnt), unknown=True)
+    assert [source["seen"] for source in found.content["sources"]] == [[None], learnt]
+    keep(tmp_path / "data", "Ulna")
+    unverified = f"data.pseudo.root={tmp_path / 'data'}", "data.pseudo.unverified=true"
+    made = prepared(tiny(*unverified), dataset)
+    assert made.pseudo is not None
+    with pytest.raises(DataError, match=r"were trained or calibrated on patient ID\d+ \(2 validation patients"):
+        prepared(tiny(*unverified, "data.fold=1"), dataset)
+
+
+def test_files_of_before_have_a_null_for_the_unknown():
+    assert Seen.read(None) == Seen(unknown=True)
+    assert Seen.read(["ID002", "ID001"]).as_json() == ["ID001", "ID002"]
+    assert Seen.read(["ID001", None]).as_json() == ["ID001", None]
 
 
 def test_a_student_of_whom_nobody_knows_what_it_saw_is_refused(dataset, trained):
@@ -276,6 +328,32 @@ def test_the_naive_way_lets_everything_count_but_what_people_decided(dataset, co
     assert again.identity() == first.identity()
     decisions.decide(copy, name, "Capitate", "ignore")
     assert prepared(tiny(f"data.pseudo.root={copy}"), dataset).identity() != first.identity()
+
+
+def test_settings_of_pseudo_labels_without_any_are_refused(dataset, tiny):
+    with pytest.raises(ConfigError, match=r"data.pseudo: share, until: without data.pseudo.root there are no"):
+        prepared(tiny("data.pseudo.until=0.5", "data.pseudo.share=0.3"), dataset)
+    assert prepared(tiny("data.pseudo.until=0.5", "data.pseudo.root=null"), dataset).pseudo is None
+
+
+def test_an_image_that_is_annotated_and_predicted_is_told(dataset, trained, tiny, tmp_path):
+    patients = run.read(trained).manifest["train_patients"]
+    for patient in patients:
+        shutil.copytree(dataset / "train" / "DCM" / patient, tmp_path / "DCM" / patient)
+    make.make([trained], tmp_path / "DCM", tmp_path / "labels")
+    keep(tmp_path / "labels", "Ulna")
+    with pytest.warns(DataWarning, match=rf"holds {patients[0]}/\w+, which is annotated in --data \(4 such\)"):
+        prepared(tiny(f"data.pseudo.root={tmp_path / 'labels'}"), dataset)
+
+
+def test_labels_none_of_which_counts_are_refused(dataset, copy, tiny):
+    settings = tiny(f"data.pseudo.root={copy}")
+    names = [case.name for case in data.read(copy).train]
+    decisions.write(copy, {(name, "Ulna"): Decision("ignore") for name in names})
+    with pytest.raises(DataError, match=r"not one label of its 4 images counts.*the selection .* or decisions.csv"):
+        prepared(settings, dataset)
+    decisions.decide(copy, names[0], "Ulna", "accept")
+    prepared(settings, dataset)
 
 
 def test_decisions_about_annotations_are_honoured_too(dataset, tiny, tmp_path):

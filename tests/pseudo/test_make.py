@@ -1,17 +1,19 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from carpus import data, kernels, phantom, run
+from carpus import data, kernels, phantom, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
 from carpus.labels import BONES
-from carpus.pseudo import make, provenance, trust
+from carpus.pseudo import make, provenance, quality, trust
 from carpus.pseudo.measures import MEASURES
+from carpus.pseudo.provenance import Seen
 from carpus.pseudo.sources import Sources
 
 SIZE = (96, 96)
@@ -52,9 +54,9 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
     path, _ = sheet
     make.make([path], dataset / "test" / "DCM", tmp_path / "pseudo")
     known = provenance.read(tmp_path / "pseudo")
-    assert known.seen is None
+    assert known.seen == Seen(unknown=True)
     assert known.content["sources"] == [
-        {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": None}
+        {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": [None]}
     ]
     assert "never measured" in known.advice
     for case in data.read(tmp_path / "pseudo").train:
@@ -115,14 +117,73 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     assert "advised against" in result.output
     known = provenance.read(tmp_path / "pseudo")
     opened = run.read(trained)
-    assert known.seen == frozenset(opened.manifest["train_patients"])
-    quality = known.content["quality"]
-    assert quality["images"] == 4
-    assert quality["patients"] == len(opened.manifest["val_patients"]) == 2
-    assert quality["gain"] == 0
+    assert known.seen == Seen(frozenset(opened.manifest["train_patients"]))
+    measured = known.content["quality"]
+    assert measured["images"] == 4
+    assert measured["patients"] == len(opened.manifest["val_patients"]) == 2
+    assert measured["kept_dice"] is measured["gain"] is None
+    assert f"no label would be kept (Dice of all: {measured['dice']:.4f}), advised against" in known.advice
     assert known.content["tuned_on"] == opened.manifest["val_patients"]
-    assert quality["poor"] == list(BONES)
-    assert f"hardly ever right: {', '.join(quality['poor'][:3])} and 26 more" in known.advice
+    assert measured["poor"] == list(BONES)
+    assert f"hardly ever right: {', '.join(measured['poor'][:3])} and 26 more" in known.advice
+
+
+def test_of_a_vote_with_submissions_no_quality_is_told(dataset, trained, sheet, tmp_path):
+    path, _ = sheet
+    found = make.make([path, trained], dataset / "test" / "DCM", tmp_path / "pseudo")
+    content = found.provenance.content
+    assert found.quality is None
+    assert content["quality"] is None
+    told = f"out of fold the runs alone reach a Dice of {content['runs_alone']['dice']:.4f}; of the vote nobody knows"
+    assert found.provenance.advice.endswith(told)
+
+
+def test_folds_are_not_held_against_themselves(dataset, trained, tiny, tmp_path):
+    train.train(tiny("data.fold=1", "train.steps=1"), dataset, tmp_path / "other")
+    folds, size = [trained, tmp_path / "other"], lambda _: SIZE
+    known = quality.out_of_fold(Sources(folds, BONES, size), dataset)
+    assert np.isnan(known.student).all()
+    beside = quality.out_of_fold(Sources(folds, BONES, size), dataset, student=run.read(trained))
+    assert np.isnan(beside.student).all()
+    alone = quality.out_of_fold(Sources([trained], BONES, size), dataset)
+    assert np.array_equal(alone.student, alone.dice)  # of one run this is so for the images to label, too
+    advice = make.make(folds, dataset / "test" / "DCM", tmp_path / "pseudo").provenance.advice
+    assert advice.endswith("every patient that was held out made some of them, so no fold of these can train with them")
+
+
+def test_a_student_that_learnt_pseudo_labels_is_told(dataset, trained, tmp_path):
+    student = shutil.copytree(trained, tmp_path / "student")
+    manifest = json.loads((student / run.MANIFEST).read_text())
+    learnt = {"pseudo": {"seen": [], "images": {"ID999/image": "0" * 64}}}
+    (student / run.MANIFEST).write_text(json.dumps(manifest | learnt))
+    choices = make.Choices(student=student)
+    found = make.make([trained], dataset / "test" / "DCM", tmp_path / "pseudo", choices=choices).quality
+    assert found is not None
+    assert found.student == "the run student (which learnt from pseudo-labels itself)"
+
+
+def test_what_no_patient_shows_is_told_as_unknown():
+    measures, dice = np.full((8, 29, len(MEASURES)), np.nan), np.full((8, 29), 0.95)
+    known = quality.OutOfFold([f"ID{n}" for n in range(8)], measures, dice, np.full((8, 29), np.nan))
+    found = quality.judge(known, "the first run", BONES).as_json()
+    assert found["kept_dice"] == pytest.approx(0.95)
+    assert found["gain"] is None
+    told = provenance.advice(found)
+    assert told.endswith("Dice is 0.9500, unknown how much above the first run: no patient held out shows it")
+    assert "advised against" in provenance.advice(quality.judge(replace(known, student=dice), "it", BONES).as_json())
+    none = quality.judge(replace(known, measures=np.full_like(measures, 1e9)), "the first run", BONES).as_json()
+    assert provenance.advice(none) == "out of fold no label would be kept (Dice of all: 0.9500), advised against"
+
+
+def test_how_far_runs_agree_says_nothing_of_submissions():
+    measures = np.random.default_rng(0).uniform(0.97, 0.99, (24, 2, len(MEASURES)))
+    known = quality.OutOfFold([f"ID{n}" for n in range(24)], measures, np.full((24, 2), 0.95), np.full((24, 2), 0.9))
+    agreement = list(MEASURES).index("agreement")
+    alone, mixed = quality.rules(known), quality.rules(replace(known, mixed=True))
+    assert alone.tuned[:, agreement].all()
+    assert (mixed.limits[:, agreement] == MEASURES["agreement"].limit).all()
+    assert np.array_equal(np.delete(mixed.limits, agreement, 1), np.delete(alone.limits, agreement, 1))
+    assert not mixed.tuned[:, agreement].any()
 
 
 def test_choices_for_runs_are_refused_where_there_is_none(dataset, sheet, tmp_path):
@@ -157,7 +218,7 @@ def test_patients_are_named_in_a_file_of_text(dataset, sheet, tmp_path):
     listed.write_text("nobody\n")
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert provenance.read(tmp_path / "out").seen == frozenset()
+    assert provenance.read(tmp_path / "out").seen == Seen()
 
 
 def test_the_labels_of_runs_are_held_against_the_image_too(trained):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from pseudo_jobs import prepared
+from pseudo_jobs import keep, prepared
 from safetensors.torch import load_file
 from torch.nn import functional
 from typer.testing import CliRunner
@@ -31,6 +31,7 @@ def pseudo(dataset, trained, tmp_path_factory):
     images_of = f"{dataset}/test/DCM"
     result = CliRunner().invoke(app, ["pseudo", str(trained), "--images", images_of, "--out", str(out), "--soft"])
     assert result.exit_code == 0, result.output
+    keep(out, "Ulna")
     return out
 
 

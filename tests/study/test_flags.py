@@ -109,6 +109,9 @@ def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path
     assert both_ways(arms["semi"], arms["plain"]) == ({"transductive": told}, {"transductive": f"semi: {told}"})
     assert judge.flags(arms["tuned"], arms["plain"])["transductive"] == told
     assert "transductive" not in judge.flags(arms["semi"], arms["tuned"])
+    # The run that it started from is elsewhere, but its own manifest has what that one learnt.
+    alone = a_run(tmp_path / "alone", tiny(), start_images=sorted(learnt.items()))
+    assert judge.flags(an_arm("alone", alone), arms["plain"])["transductive"] == told
 
 
 def test_flags_of_the_file_hold_whichever_arm_comes_first(tiny: Tiny, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `carpus pseudo` left out, as the viewer tells, filters and sorts it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def test_a_run_is_known_by_its_weights(dataset: Path, trained: Path, tmp_path: P
     assert f"{source['hash']}" in source["hashes"]
     assert "weights" in next(line for line in source["hashes"].splitlines() if line.startswith(source["hash"]))
     assert source["seen"] == "saw 2 patients"
+    path = tmp_path / "pseudo" / "provenance.json"
+    content = json.loads(path.read_text())
+    for seen, told in ((["ID1", None], "saw 1 patient and others of whom nobody knows"), ([], "saw no patient")):
+        content["sources"][0]["seen"] = seen
+        path.write_text(json.dumps(content))
+        (source,) = sources.open_paths([tmp_path / "pseudo"]).selections["pseudo"].origin()["sources"]
+        assert source["seen"] == told
 
 
 def test_lost_provenance_is_told_and_the_bones_remain(pseudo: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def score(
         from carpus import run as runs
         from carpus.formats.submission import image_name
 
-        learnt = {image_name(name) for path in run for name in runs.read(path).pseudo_images}
+        learnt = {image_name(name) for path in run for name, _ in runs.read(path).pseudo_images}
         shared = len(learnt & set(result.names))
     if as_json:
         typer.echo(json.dumps(result.to_json() | ({"transductive": shared} if shared else {}), indent=2))

@@ -57,7 +57,7 @@ class Summary:
         reasons: how often each spoke against a label.
         by_class: class name -> share that is kept.
         doubtful: share of all pixels that are in doubt.
-        quality: out of fold; None where it could not be measured.
+        quality: out of fold; None where it could not be measured, as of a vote with submissions.
         provenance: of the folder.
     """
 
@@ -148,11 +148,12 @@ def make(
             settings=_settings(chosen),
             rules=rules,
             measured=measured,
+            mixed=sources.mixed,
             kept=float(selected.kept.mean()),
             tuned_on=tuned_on,
             hashes={each.case: (each.image, each.annotation) for each in written},
         )
-    return _summary(out, sources.classes, selected, predicted, written, measured)
+    return _summary(out, sources.classes, selected, predicted, written, None if sources.mixed else measured)
 
 
 @dataclass(frozen=True)
@@ -267,15 +268,17 @@ def _tuned(
     """The rules, the quality out of fold, and the patients that both are from: without runs fixed rules alone."""
     if not sources.runs:
         return selection.fixed(len(sources.classes)), None, []
+    student = run.read(chosen.student) if chosen.student else None
     known = quality.out_of_fold(
         sources,
         chosen.truth or Path(sources.runs[0].manifest["data"]["path"]),
-        student=run.read(chosen.student) if chosen.student else None,
+        student=student,
         device=chosen.device,
         options=chosen.options,
         progress=lambda done, total: told("out of fold", done, total),
     )
-    who = f"the run {chosen.student.name}" if chosen.student else "the first run"
+    who = f"the run {student.path.name}" if student else "the first run"
+    who += " (which learnt from pseudo-labels itself)" if (student or sources.runs[0]).pseudo_images else ""
     return quality.rules(known), quality.judge(known, who, sources.classes), sorted(set(known.patients))
 
 

@@ -12,17 +12,19 @@
      "annotations": {"ID040/image9": "<SHA-256 of the file>", ...}}
 
 `seen` are the patients whose labels made a source, those of the makers of its own pseudo-labels and of the weights it
-started from, and so on back, and those that its calibration was fitted on; null where nobody knows. A network that
-learns from such labels has been told about these patients, so they can no longer judge it. The patients that the rules
-were tuned on may: of them the labels have a few limits of each class. `tuned` counts these limits; the last `kept` is
-of the labels in this folder.
+started from, and so on back, and those that its calibration was fitted on; with a null at the end where there may be
+others of whom nobody knows, see `Seen`. A network that learns from such labels has been told about these patients, so
+they can no longer judge it. The patients that the rules were tuned on may: of them the labels have a few limits of each
+class. `tuned` counts these limits; the last `kept` is of the labels in this folder. Where submissions vote beside runs,
+`quality` is null and `runs_alone` is that of the runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,20 +44,50 @@ FILE = data.PROVENANCE
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The patients whose labels made something.
+
+    Args:
+        patients: those that are known.
+        unknown: whether there may be others, of whom nobody knows.
+    """
+
+    patients: frozenset[str] = frozenset()
+    unknown: bool = False
+
+    @classmethod
+    def read(cls, content: Sequence[str | None] | None) -> Seen:
+        """What `as_json` wrote; a null alone, as files of before have it, is nobody known and others unknown."""
+        names = (None,) if content is None else content
+        return cls(frozenset(str(name) for name in names if name is not None), None in names)
+
+    def as_json(self) -> list[str | None]:
+        """Sorted names, and a null at the end for the unknown."""
+        return [*sorted(self.patients), *([None] if self.unknown else [])]
+
+    def __or__(self, other: Seen) -> Seen:
+        return Seen(self.patients | other.patients, self.unknown or other.unknown)
+
+    def told(self, unknown: Sequence[str] | None) -> Seen:
+        """The same where somebody says who the unknown are; None says nothing."""
+        return Seen(self.patients | frozenset(unknown)) if self.unknown and unknown is not None else self
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What is known about the labels of a folder.
 
     Args:
         root: the folder.
         content: of its provenance.json.
-        seen: the patients that made the labels; None if nobody knows.
+        seen: the patients that made the labels.
         images: SHA-256 of the pixels (see `images.digest`) by the name of a case.
         annotations: SHA-256 of the annotation file by the name of a case, as it was made.
     """
 
     root: Path
     content: dict[str, Any]
-    seen: frozenset[str] | None
+    seen: Seen
     images: dict[str, str]
     annotations: dict[str, str]
 
@@ -64,7 +96,14 @@ class Provenance:
         """One line on whether the labels are worth learning from, as measured out of fold."""
         quality = self.content.get("quality")
         kept = f"{len(self.images)} pseudo-labelled images, {self.content['kept']:.1%} of their bones kept"
-        return f"{kept}; {advice(quality)}"
+        if alone := self.content.get("runs_alone"):
+            told = f"out of fold the runs alone reach a Dice of {alone['dice']:.4f}; of the vote nobody knows"
+        else:
+            told = advice(quality)
+        held_out = set(self.content.get("tuned_on", ()))
+        if held_out and held_out <= self.seen.patients:
+            told = f"{told}; every patient that was held out made some of them, so no fold of these can train with them"
+        return f"{kept}; {told}"
 
 
 def write(
@@ -75,6 +114,7 @@ def write(
     settings: Mapping[str, Any],
     rules: Rules,
     measured: Quality | None,
+    mixed: bool,
     kept: float,
     tuned_on: Sequence[str],
     hashes: Mapping[str, tuple[str, str]],
@@ -88,6 +128,7 @@ def write(
         settings: the choices by which the labels were made.
         rules: by which they were selected.
         measured: their quality out of fold; None where it could not be measured.
+        mixed: whether submissions voted, too, so that what was measured is the quality of runs alone.
         kept: share of the labels that is kept.
         tuned_on: the patients that rules and quality are from.
         hashes: SHA-256 of the pixels and of the annotation file by the name of a case.
@@ -99,7 +140,8 @@ def write(
         "settings": settings,
         "rules": rules.as_json(classes),
         "tuned": int(rules.tuned.sum()),
-        "quality": measured.as_json() if measured else None,
+        "quality": None,
+        "runs_alone" if mixed else "quality": measured.as_json() if measured else None,
         "kept": round(kept, 5),
         "tuned_on": tuned_on,
         "images": {case: image for case, (image, _) in hashes.items()},
@@ -119,8 +161,8 @@ def read(root: Path) -> Provenance:
         raise DataError(f"{path}: is missing; expected a folder of `carpus pseudo`, which says where labels come from")
     content = files.read_json(path)
     try:
-        known = [source["seen"] for source in content["sources"]]
-        seen = None if not known or None in known else frozenset(str(one) for each in known for one in each)
+        known = [Seen.read(source["seen"]) for source in content["sources"]]
+        seen = reduce(Seen.__or__, known, Seen(unknown=not known))
         pictures, annotated = (
             {str(name): str(digest) for name, digest in content[part].items()} for part in ("images", "annotations")
         )
@@ -130,44 +172,62 @@ def read(root: Path) -> Provenance:
     return Provenance(root, content, seen, pictures, annotated)
 
 
-def seen_by(trained: run.Run, unknown: Sequence[str] | None = None) -> list[str] | None:
+def seen_by(trained: run.Run, unknown: Sequence[str] | None = None) -> Seen:
     """The patients whose labels made a run, those of the makers of its pseudo-labels and first weights included.
 
     Args:
         trained: the run.
         unknown: the patients to take where the run does not know.
-
-    Returns:
-        Sorted names; None where nobody knows.
     """
     manifest = trained.manifest
-    start = manifest["start"] if "start" in manifest else taught(trained.settings.model.weights)
-    labels = manifest["pseudo"]["seen"] if manifest.get("pseudo") else []
-    found: set[str] = set()
-    for part in (manifest["train_patients"], start, labels):
-        known = unknown if part is None else part
-        if known is None:
-            return None
-        found.update(known)
-    return sorted(found)
+    start = Seen.read(manifest["start"]) if "start" in manifest else taught(trained.settings.model.weights).seen
+    labels = Seen.read(manifest["pseudo"]["seen"]) if manifest.get("pseudo") else Seen()
+    return (Seen.read(manifest["train_patients"]) | start | labels).told(unknown)
 
 
-def taught(weights: str | None) -> list[str] | None:
-    """The patients whose labels made `model.weights`: none for pretrained weights of a hub, those of the run it is of.
+@dataclass(frozen=True)
+class Taught:
+    """What first weights bring with them: the patients whose labels made them, and the images they learnt from with
+    predictions for labels, see `run.pseudo_images`.
+    """
 
-    None, for nobody knows, where a file is not that of a finished run.
+    seen: Seen = Seen()
+    images: run.Pictures = frozenset()
+
+
+def taught(weights: str | None) -> Taught:
+    """What `model.weights` bring with them: nothing if they are pretrained ones of a hub, else what their run was told.
+
+    Seen is unknown where a file is not that of a finished run.
     """
     from carpus import config, run  # and with them torch, which nobody needs who only reads where labels come from
 
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
-        return []
+        return Taught()
     if path.name != run.WEIGHTS:
-        return None
+        return Taught(Seen(unknown=True))
     try:
-        return seen_by(run.read(path.parent))
+        trained = run.read(path.parent)
     except DataError:
-        return None
+        return Taught(Seen(unknown=True))
+    return Taught(seen_by(trained), trained.pseudo_images)
+
+
+def refuse_taught(weights: str | None, held_out: Sequence[Case], test: Sequence[Case]) -> Taught:
+    """What `model.weights` bring with them, see `taught`; for the cases see `refuse_judges`.
+
+    Raises:
+        DataError: labels of a patient who validates, or of an annotated test patient, made the weights.
+    """
+    found = taught(weights)
+    for kind, told in _told(found.seen, held_out, test):
+        raise DataError(
+            f"model.weights: {weights}: were trained on patient {told[0]} ({len(told)} {kind} patients), so the "
+            f"network would know patients that shall judge it; start from a run that held out the same {kind} "
+            "patients. If these are others by the same names, start from a copy of the file outside the run's folder"
+        )
+    return found
 
 
 def refuse_judges(
@@ -182,7 +242,7 @@ def refuse_judges(
         held_out: the cases that validate.
         test: the annotated test cases. Their images may be among the pseudo-labelled ones, which makes a score on them
             transductive; their annotations may not have made the labels.
-        unverified: go on although nobody knows who made the labels.
+        unverified: go on although others may have made the labels of whom nobody knows.
 
     Raises:
         DataError: naming a patient or an image that the provenance does not know, and how to go on.
@@ -200,22 +260,36 @@ def refuse_judges(
             "network would learn from them; make pseudo-labels of other images"
         )
     _refuse_strangers(labels, pseudo, digests)
-    if labels.seen is None:
-        if not unverified:
-            raise DataError(
-                f"{labels.root / FILE}: sources: nobody knows which patients made these labels, so the validation "
-                "patients may be among them; say it with `carpus pseudo --seen FILE`, or set "
-                "data.pseudo.unverified=true"
-            )
-        return
+    for kind, told in _told(labels.seen, held_out, test):
+        raise DataError(
+            f"{labels.root / FILE}: sources: were trained or calibrated on patient {told[0]} ({len(told)} {kind} "
+            "patients), so the pseudo-labels tell about patients that shall judge; make them with runs that held "
+            f"out the same {'fold' if kind == 'validation' else 'patients'}, without a calibration fitted on them"
+        )
+    if labels.seen.unknown and not unverified:
+        raise DataError(
+            f"{labels.root / FILE}: sources: nobody knows which patients made these labels, so the validation "
+            "patients may be among them; say it with `carpus pseudo --seen FILE`, or set data.pseudo.unverified=true"
+        )
+
+
+def warn_of_annotated(labels: Provenance, pseudo: Sequence[Case], learn: Sequence[Case]) -> None:
+    """Warn where an image is learnt with its annotation and with a prediction besides, in folders of its patient."""
+    patients, digests = {case.patient for case in pseudo}, {labels.images[case.name] for case in pseudo}
+    found = _digests(case for case in learn if case.patient in patients)
+    twice = [name for name, digest in found.items() if digest in digests]
+    if twice:
+        warn(
+            f"{labels.root}: holds {twice[0]}, which is annotated in --data ({len(twice)} such): the network learns "
+            "both labels; make pseudo-labels of other images"
+        )
+
+
+def _told(seen: Seen, held_out: Sequence[Case], test: Sequence[Case]) -> Iterator[tuple[str, list[str]]]:
+    """The patients that judge and were seen: "validation" or "test", and their names, where there are any."""
     for kind, cases in (("validation", held_out), ("test", test)):
-        told = sorted({case.patient for case in cases} & labels.seen)
-        if told:
-            raise DataError(
-                f"{labels.root / FILE}: sources: were trained or calibrated on patient {told[0]} ({len(told)} {kind} "
-                "patients), so the pseudo-labels tell about patients that shall judge; make them with runs that held "
-                f"out the same {'fold' if kind == 'validation' else 'patients'}, without a calibration fitted on them"
-            )
+        if told := sorted({case.patient for case in cases} & seen.patients):
+            yield kind, told
 
 
 def _refuse_strangers(labels: Provenance, pseudo: Sequence[Case], digests: dict[str, str]) -> None:
@@ -251,14 +325,21 @@ def advice(quality: dict[str, Any] | None) -> str:
     """What the quality measured out of fold, see `quality.Quality`, says about learning from the labels."""
     if not quality:
         return "never measured out of fold, so nobody knows whether they help"
-    ends = ["unknown" if quality[end] is None else f"{quality[end]:+.4f}" for end in ("low", "high")]
-    gain = f"{quality['gain']:+.4f} ({' to '.join(ends)})"
-    told = f"out of fold their Dice is {quality['kept_dice']:.4f}, {gain} beside {quality['student']}"
-    if (quality["low"] or 0) <= 0:
-        told = f"{told}: not above it beyond chance, advised against"
+    if quality["kept_dice"] is None:
+        told = f"out of fold no label would be kept (Dice of all: {quality['dice']:.4f}), advised against"
+    else:
+        told = f"out of fold their Dice is {quality['kept_dice']:.4f}, {_gain(quality)}"
     if quality["in_sample"]:
         told = f"{told}; the calibration was fitted on these patients, so the Dice of both is optimistic"
     if poor := quality["poor"]:
         more = f" and {len(poor) - 3} more" if len(poor) > 3 else ""
         told = f"{told}; hardly ever right: {', '.join(poor[:3])}{more}"
     return told
+
+
+def _gain(quality: dict[str, Any]) -> str:
+    if quality["gain"] is None:
+        return f"unknown how much above {quality['student']}: no patient held out shows it"
+    ends = ["unknown" if quality[end] is None else f"{quality[end]:+.4f}" for end in ("low", "high")]
+    told = f"{quality['gain']:+.4f} ({' to '.join(ends)}) beside {quality['student']}"
+    return told if (quality["low"] or 0) > 0 else f"{told}: not above it beyond chance, advised against"

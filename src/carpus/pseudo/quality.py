@@ -17,9 +17,9 @@ from carpus.labels import Classes
 from carpus.predict import Ensemble, Options, Predictor
 from carpus.pseudo.measures import Floats, measure
 from carpus.pseudo.provenance import seen_by
-from carpus.pseudo.selection import Rules, select, tune
+from carpus.pseudo.selection import Rules, select, tune, without
 from carpus.pseudo.sources import Sources
-from carpus.run import Run
+from carpus.run import WEIGHTS, Run
 
 POOR = 0.5
 """Labels of a class with a lower mean Dice are hardly ever right, which comparing them with one another cannot tell."""
@@ -33,8 +33,10 @@ class OutOfFold:
         patients: N names.
         measures: (N, K, M), see `measures.measure`.
         dice: (N, K) of the label.
-        student: (N, K) of what the student says itself; NaN where it saw the patient.
+        student: (N, K) of what the student says itself; NaN where it saw the patient, or where it is the only one of
+            several members that did not, and would be held against itself.
         in_sample: whether the calibration was fitted on some of them, or on nobody knows whom.
+        mixed: whether submissions will vote, too, which say nothing of these patients: the labels are the runs' alone.
     """
 
     patients: Sequence[str]
@@ -42,6 +44,7 @@ class OutOfFold:
     dice: Floats
     student: Floats
     in_sample: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Quality:
     Args:
         images, patients: how many.
         dice: mean over images, then classes.
-        kept_dice: the same of the labels that are kept.
+        kept_dice: the same of the labels that are kept; NaN if none is.
         kept: their share.
         gain, low, high: by how much the kept labels are better than what the student says of the same bones: mean over
-            patients, and its 95 % interval. The rules were tuned on other patients.
+            patients, and its 95 % interval. The rules were tuned on other patients. NaN where no patient shows it.
         student: who the student is, in words.
         in_sample: whether the calibration was fitted on some of these patients, so that Dice is optimistic.
         poor: the classes whose mean Dice is below `POOR`.
@@ -73,7 +76,7 @@ class Quality:
     poor: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in provenance.json; an interval without end is null."""
+        """As it stands in provenance.json; what is unknown, and an interval without end, is null."""
         return {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
             for name, value in asdict(self).items()
@@ -108,14 +111,14 @@ def out_of_fold(
     learnt, own = set[str](), None
     if student:
         known = seen_by(student)
-        if known is None:
+        if known.unknown:
             raise DataError(
                 f"{student.path}: nobody knows which patients this student has learnt from; give one that started from "
                 "pretrained weights and learnt from annotations alone"
             )
         if student.classes != sources.classes:
             raise ConfigError(f"{student.path}: has other classes than {sources.runs[0].path}")
-        learnt = set(known)
+        learnt = set(known.patients)
         predictor = Predictor.of(student, device, options)
         own = Ensemble([predictor], student.classes, calibration=sources.calibration)
     members = sources.held_out(data.read(root))
@@ -133,10 +136,10 @@ def out_of_fold(
         found = sources.predict("", image, asked)
         rows.append(measure(found, classes))
         dice.append(_dice(found.runs, truth))
-        if own is None:
-            beside.append(_dice(found.members[0], truth))
-        elif case.patient in learnt:
+        if case.patient in learnt or (len(asked) < len(sources.runs) and _is_student(asked, sources, student)):
             beside.append(np.full(len(classes), np.nan))
+        elif own is None:
+            beside.append(_dice(found.members[0], truth))
         else:
             beside.append(_dice(own.runs(own.look(image), size), truth))
         if progress:
@@ -144,7 +147,13 @@ def out_of_fold(
     patients = [case.patient for case in members]
     fitted = sources.calibration.fitted_on if sources.calibration else ()
     in_sample = fitted is None or not set(fitted).isdisjoint(patients)
-    return OutOfFold(patients, np.array(rows), np.array(dice), np.array(beside), in_sample)
+    return OutOfFold(patients, np.array(rows), np.array(dice), np.array(beside), in_sample, sources.mixed)
+
+
+def _is_student(asked: Sequence[int], sources: Sources, student: Run | None) -> bool:
+    """Whether the only member that is asked is the student."""
+    weights = [sources.runs[n].manifest["files"][WEIGHTS] for n in asked]
+    return len(weights) == 1 and (student is None or student.manifest["files"][WEIGHTS] == weights[0])
 
 
 def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
@@ -164,13 +173,15 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
     compared = kept & np.isfinite(found.student)
     with_any = compared.any(axis=1)
     gains = np.where(compared, found.dice - found.student, 0).sum(axis=1)[with_any] / compared[with_any].sum(axis=1)
-    gain, low, high = crossfit.interval(gains, patients[with_any], 0.05) if with_any.any() else (0.0, -np.inf, np.inf)
+    gain, low, high = (
+        crossfit.interval(gains, patients[with_any], 0.05) if with_any.any() else (np.nan, -np.inf, np.inf)
+    )
     of_kept = [found.dice[kept[:, k], k].mean() for k in range(len(kept[0])) if kept[:, k].any()]
     return Quality(
         len(patients),
         len(set(found.patients)),
         float(found.dice.mean()),
-        float(np.mean(of_kept)) if of_kept else 0.0,
+        float(np.mean(of_kept)) if of_kept else np.nan,
         float(kept.mean()),
         gain,
         low,
@@ -182,8 +193,12 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
 
 
 def rules(found: OutOfFold) -> Rules:
-    """Rules tuned on all of it; where that is little, most limits stay as they are."""
-    return tune(found.measures, found.dice)
+    """Rules tuned on all of it; where that is little, most limits stay as they are.
+
+    How far runs agree with one another says nothing of how far they agree with submissions.
+    """
+    tuned = tune(found.measures, found.dice)
+    return without(tuned, "agreement") if found.mixed else tuned
 
 
 def _dice(label: Sequence[Runs], truth: Sequence[Runs]) -> Floats:

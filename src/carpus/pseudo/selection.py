@@ -117,6 +117,14 @@ def tune(measures: Floats, dice: Floats) -> Rules:
     return replace(rules, limits=limits, quotas=quotas, tuned=tuned)
 
 
+def without(rules: Rules, measure: str) -> Rules:
+    """The same rules with the fixed limit of one measure."""
+    m = list(MEASURES).index(measure)
+    limits, tuned = rules.limits.copy(), rules.tuned.copy()
+    limits[:, m], tuned[:, m] = MEASURES[measure].limit, False
+    return replace(rules, limits=limits, tuned=tuned)
+
+
 def right(dice: Floats) -> Bools:
     """(N, K) which labels are good, by their Dice (N, K): not far below what is usual for the class, see `WORSE`."""
     if not len(dice):

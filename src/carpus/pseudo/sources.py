@@ -22,7 +22,7 @@ from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
 from carpus.predict import Ensemble, Options, Predictor
-from carpus.pseudo.provenance import seen_by
+from carpus.pseudo.provenance import Seen, seen_by
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ class Sources:
         self._seen = None if seen is None else sorted(set(seen))
 
     def describe(self) -> list[dict[str, Any]]:
-        """What is written down about them: kind, path, hashes, and the patients they saw (None: nobody knows)."""
+        """What is written down about them: kind, path, hashes, and the patients they saw, see `Seen.as_json`."""
+        of_tables = Seen(unknown=True).told(self._seen).as_json()
         tables = [
-            {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": self._seen}
+            {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": of_tables}
             for path in self._files
         ]
         runs = [
@@ -101,17 +102,21 @@ class Sources:
                 "kind": "run",
                 "path": str(each.path.resolve()),
                 "sha256": each.manifest["files"],
-                "seen": self._told(each),
+                "seen": self._told(each).as_json(),
             }
             for each in self.runs
         ]
         return [*tables, *runs]
 
-    def _told(self, trained: run.Run) -> list[str] | None:
+    def _told(self, trained: run.Run) -> Seen:
         """The patients whose labels made a run or chose its thresholds."""
-        learnt = seen_by(trained, self._seen)
         fitted = self.calibration.fitted_on if self.calibration else ()
-        return None if learnt is None or fitted is None else sorted({*learnt, *fitted})
+        return seen_by(trained, self._seen) | Seen.read(fitted)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether submissions vote beside runs: what they say together of a patient held out, nobody knows."""
+        return bool(self._tables and self.runs)
 
     def names(self) -> set[str] | None:
         """The names of the images that any submission has; None without submissions."""
@@ -130,9 +135,7 @@ class Sources:
         seen = [seen_by(each, self._seen) for each in self.runs]
         for each in self.runs:
             for case in evaluate.held_out(dataset, each, "val"):
-                found[case] = [
-                    n for n, patients in enumerate(seen) if patients is not None and case.patient not in patients
-                ]
+                found[case] = [n for n, of in enumerate(seen) if not of.unknown and case.patient not in of.patients]
         return {case: members for case, members in found.items() if members}
 
     def predict(self, name: str, image: NDArray[np.uint8], runs: Sequence[int] | None = None) -> Prediction:

@@ -248,7 +248,6 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
     line = _lineage(path)
-    learnt = [(one.get("pseudo") or {}).get("images", {}) for one in line]
     return Outcome(
         path=path,
         seed=settings.train.seed if seed is None else seed,
@@ -258,7 +257,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         settings=settings,
         manifest=manifest,
         steps=sum(one.get("steps", math.nan) for one in line),
-        learnt=frozenset(image_name(name) for images in learnt for name in images),
+        learnt=frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
         trainings=frozenset(
             of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of
         ),

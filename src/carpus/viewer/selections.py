@@ -169,7 +169,7 @@ def _why(reason: str, rows: Sequence[Mapping[str, Any]], limits: Mapping[str, An
 
 def _source(source: Mapping[str, Any]) -> dict[str, str]:
     """A source in words; `hash` is short, `hashes` whole and, of a run, of every file."""
-    digest, seen = source.get("sha256"), source["seen"]
+    digest, seen = source.get("sha256"), provenance.Seen.read(source["seen"])
     hashes = digest if isinstance(digest, dict) else {"": digest}
     # A run is known by its weights.
     chosen = next((of for name, of in hashes.items() if "weights" in str(name)), next(iter(hashes.values()), None))
@@ -177,8 +177,15 @@ def _source(source: Mapping[str, Any]) -> dict[str, str]:
         "path": str(source.get("path", "?")),
         "hash": str(chosen or "no hash")[:_HASH_SHOWN],
         "hashes": "\n".join(f"{of}  {name}".strip() for name, of in hashes.items()),
-        "seen": "nobody knows which patients it saw" if seen is None else f"saw {len(seen)} patients",
+        "seen": _seen(seen),
     }
+
+
+def _seen(seen: provenance.Seen) -> str:
+    if not seen.patients:
+        return "nobody knows which patients it saw" if seen.unknown else "saw no patient"
+    count = len(seen.patients)
+    return f"saw {count} patient{'s' if count > 1 else ''}{' and others of whom nobody knows' if seen.unknown else ''}"
 
 
 def _number(value: object) -> float | None:
