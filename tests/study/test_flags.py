@@ -99,6 +99,40 @@ def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_pa
     assert "never measured" in rows[1][3]
 
 
+def test_a_training_that_only_one_arm_has_is_left_out(tiny: Tiny, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    luck = draw.normal(0, 0.05, (3, len(PATIENTS)))
+    arms = {}
+    for name, seeds, gain in (("base", 3, 0.0), ("fitted", 2, 0.001)):
+        folders = [
+            a_run(tmp_path / f"{name}{n}", tiny(), 0.8 + gain + luck[n], identity=f"training {n}") for n in range(seeds)
+        ]
+        arms[name] = an_arm(name, *folders)
+    judgement = judge.judge(arms, [Contrast("fitted", "base")])
+    (judged,) = judgement.judged
+    assert (judged.dice.paired, judged.dice.seeds) == (True, (2, 2))
+    assert judged.difference == pytest.approx(0.001)
+    assert judge.left_out(judgement) == [
+        "fitted against base: seed 2 of base is left out, because the other arm has no run of its training"
+    ]
+
+
+def test_the_scatter_of_shared_trainings_plans_no_others(tiny: Tiny, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    luck = draw.normal(0, 0.05, (2, len(PATIENTS)))
+    base, fitted = (
+        an_arm(name, *(a_run(tmp_path / f"{name}{n}", tiny(), 0.8 + luck[n] + draw.normal(0, 0.001, 8), identity=f"{n}")
+                       for n in range(2)))
+        for name in ("base", "fitted")
+    )  # fmt: skip
+    other = an_arm("other", a_run(tmp_path / "other", tiny(), 0.81 + luck[0]))
+    pairs = [Contrast("fitted", "base"), Contrast("other", "base")]
+    shared, alone = judge.judge({"base": base, "fitted": fitted, "other": other}, pairs).judged
+    assert shared.dice.paired
+    assert shared.assumed == ""
+    assert "assumed" in alone.assumed
+
+
 def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path: Path) -> None:
     learnt = {f"elsewhere/image{name}": "0" * 64 for name in PATIENTS[:6]}
     semi = a_run(tmp_path / "semi", tiny(), pseudo={"images": learnt})

@@ -26,6 +26,16 @@ def a_run(folder: Path, settings: config.Config, classes: Classes = BONES, **fac
     return planted.write_run(folder, {"test": table}, settings=settings, classes=classes, **facts)
 
 
+def test_arms_with_other_groups_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
+    turned = Classes(BONES.names, dict(reversed(BONES.groups.items())))
+    arms = [
+        results.Arm(name, (results.read_run(a_run(tmp_path / name, tiny(), classes)),))
+        for name, classes in (("a", BONES), ("b", turned))
+    ]
+    with pytest.raises(DataError, match="a, b: have other classes, or other groups of them"):
+        results.side_by_side(*arms, ["test"])
+
+
 def test_an_arm_needs_a_run() -> None:
     with pytest.raises(DataError, match="A: an arm needs a run"):
         results.Arm("A", ())
@@ -35,7 +45,7 @@ def test_an_arm_needs_a_run() -> None:
 def test_runs_of_other_classes_are_no_arm(tiny: Tiny, tmp_path: Path, names: tuple[str, ...]) -> None:
     a_run(tmp_path / "first", tiny("train.seed=0"), Classes(("a", "b"), {}))
     a_run(tmp_path / "second", tiny("train.seed=1"), Classes(names, {}))
-    with pytest.raises(DataError, match=r"A: .*second has other classes than .*first"):
+    with pytest.raises(DataError, match=r"A: .*second has other classes or groups than .*first"):
         gather.of_paths([f"A={tmp_path}/first,{tmp_path}/second"], classes=BONES)
 
 

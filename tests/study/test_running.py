@@ -1,5 +1,6 @@
 """A study runs to its end whatever happens to its processes, and no run that is finished runs again."""
 
+import json
 import os
 import shutil
 import signal
@@ -153,12 +154,22 @@ def test_more_seeds_later_keep_the_first_ones(ran: tuple[Path, object], tiny_stu
     assert len(conduct.open_(out).rows) == 2 * len(before)
 
 
+def test_a_study_that_was_moved_goes_on(ran: tuple[Path, object], tiny_study: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(ran[0], tmp_path / "moved", symlinks=True))
+    index = json.loads((out / tasks.INDEX).read_text())
+    (out / tasks.INDEX).write_text(json.dumps(index | {"data": str(tmp_path / "gone")}))
+    opened = conduct.open_(out)
+    assert opened.root == (out / "data").resolve()
+    conduct.begin(out, tiny_study, "quick", out / "data", opened.rows)
+    assert json.loads((out / tasks.INDEX).read_text())["data"] == str((out / "data").resolve())
+
+
 def test_a_folder_holds_one_study_of_one_data_set(
     ran: tuple[Path, object], tiny_study: Path, dataset: Path, tmp_path: Path
 ) -> None:
     out, _ = ran
     rows = conduct.open_(out).rows
-    with pytest.raises(DataError, match="holds a study with data"):
+    with pytest.raises(DataError, match="holds a study of other images"):
         conduct.begin(out, tiny_study, "quick", dataset, rows)
     other = tmp_path / "other.yaml"
     other.write_text(study(ARMS))

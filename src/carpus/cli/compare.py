@@ -1,5 +1,6 @@
 """`carpus compare`, and how a judgement is shown in a terminal."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +62,9 @@ def compare(
         if truth is not None and truth.is_dir():
             with bar("worst cases") as progress:
                 cases = worst.collect(judgement, truth, device=device, progress=progress)
-        command = f"carpus compare {' '.join(arms)}" + (f" --truth {truth}" if truth else "")
-        command += f" --size {size}" if size else ""
+        given = {"--truth": truth, "--margin": margin, "--classes": classes, "--size": size}
+        options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        command = shlex.join(["carpus", "compare", *arms, *options])
         page.write(report, judgement, title=f"Against {control}", cases=cases, facts=page.facts(judgement, command))
         stderr.print(f"-> {report}", highlight=False, soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """`carpus study`: several arms, seeds and folds as one experiment."""
 
+import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -240,8 +241,10 @@ def _show_standing(out: Path) -> None:
 def _command(opened: "Opened") -> str:
     seeds = len({row.seed for row in opened.rows})
     made = opened.root == (opened.out / "data").resolve()
-    data = "" if made else f" --data {opened.root}"
-    return f"carpus study run {opened.source} --scale {opened.scale} --seeds {seeds}{data} --out {opened.out}"
+    arms = list(dict.fromkeys(row.arm for row in opened.rows))
+    only = [word for arm in arms for word in ("--arm", arm)] if len(arms) < len(opened.study.arms) else []
+    words = ["carpus", "study", "run", str(opened.source), "--scale", opened.scale, "--seeds", str(seeds), *only]
+    return shlex.join([*words, *([] if made else ["--data", str(opened.root)]), "--out", str(opened.out)])
 
 
 def _published(names: list[str], page: Path | None) -> None:

@@ -143,7 +143,10 @@ def open_(out: Path) -> Opened:
         rows = tuple(Row(row["arm"], row["seed"], row["fold"], row["key"]) for row in content["runs"])
         copy = out / tasks.COPY
         source = content.get("study", str(copy))
-        return Opened(out, spec.read(copy), copy, source, content["scale"], Path(content["data"]), rows)
+        root = Path(content["data"])
+        moved = out / DATA  # with the study
+        root = moved.resolve() if moved.is_dir() and not root.is_dir() else root
+        return Opened(out, spec.read(copy), copy, source, content["scale"], root, rows)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not the index of a study ({error!r})") from error
 
@@ -186,12 +189,12 @@ def begin(
     dataset = data.read(root)
     fingerprint = data.fingerprint([*dataset.train, *dataset.test])._asdict()
     about: dict[str, Any] = {"scale": scale, "fingerprint": fingerprint}
-    content = {"data": str(root.resolve()), **about}
-    if store and store.index is not None:  # to other machines the data lie elsewhere
+    content = {"data": str(root.resolve()), **about}  # the data may have been moved, or lie elsewhere on this machine
+    if store and store.index is not None:
         _require_same(f"--store {store.url}", store.index, store.read(tasks.COPY), about, study)
     if (out / tasks.INDEX).is_file():
         there = files.read_json(out / tasks.INDEX)
-        _require_same(f"--out {out}", there, (out / tasks.COPY).read_bytes(), content, study)
+        _require_same(f"--out {out}", there, (out / tasks.COPY).read_bytes(), about, study)
         asked = {(row.arm, row.seed, row.fold) for row in rows}
         more = [row for row in open_(out).rows if (row.arm, row.seed, row.fold) not in asked]
         rows = sorted((*rows, *more), key=lambda row: (row.seed, row.fold))

@@ -127,7 +127,8 @@ def judge(
     tested = [_test(pair, arms, splits, margin, study) for pair in there]
     p = stats.holm([float(each.dice.p[ALL]) for each in tested], tests=len(contrasts))
     p_equivalent = stats.holm([float(each.dice.p_equivalent[ALL]) for each in tested], tests=len(contrasts))
-    known = planning.pooled([spread for each in tested if (spread := each.dice.spread(ALL)) is not None])
+    spreads = [spread for each in tested if (spread := each.dice.spread(ALL)) is not None]
+    known = planning.pooled([spread for spread in spreads if not spread.paired])
     level = stats.LEVEL / max(len(contrasts), 1)
     judged = [
         _judged(*each, known=known, margin=margin, level=level) for each in zip(tested, p, p_equivalent, strict=True)
@@ -163,7 +164,8 @@ def _test(
     ]:
         nothing["collapsed"] = "; ".join(told)
     if constant[ALL] and not all_collapsed:
-        nothing["no scatter"] = "scores do not differ between seeds, nor their difference between patients"
+        told = "differences of the same training do" if same_trainings else "scores do"
+        nothing["no scatter"] = f"{told} not differ between seeds, nor the difference between patients"
     untested = constant | all_collapsed
     return _Tested(
         pair=pair,
@@ -240,6 +242,15 @@ def left_out(judgement: Judgement) -> list[str]:
         for name, arm in judgement.arms.items()
         for seed in arm.seeds
         if (there := arm.scores(judgement.splits)) and seed not in there
+    ]
+    seeds += [
+        f"{each.pair.arm} against {each.pair.against}: seed {seed} of {name} is left out, because the other arm has no "
+        "run of its training"
+        for each in judgement.judged
+        if each.dice.paired
+        for name, other in (each.pair, tuple(reversed(each.pair)))
+        for seed in judgement.arms[name].scores(judgement.splits)
+        if seed not in judgement.arms[other].scores(judgement.splits)
     ]
     return [images, *seeds] if 0 < len(untested) < len(compared) else seeds
 

@@ -99,8 +99,9 @@ class Arm:
             raise DataError(f"{self.name}: an arm needs a run")
         first = self.runs[0]
         for outcome in self.runs:
-            if outcome.classes != first.classes:
-                raise DataError(f"{self.name}: {outcome.path} has other classes than {first.path}; an arm has one list")
+            if not _same_lists(outcome.classes, first.classes):
+                told = f"has other classes or groups than {first.path}; an arm has one list"
+                raise DataError(f"{self.name}: {outcome.path} {told}")
 
     @property
     def classes(self) -> Classes:
@@ -176,7 +177,7 @@ class SideBySide(NamedTuple):
 
 
 def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
-    """The scores of two arms on the patients that every seed of both scored.
+    """The scores of two arms on the patients that every seed of both scored; of shared trainings, of seeds of both.
 
     Args:
         a, b: the arms.
@@ -189,18 +190,22 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
     Warns:
         DataWarning: of patients that are left out.
     """
-    if a.classes != b.classes:
-        raise DataError(f"{a.name}, {b.name}: have other classes")
+    if not _same_lists(a.classes, b.classes):
+        raise DataError(f"{a.name}, {b.name}: have other classes, or other groups of them")
     ours, theirs = a.scores(splits, metric), b.scores(splits, metric)
     for arm, tables in ((a, ours), (b, theirs)):
         if not tables:
             told = f"no {metric} of {', '.join(splits)}; `carpus evaluate RUN --data DATA` adds it"
             raise DataError(f"{arm.name}: {told}")
+    both = ours.keys() & theirs.keys()
+    same_trainings = _share_trainings(_trainings(a, both), _trainings(b, both))
+    if same_trainings:  # the luck of a training that only one of them has would be taken for the difference
+        ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
     patients = _common_patients(f"{a.name}, {b.name}", [*ours.values(), *theirs.values()])
     return SideBySide(
         a=np.stack([_columns(table.loc[patients], a.classes) for table in ours.values()]),
         b=np.stack([_columns(table.loc[patients], b.classes) for table in theirs.values()]),
-        same_trainings=_share_trainings(_trainings(a, ours), _trainings(b, theirs)),
+        same_trainings=same_trainings,
     )
 
 
@@ -229,7 +234,12 @@ def _trainings(arm: Arm, seeds: Container[int]) -> dict[tuple[int, int | None], 
 def _share_trainings(
     ours: Mapping[tuple[int, int | None], frozenset[str]], theirs: Mapping[tuple[int, int | None], frozenset[str]]
 ) -> bool:
-    return ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
+    return bool(ours) and ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
+
+
+def _same_lists(a: Classes, b: Classes) -> bool:
+    """Whether classes and groups are the same, in the same order: columns are both."""
+    return a == b and list(a.groups.items()) == list(b.groups.items())
 
 
 def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) -> Outcome:
