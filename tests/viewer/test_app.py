@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
 pytest.importorskip("streamlit")
@@ -46,6 +47,31 @@ def test_without_images_the_first_page_tells_of_runs_and_studies(trained: Path, 
     assert [told.value for told in app.info if "carpus evaluate" in told.value] == []  # the run's tab is not open
     assert f"carpus study report {tmp_path / 'study'}" in app.info[-1].value
     assert _address(app)["tab"] == "study"
+
+
+def test_a_run_of_a_study_shows_its_scores_on_both_parts_of_the_test(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    scores = run / "scores.csv"
+    table = pandas.read_csv(scores)
+    table["split"] = ["val", "public", "private"] * (len(table) // 3) + ["private"] * (len(table) % 3)
+    table.to_csv(scores, index=False)
+    server.show(sources.open_paths([run]))
+    app = AppTest.from_file(str(APP), default_timeout=120).run()
+    assert not app.exception
+    assert not app.error
+    assert "##### Learning curves" in [text.value for text in app.markdown]
+
+
+def test_tabs_of_understand_keep_the_default_they_began_with(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/study.yaml").touch()
+    server.show(sources.open_paths([trained, tmp_path / "study"]))
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    app.query_params["tab"] = "study"
+    app.run()
+    app.session_state.view = app.session_state.view.but(tab="")  # as a click on the other tab does
+    app.run()
+    assert app.session_state.first_tab == "study"
 
 
 def test_the_address_holds_what_understand_compares(dataset: Path, trained: Path) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as some
 
-from carpus.viewer.view import View
+from carpus.viewer.view import UNFILTERED, View
 
 VIEWS = some.builds(
     View,
@@ -21,6 +21,21 @@ VIEWS = some.builds(
     seed=some.integers(0, 10_000),
     outlined=some.booleans(),
 )
+
+
+def test_no_filter_is_left_where_all_are_taken_back() -> None:
+    view = View(
+        split="val",
+        sex="F",
+        pose="bent",
+        thumb="left",
+        search="x",
+        labelled="missing",
+        left_out="yes",
+        low=0.2,
+        high=0.9,
+    )
+    assert view.but(**UNFILTERED) == View()
 
 
 @given(VIEWS)

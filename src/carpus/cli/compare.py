@@ -44,7 +44,7 @@ def compare(
     "cannot tell". `carpus compare BCE=a0,a1,a2 Dice=b0,b1,b2 --report page.html`.
     """
     from carpus.labels import class_list
-    from carpus.study import gather, judge
+    from carpus.study import gather, judge, stats
     from carpus.study.report import page, worst
     from carpus.study.spec import Contrast
 
@@ -62,7 +62,8 @@ def compare(
         if truth is not None and truth.is_dir():
             with bar("worst cases") as progress:
                 cases = worst.collect(judgement, truth, device=device, progress=progress)
-        given = {"--truth": truth, "--margin": margin, "--classes": classes, "--size": size}
+        told = None if margin == stats.MARGIN else margin
+        given = {"--truth": truth, "--size": size, "--classes": classes, "--margin": told}
         options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
         command = shlex.join(["carpus", "compare", *arms, *options])
         page.write(report, judgement, title=f"Against {control}", cases=cases, facts=page.facts(judgement, command))

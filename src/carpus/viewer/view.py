@@ -94,6 +94,11 @@ class View:
         return replace(self, **changes)
 
 
+_FILTERS = ("split", "sex", "pose", "thumb", "search", "labelled", "left_out", "low", "high")
+
+UNFILTERED = {name: getattr(View(), name) for name in _FILTERS}
+"""What a view has that leaves no entry out."""
+
 _CHOICES = {
     "style": get_args(Style),
     "compare": get_args(Compare),

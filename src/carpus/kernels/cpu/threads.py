@@ -13,9 +13,9 @@ def follow_torch() -> int:
 
     Torch that was never imported was told nothing, and would do what OMP_NUM_THREADS says.
     """
-    torch = sys.modules.get("torch")
+    count = getattr(sys.modules.get("torch"), "get_num_threads", None)  # not there while another thread imports torch
     told = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = torch.get_num_threads() if torch else int(told) if told.isdecimal() and int(told) else _MOST
+    wanted = count() if count else int(told) if told.isdecimal() and int(told) else _MOST
     threads = min(wanted, _MOST)
     numba.set_num_threads(threads)
     return threads

@@ -14,7 +14,7 @@ from carpus.viewer.screens import state, style
 from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.screens.unread import unread
 from carpus.viewer.server import Shown
-from carpus.viewer.view import View
+from carpus.viewer.view import UNFILTERED, View
 
 _WORST = 30
 
@@ -30,7 +30,10 @@ def page() -> None:
         state.address(view)
         st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
         return
-    tabs = st.tabs(titles, default=view.tab if view.tab in titles else None, key="tabs", on_change="rerun")
+    # Tabs with another default are other tabs, and would forget the click that changed it.
+    first = st.session_state.get("first_tab", view.tab)
+    st.session_state.first_tab = first = first if first in titles else titles[0]
+    tabs = st.tabs(titles, default=first, key="tabs", on_change="rerun")
     place = next((n for n, tab in enumerate(tabs) if tab.open), 0)
     title = titles[place]
     state.address(state.change(tab=title if place else ""))
@@ -154,7 +157,7 @@ def _open(shown: Shown, place: int, bone: str, bones: str = "") -> None:
     """Go to the picture. What was chosen in a table is forgotten, so that coming back does not jump again."""
     for key in ("by_bone", "worst", "confused"):
         st.session_state.pop(key, None)
-    state.change(case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="", split="", search="")
+    state.change(**UNFILTERED, case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="")
     st.switch_page(st.session_state.pages["look"])
 
 
@@ -166,7 +169,9 @@ def _run(shown: Shown, path: Path) -> None:
     left, right = st.columns(2, gap="large")
     if (path / "scores.csv").is_file():
         table = evaluate.load(path)
-        scores = read_scores(table, classes)
+        # A study tells the parts of a test apart; here they are one.
+        tests = table["split"].isin(("public", "private"))
+        scores = read_scores(table.assign(split=table["split"].mask(tests, "test")), classes)
         with left:
             st.markdown("##### Dice by bone")
             style.chart(charts.dice_by_class(scores, grouped(classes)))
