@@ -223,7 +223,19 @@ def test_both_hands_lie_side_by_side(address: str, open_page: Open, picture: Kee
     page.get_by_text("Both hands").click()
     page.locator("canvas").nth(1).wait_for()
     page.locator(".mean b", has_text="0.").wait_for()
+    attended = [pane.evaluate("pane => pane.classList.contains('attended')") for pane in page.locator(".pane").all()]
+    assert attended == [True, False]
+    page.locator("canvas").nth(1).hover()
+    page.locator(".pane.attended").nth(0).wait_for()
+    attended = [pane.evaluate("pane => pane.classList.contains('attended')") for pane in page.locator(".pane").all()]
+    assert attended == [False, True]
     picture(page, "viewer-both")
+
+
+def test_bones_that_are_not_there_hide_nothing(address: str, open_page: Open) -> None:
+    page = open_page(f"{address}/?bones=Nope")
+    shown(page)
+    assert page.locator('.tick[aria-label="show Lunate"]').get_attribute("aria-checked") == "true"
 
 
 def test_filters_and_orders_act_on_the_list(address: str, planted: Path, open_page: Open) -> None:

@@ -102,8 +102,8 @@ class Workbench {
   /** The parts of the address that are about drawing, as numbers. */
   opened(view) {
     const [low, high] = (view.window || "0-255").split("-").map(Number);
-    const names = view.bones ? view.bones.split(",") : null;
-    const mask = this.data.classes.reduce((bits, { name }, k) => (!names || names.includes(name) ? bits | (1 << k) : bits), 0);
+    const names = view.bones.split(",").filter((name) => name === "none" || this.index(name) >= 0);
+    const mask = this.data.classes.reduce((bits, { name }, k) => (!names.length || names.includes(name) ? bits | (1 << k) : bits), 0);
     const at = view.at ? view.at.split(",").map(Number) : null;
     const same = left && DRAWING.every((name) => left.given[name] === view[name]) ? left.view : null;
     return {
@@ -338,6 +338,8 @@ class Workbench {
   side() {
     const { data, view, pane, compared } = this, { side } = this.parts;
     const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
+    // Of both hands, the one that list and decisions are about.
+    this.pictures.forEach((each) => each.frame.classList.toggle("attended", data.panes.length > 1 && each === picture));
     const scores = picture?.scores || {};
     const values = Object.values(scores).map(({ dice }) => dice);
     const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
