@@ -74,6 +74,16 @@ def test_tabs_of_understand_keep_the_default_they_began_with(trained: Path, tmp_
     assert app.session_state.first_tab == "study"
 
 
+def test_a_link_with_a_filter_by_score_says_what_it_takes(dataset: Path, trained: Path) -> None:
+    server.show(sources.open_paths([dataset, trained]))
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    app.query_params["low"] = "0.9"
+    app.run()
+    assert [told.value for told in app.info] == [
+        "Dice and missing bones are known once all labels were read: *Measure all*."
+    ]
+
+
 def test_the_address_holds_what_understand_compares(dataset: Path, trained: Path) -> None:
     def understand() -> None:
         from carpus.viewer.screens import understand

@@ -49,6 +49,8 @@ def page() -> None:
         st.error(str(error))
         return
     view = st.session_state.view
+    if not chosen and not state.measured(shown, view):
+        st.info("Dice and missing bones are known once all labels were read: *Measure all*.")
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
     places = _panes(shown, view, at)
     workbench(

@@ -16,9 +16,10 @@ const KEYS = [
  * @param told {step(by), look(changes), tone(changes), fit(), actual(), help()}; `tone` while a slider is held
  */
 export function controls({ data, view, open }, told) {
+  const alone = data.rows.length < 2;
   return [
-    h("button", { class: "icon", title: "the image before (←)", onclick: () => told.step(-1), "aria-label": "previous" }, "‹"),
-    h("button", { class: "icon", title: "the next image (→)", onclick: () => told.step(1), "aria-label": "next" }, "›"),
+    h("button", { class: "icon", title: "the image before (←)", onclick: () => told.step(-1), "aria-label": "previous", disabled: alone }, "‹"),
+    h("button", { class: "icon", title: "the next image (→)", onclick: () => told.step(1), "aria-label": "next", disabled: alone }, "›"),
     choice("labels", [["outline", "Outline"], ["fill", "Fill"], ["none", "Off"]], view.style, (style) => told.look({ style })),
     ...(data.first && data.second ? [choice("compare", [
       ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
