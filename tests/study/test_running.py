@@ -169,8 +169,11 @@ def test_a_folder_holds_one_study_of_one_data_set(
 ) -> None:
     out, _ = ran
     rows = conduct.open_(out).rows
-    with pytest.raises(DataError, match="holds a study of other images"):
-        conduct.begin(out, tiny_study, "quick", dataset, rows)
+    changed = Path(shutil.copytree(dataset, tmp_path / "changed"))
+    annotation = next(changed.glob("train/outputs_json/*/*.json"))
+    annotation.write_text(annotation.read_text() + "\n")
+    with pytest.raises(DataError, match="holds a study of other images or annotations"):
+        conduct.begin(out, tiny_study, "quick", changed, rows)
     other = tmp_path / "other.yaml"
     other.write_text(study(ARMS))
     with pytest.raises(DataError, match="holds another study"):
