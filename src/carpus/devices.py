@@ -16,7 +16,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config
-from carpus.errors import ConfigError, warn
+from carpus.errors import ConfigError, first_line, warn
 
 Result = TypeVar("Result")
 
@@ -133,7 +133,7 @@ def together(launcher: Fabric) -> Iterator[None]:
             raise
         raise ConnectionError(
             f"lost another of the {launcher.world_size} processes of this training; the same command goes on from the "
-            f"last state that was saved ({str(error).splitlines()[0]})"
+            f"last state that was saved ({first_line(error)})"
         ) from error
 
 

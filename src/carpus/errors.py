@@ -51,6 +51,11 @@ REFUSALS = (DataError, ConfigError, DataWarning)
 """What says that the input is at fault, a warning in strict mode included; anything else is Carpus's own fault."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without the account that many append; its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def warn(message: str) -> None:
     """Warn about usable but doubtful input; `message` names the file and the field first.
 

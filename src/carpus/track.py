@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from carpus import config, run
-from carpus.errors import ConfigError, warn
+from carpus.errors import ConfigError, first_line, warn
 from carpus.formats import files
 from carpus.progress import Step
 
@@ -46,7 +46,9 @@ def tracking(settings: config.Config, out: Path, step: int, leads: bool = True) 
                     one(row)
                 except Exception as error:
                     del told[name]
-                    warn(f"{name} is no longer told, from step {row.step} on: {_line(error)}; {run.METRICS} has all")
+                    warn(
+                        f"{name} is no longer told, from step {row.step} on: {first_line(error)}; {run.METRICS} has all"
+                    )
 
         yield tell
 
@@ -78,17 +80,17 @@ def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
     # MLflow's own patience, seven times two minutes, is longer than many trainings.
     for name, value in {"MAX_RETRIES": "2", "TIMEOUT": "20"}.items():
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
     try:
         client: Any = mlflow.MlflowClient(uri)
         known = client.get_experiment_by_name(EXPERIMENT)
         experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
-        number, last = _unfinished(client, experiment, out) or (None, 0)
+        number, last = _unfinished(client, experiment, tags) or (None, 0)
         if number is None:
-            tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
             number = client.create_run(experiment, run_name=out.name, tags=tags).info.run_id
             client.log_batch(number, params=[Param(name, str(value)) for name, value in _settings(settings)])
     except Exception as error:
-        raise ConfigError(f"track.mlflow_uri: {uri} does not take a run: {_line(error)}") from error
+        raise ConfigError(f"track.mlflow_uri: {uri} does not take a run: {first_line(error)}") from error
 
     def tell(row: Step) -> None:
         if row.step > last:  # the others it has from the process that this one goes on from
@@ -103,19 +105,18 @@ def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
         try:
             client.set_terminated(number, status)
         except Exception as error:
-            warn(f"MLflow was not told that the run is {status.lower()}: {_line(error)}")
+            warn(f"MLflow was not told that the run is {status.lower()}: {first_line(error)}")
 
 
-def _unfinished(client: Any, experiment: str, out: Path) -> tuple[str, int] | None:
+def _unfinished(client: Any, experiment: str, tags: Mapping[str, str]) -> tuple[str, int] | None:
     """MLflow's run of an interrupted training in this folder, and the last step it was told of.
 
     Another training in the same folder is a run of its own, with its own parameters and points.
     """
-    identity = files.sha256(out / run.BEGUN)
-    alike = client.search_runs(
-        [experiment], f"tags.\"carpus.identity\" = '{identity}' and attributes.status != 'FINISHED'"
-    )
-    numbers = [one.info.run_id for one in alike if one.data.tags.get("carpus.run") == str(out.resolve())]
+    identity = f"tags.\"carpus.identity\" = '{tags['carpus.identity']}'"
+    alike = client.search_runs([experiment], f"{identity} and attributes.status != 'FINISHED'")
+    # The folder's name may hold what a filter does not take.
+    numbers = [one.info.run_id for one in alike if one.data.tags.get("carpus.run") == tags["carpus.run"]]
     if not numbers:
         return None
     return numbers[0], max((point.step for point in client.get_metric_history(numbers[0], "loss")), default=0)
@@ -126,10 +127,6 @@ def _settings(settings: config.Config) -> Iterator[tuple[str, Any]]:
     for section, content in settings.model_dump(mode="json").items():
         if isinstance(content, dict):
             yield from ((f"{section}.{name}", value) for name, value in content.items())
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _values(row: Step) -> dict[str, float]:

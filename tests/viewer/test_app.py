@@ -29,6 +29,16 @@ def _address(app: AppTest) -> dict[str, str]:
     return {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
 
 
+def _at_study(trained: Path, folder: Path) -> AppTest:
+    """A run and a study, by a link to the study."""
+    (folder / "study").mkdir()
+    (folder / "study/study.yaml").touch()
+    server.show(sources.open_paths([trained, folder / "study"]))
+    app = AppTest.from_file(str(APP), default_timeout=120)
+    app.query_params["tab"] = "study"
+    return app.run()
+
+
 def test_every_page_opens(dataset: Path, trained: Path) -> None:
     server.show(sources.open_paths([dataset, trained]))
     app = AppTest.from_file(str(APP), default_timeout=120).run()
@@ -37,12 +47,7 @@ def test_every_page_opens(dataset: Path, trained: Path) -> None:
 
 
 def test_without_images_the_first_page_tells_of_runs_and_studies(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study/study.yaml").touch()
-    server.show(sources.open_paths([trained, tmp_path / "study"]))
-    app = AppTest.from_file(str(APP), default_timeout=120)
-    app.query_params["tab"] = "study"
-    app.run()
+    app = _at_study(trained, tmp_path)
     assert [tab.label for tab in app.tabs] == ["run", "study"]
     assert [told.value for told in app.info if "carpus evaluate" in told.value] == []  # the run's tab is not open
     assert f"carpus study report {tmp_path / 'study'}" in app.info[-1].value
@@ -63,12 +68,7 @@ def test_a_run_of_a_study_shows_its_scores_on_both_parts_of_the_test(trained: Pa
 
 
 def test_tabs_of_understand_keep_the_default_they_began_with(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study/study.yaml").touch()
-    server.show(sources.open_paths([trained, tmp_path / "study"]))
-    app = AppTest.from_file(str(APP), default_timeout=120)
-    app.query_params["tab"] = "study"
-    app.run()
+    app = _at_study(trained, tmp_path)
     app.session_state.view = app.session_state.view.but(tab="")  # as a click on the other tab does
     app.run()
     assert app.session_state.first_tab == "study"

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from carpus.errors import BusyError, ConfigError, StoppedError, warn
+from carpus.errors import BusyError, ConfigError, StoppedError, first_line, warn
 from carpus.study import tasks
 from carpus.study.store import Store
 from carpus.study.tasks import Task
@@ -74,7 +74,7 @@ class Cluster:
         except ConfigError as error:
             failed = tasks.reason(error)
         except self._ray.exceptions.RayError as error:  # lost more often than it was tried again
-            failed = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            failed = f"{type(error).__name__}: {first_line(error)}"
         return tasks.fail(self._out, key, failed) if failed else None
 
     def __enter__(self) -> Self:
