@@ -19,7 +19,7 @@ from carpus.study.store import Store
 
 
 def finished(out: Path) -> dict[str, int]:
-    done = [path.parent for path in out.glob(f"{tasks.RUNS}/*/{tasks.DONE}")]
+    done = [path.parent for path in out.glob(f"{tasks.RUNS}/[!.]*/{tasks.DONE}")]  # hidden: being downloaded
     return {folder.name: (folder / tasks.DONE).stat().st_mtime_ns for folder in done}
 
 

@@ -159,6 +159,12 @@ def test_a_run_without_scores_is_named_and_in_a_folder_left_out(arms: Path) -> N
     assert found[arms.name].seeds == (0,)
 
 
+def test_a_run_that_is_being_downloaded_is_not_among_those_of_a_folder(arms: Path) -> None:
+    for name in ("b0", "b1"):
+        (arms / name).rename(arms / f".{name}.k3j2")
+    assert gather.of_paths([str(arms)], classes=BONES)[arms.name].seeds == (0, 1)
+
+
 def test_a_seed_without_all_its_folds_is_left_out_and_named(tiny: Tiny, tmp_path: Path) -> None:
     for arm in "ab":
         for seed, fold in ((0, 0), (0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 2)):

@@ -117,7 +117,7 @@ def _outcomes(path: Path, truth: Path | None, classes: Classes, size: tuple[int,
 
 def _inside(path: Path) -> list[Outcome]:
     """The finished runs in the folders of a folder; those that nobody scored yet are named and left out."""
-    runs = sorted(folder.parent for folder in path.glob(f"*/{run.MANIFEST}"))
+    runs = sorted(folder.parent for folder in path.glob(f"[!.]*/{run.MANIFEST}"))  # a hidden one is being written
     if not runs and (path / tasks.INDEX).is_file():
         raise DataError(
             f"{path}: is a whole study, which `carpus study report {path}` judges; its runs lie in {path / tasks.RUNS}"
