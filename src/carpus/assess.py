@@ -80,7 +80,7 @@ def assess(
             scores=table,
             axes=pandas.DataFrame(axes, columns=["case", "split", "axis_deg"]),
             pictures=_pictured(runs, dataset, split, table, device, options, calibration),
-            tables=[*listings, breakdown.intervals(table, classes)],
+            tables=[*listings, *filter(None, [breakdown.intervals(table, classes)])],
             facts={**({"Command": command} if command else {}), **run.versions()},
             classes=classes,
         )

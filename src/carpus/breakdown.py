@@ -35,6 +35,8 @@ METRICS = {
 }
 """What a metric is called, and its digits."""
 
+_NONE = "–"
+
 
 def matrix(table: pandas.DataFrame, metric: str, classes: Classes, cases: Sequence[str] | None = None) -> Scores | None:
     """The values of one metric by case and class; None if no case (of `cases`) has any.
@@ -72,13 +74,18 @@ def by_class(table: pandas.DataFrame, classes: Classes) -> Listing:
     return Listing("All metrics", told, columns, rows)
 
 
-def intervals(table: pandas.DataFrame, classes: Classes) -> Listing:
-    """The 95 % interval over patients of every metric but Dice, whose stands beside its mean; rows as in `by_class`."""
+def intervals(table: pandas.DataFrame, classes: Classes) -> Listing | None:
+    """The 95 % interval over patients of every metric but Dice, whose stands beside its mean; rows as in `by_class`.
+
+    None where there are too few patients for any.
+    """
     measured = {metric: found for metric, found in _measured(table, classes).items() if metric != "dice"}
     rows = [
         [name, *(_interval(found, members, METRICS[metric][1]) for metric, found in measured.items())]
         for name, members in _rows(classes).items()
     ]
+    if all(cell == _NONE for _, *cells in rows for cell in cells):
+        return None
     return Listing("Intervals", "95 %, over patients.", ["", *(METRICS[metric][0] for metric in measured)], rows)
 
 
@@ -195,8 +202,8 @@ class Confusions:
 
 def _interval(found: Scores, members: Sequence[str] | None, digits: int) -> str:
     interval = found.interval(members)
-    return f"{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval else "–"
+    return f"{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval else _NONE
 
 
 def _shown(digits: int, value: float) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+    return f"{value:.{digits}f}" if np.isfinite(value) else _NONE
