@@ -173,6 +173,8 @@ def test_the_report_is_a_page_of_its_own_with_tables_and_figures_beside(out: Pat
     markdown = (out / "tables" / "tables.md").read_text()
     assert "| good against plain | better |" in markdown
     assert "| plain |" in markdown
+    for told in (done.output, markdown, latex):
+        assert "Not all runs are in: 3 waiting of 21" in " ".join(told.split())
     assert "0.9420" in markdown  # the published number beside ours
 
 

@@ -12,7 +12,7 @@ from carpus.cli.compare import DeviceOption, show
 from carpus.cli.compare import table as show_listing
 from carpus.cli.shell import app as carpus
 from carpus.cli.shell import console
-from carpus.errors import ConfigError, StoppedError
+from carpus.errors import ConfigError, StoppedError, warn
 from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def report(
     opened = conduct.open_(Path(out[0]))
     with bar("read") as progress:
         arms, notes = gather.of_study(opened, progress)
+    for note in notes:
+        warn(note)
     judgement = judge.judge(arms, opened.study.contrasts, margin=opened.study.margin, study=opened.study)
     if not judgement.judged:
         raise ConfigError(f"{out[0]}: no contrast has finished runs in both arms yet")

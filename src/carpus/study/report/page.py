@@ -48,9 +48,10 @@ def write(
     """
     listings = _every(judgement, study)
     drawn = _drawings(judgement)
+    notes = [*notes, *(f"{told}." for told in left_out(judgement))]
     classes = next(iter(judgement.arms.values())).classes
     body = [
-        _header(judgement, title, lead, [*notes, *(f"{told}." for told in left_out(judgement))]),
+        _header(judgement, title, lead, notes),
         _figures(judgement, drawn),
         *(
             listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
@@ -61,7 +62,7 @@ def write(
         repeat(facts or {}),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
-    _write_tables(page.parent / "tables", listings, title)
+    _write_tables(page.parent / "tables", listings, title, notes)
     (page.parent / "figures").mkdir(exist_ok=True)
     for name, drawing in drawn.items():
         figure_file(page.parent / "figures" / f"{name}.svg", drawing)
@@ -223,12 +224,14 @@ def _method(judgement: Judgement) -> Markup:
     return element("section", element("h2", "Method"), element("p", told))
 
 
-def _write_tables(folder: Path, listings: Mapping[str, Listing], title: str) -> None:
+def _write_tables(folder: Path, listings: Mapping[str, Listing], title: str, notes: Sequence[str]) -> None:
     folder.mkdir(exist_ok=True)
     for name, listing in listings.items():
         files.write_text(folder / f"{name}.csv", writers.comma_separated(listing))
-    files.write_text(folder / "tables.md", f"# {title}\n\n" + "\n".join(map(writers.markdown, listings.values())))
-    files.write_text(folder / "tables.tex", "\n".join(map(writers.latex, listings.values())))
+    head = "".join(f"{line}\n\n" for line in (f"# {title}", *notes))
+    files.write_text(folder / "tables.md", head + "\n".join(map(writers.markdown, listings.values())))
+    remarks = "".join(f"% {note}\n" for note in notes)
+    files.write_text(folder / "tables.tex", remarks + "\n".join(map(writers.latex, listings.values())))
 
 
 def _range(values: Sequence[int]) -> str:
