@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from carpus import evaluate, run
 from carpus.cli import app
-from carpus.errors import BusyError, DataError
+from carpus.errors import BusyError, ConfigError, DataError
 from carpus.study import conduct, spec, tasks
 from carpus.study.local import Local, suited
 
@@ -205,16 +205,17 @@ def test_two_drivers_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_data_without_truth_of_the_test_are_refused_before_training(
-    tiny_study: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_data_on_which_thresholds_cannot_be_fitted_are_refused_before_training(dataset: Path, tmp_path: Path) -> None:
     root, path = Path(shutil.copytree(dataset, tmp_path / "data")), tmp_path / "tiny.yaml"
     shutil.rmtree(root / "test_labels")
     path.write_text(
         study({"BCE": ARMS["BCE"], "Dice": ARMS["Dice"], "fitted, all": {"base": "tiny", "calibrated": True}})
     )
-    conduct.require_truth(work_of(path), dataset)
-    conduct.require_truth(work_of(path, arms=["BCE", "Dice"]), root)
+    with pytest.raises(
+        ConfigError, match=r"holds out 2 patients, and fitting takes at least 10.*--without 'fitted, all'"
+    ):
+        conduct.require_fitting(work_of(path), dataset)
+    conduct.require_fitting(work_of(path, arms=["BCE", "Dice"]), root)
     arguments = ["study", "run", str(path), "--scale", "quick", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*arguments, "--data", str(root)])
     assert done.exit_code == 2

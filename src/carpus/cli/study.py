@@ -72,7 +72,7 @@ def run(
     arms = [name for name in arm or chosen.arms if name not in (without or [])]
     work = tasks.work(chosen, path, scale, seeds=seeds or size.seeds, folds=size.folds, arms=arms)
     if data is not None:
-        conduct.require_truth(work, data)
+        conduct.require_fitting(work, data)
     shared = Store(store) if store is not None else None
     with conduct.claim(out):
         with bar("phantom") as progress:

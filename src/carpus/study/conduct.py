@@ -151,21 +151,26 @@ def open_(out: Path) -> Opened:
         raise DataError(f"{path}: not the index of a study ({error!r})") from error
 
 
-def require_truth(work: Work, root: Path) -> None:
-    """Refuse data on which an arm would have no score at all, before anything is trained.
+def require_fitting(work: Work, root: Path) -> None:
+    """Refuse data on which arms with fitted thresholds could not be fitted or scored, before anything is trained.
 
     Raises:
         ConfigError: naming the arms.
     """
-    from carpus import data
+    fitted = {row.arm: work.tasks[row.key] for row in work.rows if work.tasks[row.key].calibrates}
+    if not fitted:
+        return
+    from carpus import calibrate, data, job
 
-    arms = list(dict.fromkeys(row.arm for row in work.rows if work.tasks[row.key].calibrates))
-    if arms and not any(case.annotation for case in data.read(root).test):
-        raise ConfigError(
-            f"{root}: has no test image with known truth, which arms with fitted thresholds need, because these are "
-            "fitted on the patients held out; leave them out with "
-            + " ".join(f"--without {shlex.quote(arm)}" for arm in arms)
-        )
+    dataset, why = data.read(root), ""
+    fewest = min(len({case.patient for case in job.split(dataset, each.settings.data)[1]}) for each in fitted.values())
+    if fewest < calibrate.LEAST_PATIENTS:
+        why = f"holds out {fewest} patients, and fitting takes at least {calibrate.LEAST_PATIENTS} (data.folds)"
+    if not any(case.annotation for case in dataset.test):
+        why = "has no test image with known truth for a score, as these are fitted on the patients held out"
+    if why:
+        without = " ".join(f"--without {shlex.quote(arm)}" for arm in fitted)
+        raise ConfigError(f"{root}: arms with fitted thresholds: {why}; leave them out with {without}")
 
 
 def begin(
