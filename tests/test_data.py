@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
 import torch
 
@@ -12,9 +11,10 @@ from carpus import data
 from carpus import labels as label_map
 from carpus.augment import Settings
 from carpus.batches import Batches
-from carpus.data import Case, Dataset, Patient
-from carpus.errors import DataError, DataWarning
+from carpus.data import Case, Dataset
+from carpus.errors import DataError
 from carpus.formats import images
+from carpus.formats.metadata import Patient
 from carpus.labels import BONES
 
 SETTINGS = Settings(rotation_deg=30, scale=0.1, shift=0.05, flip=True, gamma=0.2, noise=0.02)
@@ -38,22 +38,6 @@ def test_a_data_folder_gives_its_cases_and_patients(dataset: Path) -> None:
     assert all(case.annotation and "test_labels" in case.annotation.parts for case in found.test)
     assert {found.patients[case.patient].sex for case in found.train} <= {"male", "female"}
     assert all(140 < (found.patients[case.patient].height_cm or 0) < 210 for case in found.train)
-
-
-def test_dirty_cells_of_the_metadata_are_understood(dataset: Path, tmp_path: Path) -> None:
-    shutil.copytree(dataset, tmp_path / "data")
-    (tmp_path / "data" / "meta_data.xlsx").unlink()
-    table = {"ID": [1, 2, 3, "?"], "성별": ["_x0008_여", " 남", "?", "남"], "키(신장)": [160.5, "170", "tall", 150]}
-    pandas.DataFrame(table).to_csv(tmp_path / "data" / "meta_data.csv", index=False)
-    patients = data.read(tmp_path / "data").patients
-    assert patients == {"ID001": Patient("female", 160.5), "ID002": Patient("male", 170.0), "ID003": Patient()}
-
-
-def test_a_damaged_table_is_named(dataset: Path, tmp_path: Path) -> None:
-    shutil.copytree(dataset, tmp_path / "data")
-    (tmp_path / "data" / "meta_data.xlsx").write_bytes(b"PK\x03\x04 no workbook")
-    with pytest.raises(DataError, match=r"meta_data\.xlsx: cannot be read as a table"):
-        data.read(tmp_path / "data")
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path: Path) -> None:
@@ -175,12 +159,6 @@ def test_a_case_without_annotation_is_named(dataset: Path) -> None:
 def test_labels_are_read_at_the_size_of_their_image(dataset: Path) -> None:
     for case in data.read(dataset).train[:2]:
         assert data.read_labels(case).shape == images.size(case.image) == (96, 96)
-
-
-def test_metadata_without_a_reader_is_a_warning(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.warns(DataWarning, match=r"pip install 'carpus\[xlsx\]'"):
-        assert data.read(dataset).patients == {}
 
 
 def test_45_an_annotation_outside_the_data_folder_is_not_read(dataset: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from carpus import labels as label_map
 from carpus import pose
-from carpus.data import Case, Patient
+from carpus.data import Case
+from carpus.formats.metadata import Patient
 from carpus.labels import BONES, Classes, LabelMap
 from carpus.phantom import anatomy
 from carpus.report import Listing

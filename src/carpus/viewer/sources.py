@@ -11,9 +11,10 @@ from typing import Literal
 
 from carpus import data
 from carpus.competition import COMPETITION_SIZE
-from carpus.data import Case, Patient
+from carpus.data import Case
 from carpus.errors import DataError
-from carpus.formats import files, images, stem, submission
+from carpus.formats import files, images, metadata, stem, submission
+from carpus.formats.metadata import Patient
 from carpus.labels import BONES, Classes
 from carpus.pseudo import trust
 from carpus.viewer.layers import Annotated, Entry, Layer, Predicted, Submitted
@@ -68,7 +69,7 @@ class Workspace:
         """What the data folders' metadata say."""
         known: dict[str, Patient] = {}
         for root in reversed(list(self.folders.values())):
-            known |= data.metadata(root)
+            known |= metadata.read(root)
         return known
 
     def of_patient(self, entry: Entry) -> list[int]:
