@@ -63,6 +63,7 @@ def train(
         job = prepare(settings, root, launcher)
         if longer_than:
             _require_same_data(job, root, longer_than)
+            _require_same_start(job, longer_than)
         identity = job.identity() | {"processes": launcher.world_size}
         identity |= {"continued": _origin(longer_than)} if longer_than else {}
         anew = overwrite or resume
@@ -132,6 +133,15 @@ def _require_same_data(job: Job, root: Path, earlier: run.Run) -> None:
         raise DataError(
             f"{root}: is other data than {earlier.path} was trained on ({of}); "
             "a longer run learns from the same, and other data ask for a run of its own"
+        )
+
+
+def _require_same_start(job: Job, earlier: run.Run) -> None:
+    then = earlier.manifest.get("start_sha256")  # None: from random weights, or made before folders were recorded
+    if then and job.start_sha256 != then:
+        raise DataError(
+            f"{job.settings.model.weights}: is not what {earlier.path} began from (start_sha256 in {run.MANIFEST}): "
+            "a longer run has the same first weights, and others ask for a run of its own"
         )
 
 

@@ -114,6 +114,14 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
     return _of_transformers(str(path), state) if _is_transformers_beit(state) else state
 
 
+def weights_files(path: Path) -> list[Path]:
+    """The files that hold the tensors of a local source of weights, sorted: one, or the parts of a large network."""
+    if not path.is_dir():
+        return [path]
+    whole = path / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(path.glob("*.safetensors"))
+
+
 def repository(source: str, settings: config.Model) -> tuple[str, str | None]:
     """Repository and revision of a library's own weights for an encoder; raises `ConfigError` if it has none."""
     encoder = f"tu-{settings.encoder}" if settings.name == "hrnet" else settings.encoder
