@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from small_models import CLASSES, NOOPS, build, pictures, settings, spread
 
-from carpus import config, models
+from carpus import config, models, run
 from carpus.errors import ConfigError, DataError
 from carpus.models import weights
 
@@ -218,8 +218,20 @@ def test_a_folder_of_save_pretrained_is_read(tmp_path: Path) -> None:
     logits = torch.nn.UpsamplingBilinear2d(scale_factor=4)(network(images).logits)
     assert torch.allclose(logits, expected, atol=1e-4)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no model\.safetensors there"):
+    with pytest.raises(DataError, match=r"empty: holds no weights; expected model\.safetensors"):
         build(settings("segformer", weights=str(tmp_path / "empty")))
+
+
+def test_a_run_folder_stands_for_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    source = build(settings("fcn"), seed=7)
+    weights.save(source, tmp_path / "base" / run.WEIGHTS)
+    chosen = config.load([], ["model={name: fcn, weights: base}"]).model
+    assert chosen.weights == str(tmp_path / "base" / run.WEIGHTS)  # so that the patients it knows are known
+    for start in (chosen.weights, "base"):
+        network = build(settings("fcn", weights=start))
+        assert torch.equal(network.get_parameter("head.weight"), source.get_parameter("head.weight"))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,9 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
         if settings.name == "beit":
             return _of_transformers(str(path))
         if not (path / "model.safetensors").is_file():
-            raise DataError(f"{path}: no model.safetensors there; expected a folder of save_pretrained")
+            raise DataError(
+                f"{path}: holds no weights; expected model.safetensors, as save_pretrained leaves it, or a run folder"
+            )
         return weights.read(path / "model.safetensors")
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder (model.weights); a hub repository is written owner/name")
