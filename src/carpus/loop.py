@@ -167,6 +167,10 @@ def _inherit(longer_than: run.Run | None, parts: Parts, store: Store, out: Path,
         scores = evaluate.load(longer_than.path)  # those of a test are of the shorter run's weights alone
         evaluate.save(out, scores.loc[scores["split"] == "val"])
         state.kept = store.keep(out / run.WEIGHTS, out / run.SCORES)
+    options = longer_than.settings.train
+    chosen = options.keep == "best" and state.best_step == state.step
+    if state.step % options.validate_every and not chosen:
+        state.uncount()  # one run of so many steps would have no validation here, and patience would not count it
     if longer_than.manifest["stopped_early"]:
         state.since_best = 0  # else it would stop again at once
     return state

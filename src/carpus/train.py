@@ -150,10 +150,14 @@ def _origin(earlier: run.Run) -> dict[str, Any]:
 
 
 def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
-    restarted = settings.train.schedule_start == earlier.manifest["steps"]
+    options = settings.train
+    restarted = options.schedule_start == earlier.manifest["steps"]
     schedule_is = "restarted" if restarted else "of one run"
     if earlier.manifest["stopped_early"]:
         schedule_is += ", past its early stop"
+    kept = earlier.manifest["weights"]["step"]
+    if options.keep == "best" and kept % options.validate_every:
+        schedule_is += f", and one validation more: after step {kept}, the best so far"
     return {
         "run": str(earlier.path.resolve()),
         "identity": earlier.manifest["identity"],
