@@ -4,6 +4,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -207,6 +208,42 @@ def test_torchvisions_segmentation_network_is_read_by_its_names(file: Path) -> N
     assert torch.equal(network.get_parameter("encoder.conv1.weight"), colour.sum(1, keepdim=True))
     assert "1 summed over colour" in network.origin
     assert "left out (auxiliary head of another library)" in network.origin
+
+
+@pytest.mark.parametrize(("name", "made"), [("unet", smp.Unet), ("unetplusplus", smp.UnetPlusPlus)])
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES + 2])
+def test_a_head_of_another_kernel_begins_anew_and_all_else_is_loaded(
+    name: str, made: Any, classes: int, file: Path
+) -> None:
+    torch.manual_seed(7)
+    source = made("resnet18", encoder_weights=None, classes=classes, decoder_channels=(16, 16, 16, 8, 8))
+    state = dict(source.state_dict())
+    chosen = settings(name, weights=write(state, file), stride=None)
+    network = build(chosen)
+    assert "2 new (head of 3 x 3 pixels there, 1 x 1 here)" in network.origin
+    assert torch.equal(network.get_parameter("head.weight"), build(settings(name, stride=None)).head.weight)
+    loaded = network.decoder.state_dict()
+    assert all(torch.equal(tensor, state[f"decoder.{key}"]) for key, tensor in loaded.items())
+    with pytest.raises(DataError, match=r"2 reshaped\n  reshaped head\.bias has shape \(1, 5\)"):
+        build(
+            chosen.model_copy(update={"weights": write(state | {"segmentation_head.0.bias": torch.zeros(1, 5)}, file)})
+        )
+
+
+def test_a_coarser_unet_does_without_the_last_blocks_of_a_finer_one(file: Path) -> None:
+    torch.manual_seed(7)
+    source = smp.Unet("resnet18", encoder_weights=None, classes=CLASSES, decoder_channels=(16, 16, 16, 8, 4))
+    state = dict(source.state_dict())
+    chosen = settings("unet", weights=write(state, file), stride=2, decoder_channels=(16, 16, 16, 8, 4))
+    network = build(chosen)
+    assert "12 left out (block of the decoder finer than model.stride)" in network.origin
+    assert "2 new (head of a finer stride there)" in network.origin
+    loaded = network.decoder.state_dict()
+    assert all(torch.equal(tensor, state[f"decoder.{key}"]) for key, tensor in loaded.items())
+    for strange in ("decoder.blocks.3.strange", "decoder.blocks.4.strange", "decoder.blocks.5.conv1.0.weight"):
+        write(state | {strange: torch.zeros(1)}, file)
+        with pytest.raises(DataError, match=rf"1 unexpected\n  unexpected {re.escape(strange)}$"):
+            build(chosen)
 
 
 def test_a_folder_of_save_pretrained_is_read(tmp_path: Path) -> None:

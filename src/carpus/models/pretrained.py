@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from carpus import config
 from carpus.errors import ConfigError, DataError
-from carpus.models import weights
+from carpus.models import unet, weights
 from carpus.models.additions import down
 from carpus.models.network import ADDITIONS, Network
 from carpus.models.weightless import Weightless
@@ -300,7 +300,11 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
     reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for name, tensor in state.items():
         if name not in expected:
-            reason = _reason_to_leave_out(name, settings.name) or _reason_of_norm(name, expected, settings)
+            reason = (
+                _reason_to_leave_out(name, settings.name)
+                or _reason_of_norm(name, expected, settings)
+                or _reason_of_stride(name, settings)
+            )
             if reason is None:
                 unexpected.add(name)
             else:
@@ -318,6 +322,11 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
     for name in _of_other_classes(reshaped):
         del reshaped[name]
         origin.note(f"new (other classes: {len(state['head.bias'])} there, {len(expected['head.bias'])} here)")
+    if kind := _other_head(reshaped, state, settings):
+        for name in HEAD:
+            reshaped.pop(name, None)
+            fitted.pop(name, None)
+            origin.note(f"new ({kind})")
     missing = set()
     for name in expected.keys() - state.keys():
         reason = _reason_to_be_new(name, state, whole)
@@ -359,6 +368,27 @@ def _reason_of_norm(name: str, expected: Mapping[str, Tensor], settings: config.
     if f"{stem}.weight" not in expected or last not in ("running_mean", "running_var", "num_batches_tracked"):
         return None
     return "statistics of BatchNorm, which GroupNorm has none of" if settings.norm == "group" else None
+
+
+def _reason_of_stride(name: str, settings: config.Model) -> str | None:
+    """Blocks of a U-Net's decoder that `model.stride` does without."""
+    found = re.search(rf"^decoder\.blocks\.(\d)\.conv[12]\.(0\.weight|1\.{_NORM})", name)
+    finer = settings.name == "unet" and found and int(found[1]) in range(*unet.left_out(settings))
+    return "block of the decoder finer than model.stride" if finer else None
+
+
+def _other_head(
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], state: Mapping[str, Tensor], settings: config.Model
+) -> str | None:
+    """Why a whole head begins anew: it has another kernel, or sees a block that `model.stride` does without."""
+    came, wanted = reshaped.get("head.weight", ((), ()))
+    if len(came) != 4 or "head.bias" not in state or tuple(state["head.bias"].shape) != came[:1] or not came[0]:
+        return None
+    if came[1] != wanted[1] and any(_reason_of_stride(name, settings) for name in state):
+        return "head of a finer stride there"
+    if came[1] == wanted[1] and came[2:] != wanted[2:]:
+        return f"head of {came[2]} x {came[3]} pixels there, {wanted[2]} x {wanted[3]} here"
+    return None
 
 
 def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> str | None:
