@@ -193,8 +193,19 @@ def test_missing_keys_do_not_hide_unexpected_ones(file: Path) -> None:
     assert reshaped == "  reshaped encoder.bn1.bias has shape (2,), expected (64,)"
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("fcn", "module."), ("fcn", "net.model."), ("hrnet", "model."), ("hrnet", "_orig_mod.")]
+)
+def test_a_network_within_a_wrapper_is_unwrapped(name: str, prefix: str, file: Path) -> None:
+    source = build(settings(name), seed=7)
+    state = {f"{prefix}{key}": tensor for key, tensor in source.state_dict().items()}
+    network = build(settings(name, weights=write(state, file)))
+    assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in network.state_dict().items())
+    assert all(f"{len(state)} renamed (without {part}.)" in network.origin for part in prefix.split(".")[:-1])
+
+
 def test_renamed_weights_do_not_silently_stay_out(file: Path) -> None:
-    state = {f"module.{name}": tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items()}
+    state = {f"strange.{name}": tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items()}
     with pytest.raises(DataError, match=r"(?s)missing .* and \d+ more"):
         build(settings("fcn", weights=write(state, file)))
 
@@ -418,8 +429,16 @@ def test_without_a_network_the_error_names_the_local_option(name: str, monkeypat
             build(settings("fcn", weights="imagenet"))
 
 
-def test_a_pickle_is_refused_and_the_error_converts_it(tmp_path: Path) -> None:
-    torch.save(build(settings("fcn"), seed=7).state_dict(), tmp_path / "w.pth")
+@pytest.mark.parametrize("kind", ["state dict", "Lightning", "timm"])
+def test_a_pickle_is_refused_and_the_error_converts_it(kind: str, tmp_path: Path) -> None:
+    state = dict(build(settings("fcn"), seed=7).state_dict())
+    state["encoder.bn1.bias"] = state["encoder.bn1.weight"]  # shared memory, which safetensors refuses
+    saved = {
+        "state dict": state,
+        "Lightning": {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
+        "timm": {"epoch": 3, "model": state, "optimizer": {"state": {}}},
+    }
+    torch.save(saved[kind], tmp_path / "w.pth")
     with pytest.raises(DataError, match=r"could run code.*python -c") as caught:
         build(settings("fcn", weights=str(tmp_path / "w.pth")))
     code = str(caught.value).split('python -c "')[1].removesuffix('"')

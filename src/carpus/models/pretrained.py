@@ -35,6 +35,9 @@ RENAMED = (
 )
 """Names that other libraries give to the parts of a whole network."""
 
+WRAPPERS = ("model", "module", "net", "network", "_orig_mod")
+"""Where Lightning modules, DistributedDataParallel and torch.compile hold a network."""
+
 _NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)$"
 _LINEAR = r"(weight|bias)$"
 
@@ -87,14 +90,14 @@ def load(network: Network, settings: config.Model) -> None:
         return
     source = str(settings.weights)
     origin = Origin(source)
-    fitted = _fit(network, _named(_read(source, settings), network, settings, origin), settings, origin)
+    fitted = _fit(network, _named(_read(source, settings, origin), network, settings, origin), settings, origin)
     network.load_state_dict(fitted, strict=False)
     origin.loaded = len(fitted)
     network.continued = tuple(part for part in ADDITIONS if any(name.startswith(f"{part}.") for name in fitted))
     network.origin = str(origin)
 
 
-def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
+def _read(source: str, settings: config.Model, origin: Origin) -> dict[str, Tensor]:
     path = config.weights_path(source, Path())
     if path is None:
         if "/" in source:
@@ -109,11 +112,21 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
             raise DataError(
                 f"{path}: holds no weights; expected model.safetensors, as save_pretrained leaves it, or a run folder"
             )
-        return weights.read(path / "model.safetensors")
+        return _unwrapped(weights.read(path / "model.safetensors"), origin)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder (model.weights); a hub repository is written owner/name")
-    state = weights.read(path)
+    state = _unwrapped(weights.read(path), origin)
     return _of_transformers(str(path), state) if _is_transformers_beit(state) else state
+
+
+def _unwrapped(state: dict[str, Tensor], origin: Origin) -> dict[str, Tensor]:
+    """`state` by the names of the network itself, where all of it stands below one of `WRAPPERS`."""
+    for wrapper in (f"{first}." for first in WRAPPERS):
+        if state and all(name.startswith(wrapper) for name in state):
+            for _ in state:
+                origin.note(f"renamed (without {wrapper})")
+            return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in state.items()}, origin)
+    return state
 
 
 def weights_files(path: Path) -> list[Path]:
