@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -198,8 +198,8 @@ def _steps(job: Job, launcher: Fabric, images: int) -> tuple[Measured, Phases]:
         batches(step)  # a training decodes a case once, and uses it a hundred times
     _give_back()
     phases, ends = Phases(), list[float]()
-    with tempfile.TemporaryDirectory() as folder:
-        fit(few, launcher, Path(folder), phases, Stop(), None, lambda _: ends.append(time.perf_counter()))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as tracked:
+        fit(few, launcher, Path(folder), phases, Stop(), tracked, None, lambda _: ends.append(time.perf_counter()))
     seconds = statistics.median(end - start for start, end in pairwise(ends[:-1]))
     return Measured(images, phases.peak_mib["train"], seconds), phases
 

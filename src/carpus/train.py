@@ -75,10 +75,16 @@ def train(
         if job.pseudo and leads and tell:
             tell(job.pseudo.advice)
         passed = _gates(job, launcher, tell if leads else None)
-    with ExitStack() as claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+    with (
+        ExitStack() as claimed,
+        ExitStack() as tracked,
+        listening() as stop,
+        capacity.explained(settings),
+        devices.together(launcher),
+    ):
         claim = run.claim(out, identity, overwrite=overwrite, resume=resume)
         devices.by_first(launcher, lambda: claimed.enter_context(claim))
-        state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
+        state = fit(job, launcher, out, phases, stop, tracked, longer_than, watch if leads else None)
         if leads:
             continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
             about = {
