@@ -177,6 +177,20 @@ def test_crops_favour_bones_and_treat_a_small_one_like_a_large_one() -> None:
     assert 20 < sum(anywhere) < 95
 
 
+@pytest.mark.parametrize("settings", [Settings(), WARPS, Settings(rotation_deg=20, elastic=0.05)])
+def test_a_crop_around_a_bone_holds_it_wherever_the_warp_takes_it(settings: Settings) -> None:
+    found = 0
+    for seed in range(400):
+        left, top = np.random.default_rng(seed).integers(20, 105, 2)
+        labels = np.zeros((128, 128), np.int32)
+        labels[top : top + 3, left : left + 3] = 1
+        if augment.apply(picture(labels), labels, settings, np.random.default_rng(seed))[1].sum() >= 4:
+            found += 1
+            _, crop = augment.apply(picture(labels), labels, settings, np.random.default_rng(seed), Crop(32, 1.0))
+            assert crop.any()
+    assert found > 350
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_collimation_darkens_edges_and_never_a_bone(seed: int) -> None:
     labels = discs(96)

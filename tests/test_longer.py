@@ -1,21 +1,37 @@
 """More steps for a finished run: `--continue`."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from carpus import config, data, evaluate, run, train
+from carpus import config, data, evaluate, loop, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
+from carpus.job import Job
 from carpus.progress import Step
 from carpus.pseudo import decisions
+from carpus.state import Parts, State
 
 Tiny = Callable[..., config.Config]
+
+CONSTANT = ("train.schedule=constant", "train.warmup=0", "train.validate_every=4")
+
+
+def measure(dice: Mapping[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the validation after each step come to what is given."""
+    validate = loop._validate
+
+    def told(job: Job, parts: Parts, state: State, *more: Any) -> float:
+        monkeypatch.setattr(evaluate, "mean", lambda table: dice[state.step])
+        return validate(job, parts, state, *more)
+
+    monkeypatch.setattr(loop, "_validate", told)
 
 
 def test_a_longer_run_is_the_run_of_so_many_steps(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
@@ -35,6 +51,37 @@ def test_a_longer_run_is_the_run_of_so_many_steps(dataset: Path, tiny: Tiny, tmp
     again = CliRunner().invoke(app, ["train", "--continue", str(tmp_path / "run"), "--steps", "6"])
     assert again.exit_code == 0, again.output
     assert "run-6: is finished" in again.stderr
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_the_last_validation_of_the_shorter_run_does_not_count_for_patience(
+    keep: str, dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure({4: 0.5, 6: 0.4, 8: 0.3, 12: 0.2, 16: 0.1}, monkeypatch)
+    every = (*CONSTANT, "train.patience=2", f"train.keep={keep}")
+    train.train(tiny("train.steps=16", *every), dataset, tmp_path / "whole")
+    train.train(tiny("train.steps=6", *every), dataset, tmp_path / "run")
+    longer, _ = train.lengthen(tmp_path / "run", 16, dataset)
+    found = [run.read(of).manifest for of in (tmp_path / "whole", longer)]
+    assert [(of["steps"], of["stopped_early"], of["weights"]["step"]) for of in found] == [
+        (12, True, 4 if keep == "best" else 12)
+    ] * 2
+    assert found[1]["continued"]["schedule"] == "of one run"
+    weights = [load_file(of / run.WEIGHTS) for of in (tmp_path / "whole", longer)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_last_validation_that_was_the_best_counts_only_where_its_weights_were_kept(
+    keep: str, dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure({4: 0.3, 6: 0.5, 8: 0.4}, monkeypatch)
+    train.train(tiny("train.steps=6", *CONSTANT, f"train.keep={keep}"), dataset, tmp_path / "run")
+    longer, dice = train.lengthen(tmp_path / "run", 8, dataset)
+    manifest = run.read(longer).manifest
+    more = ", and one validation more: after step 6, the best so far" if keep == "best" else ""
+    assert manifest["continued"]["schedule"] == f"of one run{more}"
+    assert (manifest["weights"]["step"], dice) == ((6, 0.5) if keep == "best" else (8, 0.4))
 
 
 def test_a_restarted_schedule_is_named(trained: Path, dataset: Path, tmp_path: Path) -> None:

@@ -45,7 +45,20 @@ def test_a_plan_leaves_nothing_behind(dataset: Path, tmp_path: Path, monkeypatch
     assert shown.exit_code == 0, shown.output
     assert "memory" in shown.output
     assert "600 steps of" in shown.output
+    first, *measured = shown.stderr.splitlines()
+    assert first == "reading the data, building the network and validating an image"
+    assert measured[0] == "measuring 5 steps of 2 images at once"
+    assert "measuring" not in shown.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "more", [["--plan", "--gate"], ["--plan", "--resume"], ["--gate", "--resume"], ["--gate", "--overwrite"]]
+)
+def test_what_a_plan_or_a_gate_would_drop_is_refused(more: list[str], tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["train", "demo", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *more])
+    assert shown.exit_code == 2
+    assert "expected one of them, without --resume and --overwrite" in " ".join(shown.stderr.split())
 
 
 def test_a_network_that_sees_a_single_pixel_is_planned(dataset: Path, tiny: Tiny) -> None:
@@ -157,7 +170,7 @@ def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch:
     once = recompute.recompute
     monkeypatch.setattr(recompute, "recompute", lambda block: (twice.append(block), once(block))[1])
     monkeypatch.setattr(plan, "available_mib", lambda gpu: 1.0)
-    monkeypatch.setattr(plan, "apart", here)
+    monkeypatch.setattr(plan, "apart", lambda settings, root, tell: here(settings, root))
     found = plan.plan(tiny("data.image_size=128", "model.stride=4"), dataset)
     assert twice
     assert list(found.others) == ["model.checkpointing=true", "data.crop=64"]
@@ -166,9 +179,15 @@ def test_what_takes_less_is_measured_too(dataset: Path, tiny: Tiny, monkeypatch:
 
 
 def test_a_way_that_fits_only_in_parts_is_said_with_them(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    tight = replace(planned, available_mib=200 / estimate.ROOM)
-    monkeypatch.setattr(plan, "apart", lambda settings, root: replace(tight, settings=settings))
-    others = plan._others(tight, Path())
+    tight, told = replace(planned, available_mib=200 / estimate.ROOM), list[str]()
+
+    def apart(settings: config.Config, root: Path, tell: plan.Tell) -> Plan:
+        tell("measuring")
+        return replace(tight, settings=settings)
+
+    monkeypatch.setattr(plan, "apart", apart)
+    others = plan._others(tight, Path(), told.append)
+    assert told[0] == "model.checkpointing=true: measuring"
     assert "train.accumulate=4" in others
     assert "model.checkpointing=true train.accumulate=4" in others
     assert all(other.fits for other in others.values())
@@ -220,7 +239,7 @@ def test_images_for_which_there_was_no_memory_do_not_fit(planned: Plan) -> None:
 
 
 def test_where_two_images_are_too_many_one_is_tried(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    def apart(settings: config.Config, root: Path) -> Plan:
+    def apart(settings: config.Config, root: Path, tell: plan.Tell) -> Plan:
         first = Measured(0, 100.0, 0.0)
         steps = (first, Measured(1, 150.0, 1.0)) if settings.train.accumulate == 8 else (first,)
         return replace(planned, settings=settings, measured=steps, too_many=None if len(steps) == 2 else 2)
@@ -280,7 +299,7 @@ def test_a_measurement_that_takes_too_much_memory_is_ended(
 ) -> None:
     begin(GREEDY)
     with pytest.warns(DataWarning, match="said while measuring"):
-        found = plan.apart(tiny("train.batch_size=8"), dataset)
+        found = plan.apart(tiny("train.batch_size=8"), dataset, print)
     assert [step.images for step in found.measured] == [0, 2]
     assert found.too_many == 4
     assert found.parts() == 4
@@ -291,7 +310,7 @@ def test_a_process_killed_before_it_measured_is_a_lack_of_memory(
 ) -> None:
     begin("import os\nos.kill(os.getpid(), 9)")
     with pytest.raises(CapacityError, match="out of memory before the first step; what takes less"):
-        plan.apart(tiny(), dataset)
+        plan.apart(tiny(), dataset, print)
 
 
 def test_what_training_would_refuse_is_not_planned(dataset: Path, tiny: Tiny) -> None:

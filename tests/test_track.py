@@ -60,6 +60,26 @@ def test_mlflow_has_one_run_with_settings_and_rows(dataset: Path, tiny: Tiny, tm
     assert [(event.step, event.value) for event in history] == list(zip(rows["step"], rows["val_dice"], strict=True))
 
 
+def test_a_run_stopped_before_its_manifest_is_the_same_run_when_it_goes_on(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("carpus.outcome.write_report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (stopped,) = runs(client)
+    assert stopped.info.status == "FAILED"
+    train.train(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")
+    (told,) = runs(client)
+    assert (told.info.run_id, told.info.status) == (stopped.info.run_id, "FINISHED")
+
+
 def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     interrupt(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")

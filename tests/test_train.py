@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from carpus import config, evaluate, models, run, train
+from carpus import config, evaluate, job, models, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.progress import Step
@@ -76,6 +76,48 @@ def test_the_same_on_its_finished_run_trains_nothing(trained: Path, dataset: Pat
     assert f"{run.read(trained).manifest['val_dice']:.4f}" in shown.stdout
     files = [{path.relative_to(of): path.read_bytes() for path in of.rglob("*.*")} for of in (trained, out)]
     assert files[0] == files[1]
+
+
+def test_other_first_weights_in_the_same_file_are_noticed(
+    trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    def stop(now: Step) -> None:
+        raise KeyboardInterrupt
+
+    first, other = load_file(trained / run.WEIGHTS), models.build(tiny().model, 29).state_dict()
+    start, done, begun = tmp_path / "start.safetensors", tmp_path / "done", tmp_path / "begun"
+    settings = tiny("train.save_every=1", f"model.weights={start}")
+    save_file(first, start)
+    train.train(settings, dataset, done)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(settings, dataset, begun, watch=lambda now: stop(now) if now.step == 2 else None)
+    save_file(other, start)
+    with pytest.raises(DataError, match="already holds a finished run"):
+        train.train(settings, dataset, done)
+    with pytest.raises(DataError, match=r"holds an unfinished run with another model\.weights \(\w{64}, now \w{64}\)"):
+        train.train(settings, dataset, begun)
+    with pytest.raises(DataError, match=r"start\.safetensors: is not what .*done began from \(start_sha256 in"):
+        train.lengthen(done, 4, dataset)
+    save_file(first, start)
+    train.train(settings, dataset, done)
+    train.train(settings, dataset, begun)
+    whole, resumed = load_file(done / run.WEIGHTS), load_file(begun / run.WEIGHTS)
+    assert all(whole[name].equal(resumed[name]) for name in whole)
+    moved = str(shutil.copy(start, tmp_path / "moved.safetensors"))
+    told: list[str] = []
+    train.train(tiny("train.save_every=1", f"model.weights={moved}"), dataset, done, tell=told.append)
+    assert "nothing was trained" in told[0]
+
+
+def test_first_weights_in_a_folder_are_known_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"whole")
+    whole = job._sha256(str(tmp_path))
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    assert whole == job._sha256(str(tmp_path))
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"more")
+    parts = job._sha256(str(tmp_path))
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"other")
+    assert len({whole, parts, job._sha256(str(tmp_path))}) == 3
 
 
 def test_a_damaged_finished_run_is_not_taken_for_done(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

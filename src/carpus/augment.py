@@ -130,7 +130,7 @@ def apply_soft(
     # A stream for each kind of change, so that a setting does not change the draws of another.
     for_warp, for_bend, for_crop, for_grey, for_bars = random.spawn(5)
     moved = Warp(_draw_matrix(settings, for_warp), _draw_bend(settings, for_bend))
-    left, top = _draw_corner(crop, labels, moved.matrix, for_crop, image.shape[0]) if crop else (0.0, 0.0)
+    left, top = _draw_corner(crop, labels, moved, for_crop, image.shape[0]) if crop else (0.0, 0.0)
     part = crop.side / image.shape[0] if crop else 1.0
     warped = warp(image, moved, cv2.INTER_LINEAR, (left, top, part))
     warped_soft = None if soft is None else warp(soft, moved, cv2.INTER_LINEAR, (left, top, part))
@@ -180,6 +180,9 @@ _IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 _GRID = 6
 """Points of the elastic grid along each axis: bends of about the width of a hand's palm."""
 
+_ROUNDS = 12
+"""Guesses of where a bend takes a point. Each is nearer by the bend's slope, a third or so where elastic is 0.03."""
+
 _QUANTILES = np.array([NormalDist().inv_cdf((n + 0.5) / 256) for n in range(256)], np.float32)
 """256 equally likely values of a standard normal: one random byte a pixel makes noise, eight times as fast."""
 
@@ -213,7 +216,7 @@ def _bent(bend: NDArray[np.float32], left: float, top: float, size: int, side: i
     return np.clip(smooth, -limit, limit).astype(np.float32, copy=False)  # a cubic overshoots
 
 
-def _draw_corner(crop: Crop, labels: LabelMap, matrix: Floats, random: Random, side: int) -> tuple[float, float]:
+def _draw_corner(crop: Crop, labels: LabelMap, moved: Warp, random: Random, side: int) -> tuple[float, float]:
     """The top left corner of the window as (x, y) in units of the side, whole pixels of the image."""
     at_bone, *where = random.random(3)
     free = side - crop.side
@@ -224,11 +227,22 @@ def _draw_corner(crop: Crop, labels: LabelMap, matrix: Floats, random: Random, s
         found = np.flatnonzero(label_map.has(labels, bits[random.integers(len(bits))]))
         row, column = divmod(int(found[random.integers(len(found))]), labels.shape[1])
         source = (np.array([column, row]) + 0.5) / labels.shape[0] - 0.5
-        place = np.linalg.solve(matrix[:, :2], source - matrix[:, 2])
-        # The pixel may lie anywhere in the window.
-        corner = (place + 0.5) * side - np.array(where) * crop.side
+        place = (_place(moved, source, side) + 0.5) * side
+        # The pixel may lie anywhere in the window, also once its corner is a whole number.
+        corner = np.maximum(np.floor(place - np.array(where) * crop.side), np.floor(place) + 1 - crop.side)
     x, y = np.clip(np.floor(corner), 0, free) / side
     return float(x), float(y)
+
+
+def _place(moved: Warp, source: Floats, side: int) -> Floats:
+    """Where a point (x, y) of the source comes to lie in the result, both in units of the side from the middle."""
+    inverse, place = np.linalg.inv(moved.matrix[:, :2]), source
+    for _ in range(1 if moved.bend is None else _ROUNDS):
+        # What the bend adds there is known only at the place itself: from the last guess.
+        left, top = (place + 0.5) * side - 0.5
+        bent = 0.0 if moved.bend is None else _bent(moved.bend, left, top, 1, side)[0, 0] / side
+        place = inverse @ (source - moved.matrix[:, 2] - bent)
+    return place
 
 
 def _collimate(image: NDArray[np.uint8], labels: LabelMap, limit: float, random: Random) -> NDArray[np.uint8]:

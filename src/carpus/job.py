@@ -3,6 +3,7 @@
 Dimension key: S side of the images, L side of the label maps.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from carpus.batches import Batches, Others, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, class_list
+from carpus.models import pretrained
 from carpus.predict import Predictor
 from carpus.pseudo import decisions, provenance, trust
 
@@ -33,7 +35,7 @@ class Job:
         loss: logits and label maps to a mean over images and classes.
         batches: this process's share of every step's images.
         start: what the first weights bring with them.
-        start_sha256: of the file that the first weights are from; None without one.
+        start_sha256: of the file or folder that the first weights are from; None without one.
         pseudo: where the pseudo-labels come from; None without any.
     """
 
@@ -55,6 +57,8 @@ class Job:
         settings = config.decisive(self.settings)
         if settings["data"]["hard"]:
             settings["data"]["hard"] = files.sha256(settings["data"]["hard"])
+        if self.start_sha256:
+            settings["model"]["weights"] = self.start_sha256
         del settings["data"]["pseudo"]["root"]  # what is there is among the fingerprints
         return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
 
@@ -124,9 +128,12 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
 
 
 def _sha256(weights: str | None) -> str | None:
-    """Of the file that gives the first weights; None without one."""
+    """Of the file that gives the first weights, or of a folder's hashes if they lie in several; None without one."""
     path = config.weights_path(weights, Path()) if weights else None
-    return files.sha256(path) if path and path.is_file() else None
+    if path is None:
+        return None
+    parts = [files.sha256(part) for part in pretrained.weights_files(path)]
+    return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _pseudo(

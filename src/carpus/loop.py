@@ -8,7 +8,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -43,6 +43,7 @@ def fit(
     out: Path,
     phases: Phases,
     stop: Stop,
+    tracked: ExitStack,
     longer_than: run.Run | None,
     watch: Watch | None,
 ) -> State:
@@ -54,6 +55,7 @@ def fit(
         out: the run folder, claimed.
         phases: adds up seconds and memory.
         stop: a signal in it ends the loop after the step.
+        tracked: closes what is told of rows, see `track`: once the run is finished, or has failed.
         longer_than: a finished run whose last state is the first of this one.
         watch: called after every step.
 
@@ -79,7 +81,8 @@ def fit(
 
     network.train()
     batches = job.batches.ahead(range(state.step, options.steps), job.settings.data.workers)
-    with tracking(job.settings, out, state.step, leads) as tell, phases("train"):
+    tell = tracked.enter_context(tracking(job.settings, out, state.step, leads))
+    with phases("train"):
         since, carried = time.perf_counter(), len(state.losses)  # losses of an earlier process took none of this time
         for step, batch in enumerate(batches, start=state.step + 1):
             if _enough(state, options):
@@ -167,6 +170,10 @@ def _inherit(longer_than: run.Run | None, parts: Parts, store: Store, out: Path,
         scores = evaluate.load(longer_than.path)  # those of a test are of the shorter run's weights alone
         evaluate.save(out, scores.loc[scores["split"] == "val"])
         state.kept = store.keep(out / run.WEIGHTS, out / run.SCORES)
+    options = longer_than.settings.train
+    chosen = options.keep == "best" and state.best_step == state.step
+    if state.step % options.validate_every and not chosen:
+        state.uncount()  # one run of so many steps would have no validation here, and patience would not count it
     if longer_than.manifest["stopped_early"]:
         state.since_best = 0  # else it would stop again at once
     return state

@@ -17,8 +17,8 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -42,20 +42,29 @@ LOOK_SECONDS = 0.02
 """How often the memory of the measuring process is looked at."""
 
 
-def plan(settings: config.Config, root: Path) -> Plan:
+Tell = Callable[[str], object]
+
+
+def plan(settings: config.Config, root: Path, tell: Tell | None = None) -> Plan:
     """Measure what `settings` take with the data below `root`, and what takes less if they take too much.
+
+    Args:
+        settings: of the recipe.
+        root: a data folder in the competition's layout.
+        tell: called with a line before every measurement, which can take minutes.
 
     Raises:
         DataError: as `train.train`.
         ConfigError: as `train.train`.
         CapacityError: there is no memory even for the network and its first validation.
     """
-    planned = apart(settings, root)
-    return planned if planned.fits else replace(planned, others=_others(planned, root))
+    tell = tell or (lambda line: None)
+    planned = apart(settings, root, tell)
+    return planned if planned.fits else replace(planned, others=_others(planned, root, tell))
 
 
-def apart(settings: config.Config, root: Path) -> Plan:
-    """The plan of `settings` alone, measured in another process.
+def apart(settings: config.Config, root: Path, tell: Tell) -> Plan:
+    """The plan of `settings` alone, measured in another process; for `tell` see `plan`.
 
     Raises:
         DataError, ConfigError, CapacityError: as `plan`.
@@ -67,6 +76,7 @@ def apart(settings: config.Config, root: Path) -> Plan:
     process.start()
     theirs.close()
     found = None
+    tell("reading the data, building the network and validating an image")
     try:
         while True:
             if not ours.poll(LOOK_SECONDS):
@@ -84,6 +94,8 @@ def apart(settings: config.Config, root: Path) -> Plan:
                 warn(told)
             else:
                 found = told
+                if found.too_many:  # until they are measured
+                    tell(f"measuring {STEPS} steps of {found.too_many} images at once")
     except BaseException:
         process.kill()
         raise
@@ -166,7 +178,7 @@ def _measure(told: Connection, settings: config.Config, root: Path) -> None:
         told.send(error)
 
 
-def _others(planned: Plan, root: Path) -> dict[str, Plan]:
+def _others(planned: Plan, root: Path, tell: Tell) -> dict[str, Plan]:
     """Plans that take less, each in as many parts as it needs."""
     ways, most = list(capacity.ways(planned.settings)), max(planned.cuts())
     if not planned.known and most > planned.settings.train.accumulate:
@@ -175,7 +187,9 @@ def _others(planned: Plan, root: Path) -> dict[str, Plan]:
     for way in ways:
         # A network without blocks to compute twice, a window that does not suit the labels, no memory for either.
         with suppress(ConfigError, CapacityError):
-            found[way] = apart(config.changed(planned.settings, way), root)
+            found[way] = apart(
+                config.changed(planned.settings, way), root, lambda line, way=way: tell(f"{way}: {line}")
+            )
     others: dict[str, Plan] = {}
     for way, other in found.items():
         parts = other.parts()
@@ -198,8 +212,8 @@ def _steps(job: Job, launcher: Fabric, images: int) -> tuple[Measured, Phases]:
         batches(step)  # a training decodes a case once, and uses it a hundred times
     _give_back()
     phases, ends = Phases(), list[float]()
-    with tempfile.TemporaryDirectory() as folder:
-        fit(few, launcher, Path(folder), phases, Stop(), None, lambda _: ends.append(time.perf_counter()))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as tracked:
+        fit(few, launcher, Path(folder), phases, Stop(), tracked, None, lambda _: ends.append(time.perf_counter()))
     seconds = statistics.median(end - start for start, end in pairwise(ends[:-1]))
     return Measured(images, phases.peak_mib["train"], seconds), phases
 

@@ -41,7 +41,7 @@ from carpus.models import weights
 
 CONFIG, WEIGHTS, METRICS, SCORES, REPORT, MANIFEST = FILES = (
     "config.yaml",
-    "weights.safetensors",
+    config.RUN_WEIGHTS,
     "metrics.csv",
     "scores.csv",
     "report.html",

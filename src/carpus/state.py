@@ -47,6 +47,7 @@ class State:
         best: highest Dice of a validation so far, None before the first.
         best_step: the step it was measured after.
         since_best: validations since then.
+        before: these three before the last validation, None before the first.
         kept: files that the last validation worth keeping left in the run folder -> SHA-256.
         skipped: steps whose fp16 gradient overflowed, and that changed no weight.
         scaler: of the fp16 gradient scaler, empty without one.
@@ -61,6 +62,7 @@ class State:
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
+    before: tuple[float | None, int, int] | None = None
     kept: dict[str, str] = field(default_factory=dict)
     skipped: int = 0
     scaler: dict[str, Any] = field(default_factory=dict)
@@ -93,9 +95,15 @@ class State:
 
     def measured(self, dice: float) -> None:
         """Take in the Dice of a validation after the present step."""
+        self.before = self.best, self.best_step, self.since_best
         better = self.best is None or dice > self.best
         self.best, self.best_step = (dice, self.step) if better else (self.best, self.best_step)
         self.since_best = 0 if better else self.since_best + 1
+
+    def uncount(self) -> None:
+        """Forget what the last validation came to; its row stays."""
+        if self.before:
+            self.best, self.best_step, self.since_best = self.before
 
 
 class Parts(NamedTuple):

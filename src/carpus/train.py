@@ -63,6 +63,7 @@ def train(
         job = prepare(settings, root, launcher)
         if longer_than:
             _require_same_data(job, root, longer_than)
+            _require_same_start(job, longer_than)
         identity = job.identity() | {"processes": launcher.world_size}
         identity |= {"continued": _origin(longer_than)} if longer_than else {}
         anew = overwrite or resume
@@ -74,10 +75,16 @@ def train(
         if job.pseudo and leads and tell:
             tell(job.pseudo.advice)
         passed = _gates(job, launcher, tell if leads else None)
-    with ExitStack() as claimed, listening() as stop, capacity.explained(settings), devices.together(launcher):
+    with (
+        ExitStack() as claimed,
+        ExitStack() as tracked,
+        listening() as stop,
+        capacity.explained(settings),
+        devices.together(launcher),
+    ):
         claim = run.claim(out, identity, overwrite=overwrite, resume=resume)
         devices.by_first(launcher, lambda: claimed.enter_context(claim))
-        state = fit(job, launcher, out, phases, stop, longer_than, watch if leads else None)
+        state = fit(job, launcher, out, phases, stop, tracked, longer_than, watch if leads else None)
         if leads:
             continued = {**_origin(longer_than), **_how(longer_than, settings)} if longer_than else None
             about = {
@@ -135,15 +142,28 @@ def _require_same_data(job: Job, root: Path, earlier: run.Run) -> None:
         )
 
 
+def _require_same_start(job: Job, earlier: run.Run) -> None:
+    then = earlier.manifest.get("start_sha256")  # None: from random weights, or made before folders were recorded
+    if then and job.start_sha256 != then:
+        raise DataError(
+            f"{job.settings.model.weights}: is not what {earlier.path} began from (start_sha256 in {run.MANIFEST}): "
+            "a longer run has the same first weights, and others ask for a run of its own"
+        )
+
+
 def _origin(earlier: run.Run) -> dict[str, Any]:
     return {"steps": earlier.manifest["steps"], "weights": earlier.manifest["files"][run.WEIGHTS]}
 
 
 def _how(earlier: run.Run, settings: config.Config) -> dict[str, Any]:
-    restarted = settings.train.schedule_start == earlier.manifest["steps"]
+    options = settings.train
+    restarted = options.schedule_start == earlier.manifest["steps"]
     schedule_is = "restarted" if restarted else "of one run"
     if earlier.manifest["stopped_early"]:
         schedule_is += ", past its early stop"
+    kept = earlier.manifest["weights"]["step"]
+    if options.keep == "best" and kept % options.validate_every:
+        schedule_is += f", and one validation more: after step {kept}, the best so far"
     return {
         "run": str(earlier.path.resolve()),
         "identity": earlier.manifest["identity"],

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -13,7 +14,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from small_models import CLASSES, NOOPS, build, pictures, settings, spread
 
-from carpus import config, models
+from carpus import config, models, run
 from carpus.errors import ConfigError, DataError
 from carpus.models import weights
 
@@ -192,8 +193,19 @@ def test_missing_keys_do_not_hide_unexpected_ones(file: Path) -> None:
     assert reshaped == "  reshaped encoder.bn1.bias has shape (2,), expected (64,)"
 
 
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("fcn", "module."), ("fcn", "net.model."), ("hrnet", "model."), ("hrnet", "_orig_mod.")]
+)
+def test_a_network_within_a_wrapper_is_unwrapped(name: str, prefix: str, file: Path) -> None:
+    source = build(settings(name), seed=7)
+    state = {f"{prefix}{key}": tensor for key, tensor in source.state_dict().items()}
+    network = build(settings(name, weights=write(state, file)))
+    assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in network.state_dict().items())
+    assert all(f"{len(state)} renamed (without {part}.)" in network.origin for part in prefix.split(".")[:-1])
+
+
 def test_renamed_weights_do_not_silently_stay_out(file: Path) -> None:
-    state = {f"module.{name}": tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items()}
+    state = {f"strange.{name}": tensor for name, tensor in build(settings("fcn"), seed=7).state_dict().items()}
     with pytest.raises(DataError, match=r"(?s)missing .* and \d+ more"):
         build(settings("fcn", weights=write(state, file)))
 
@@ -209,6 +221,42 @@ def test_torchvisions_segmentation_network_is_read_by_its_names(file: Path) -> N
     assert "left out (auxiliary head of another library)" in network.origin
 
 
+@pytest.mark.parametrize(("name", "made"), [("unet", smp.Unet), ("unetplusplus", smp.UnetPlusPlus)])
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES + 2])
+def test_a_head_of_another_kernel_begins_anew_and_all_else_is_loaded(
+    name: str, made: Any, classes: int, file: Path
+) -> None:
+    torch.manual_seed(7)
+    source = made("resnet18", encoder_weights=None, classes=classes, decoder_channels=(16, 16, 16, 8, 8))
+    state = dict(source.state_dict())
+    chosen = settings(name, weights=write(state, file), stride=None)
+    network = build(chosen)
+    assert "2 new (head of 3 x 3 pixels there, 1 x 1 here)" in network.origin
+    assert torch.equal(network.get_parameter("head.weight"), build(settings(name, stride=None)).head.weight)
+    loaded = network.decoder.state_dict()
+    assert all(torch.equal(tensor, state[f"decoder.{key}"]) for key, tensor in loaded.items())
+    with pytest.raises(DataError, match=r"2 reshaped\n  reshaped head\.bias has shape \(1, 5\)"):
+        build(
+            chosen.model_copy(update={"weights": write(state | {"segmentation_head.0.bias": torch.zeros(1, 5)}, file)})
+        )
+
+
+def test_a_coarser_unet_does_without_the_last_blocks_of_a_finer_one(file: Path) -> None:
+    torch.manual_seed(7)
+    source = smp.Unet("resnet18", encoder_weights=None, classes=CLASSES, decoder_channels=(16, 16, 16, 8, 4))
+    state = dict(source.state_dict())
+    chosen = settings("unet", weights=write(state, file), stride=2, decoder_channels=(16, 16, 16, 8, 4))
+    network = build(chosen)
+    assert "12 left out (block of the decoder finer than model.stride)" in network.origin
+    assert "2 new (head of a finer stride there)" in network.origin
+    loaded = network.decoder.state_dict()
+    assert all(torch.equal(tensor, state[f"decoder.{key}"]) for key, tensor in loaded.items())
+    for strange in ("decoder.blocks.3.strange", "decoder.blocks.4.strange", "decoder.blocks.5.conv1.0.weight"):
+        write(state | {strange: torch.zeros(1)}, file)
+        with pytest.raises(DataError, match=rf"1 unexpected\n  unexpected {re.escape(strange)}$"):
+            build(chosen)
+
+
 def test_a_folder_of_save_pretrained_is_read(tmp_path: Path) -> None:
     source = smp.Segformer("mit_b0", encoder_weights=None, classes=CLASSES, decoder_segmentation_channels=32)
     source.save_pretrained(tmp_path / "saved")
@@ -218,8 +266,20 @@ def test_a_folder_of_save_pretrained_is_read(tmp_path: Path) -> None:
     logits = torch.nn.UpsamplingBilinear2d(scale_factor=4)(network(images).logits)
     assert torch.allclose(logits, expected, atol=1e-4)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no model\.safetensors there"):
+    with pytest.raises(DataError, match=r"empty: holds no weights; expected model\.safetensors"):
         build(settings("segformer", weights=str(tmp_path / "empty")))
+
+
+def test_a_run_folder_stands_for_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    source = build(settings("fcn"), seed=7)
+    weights.save(source, tmp_path / "base" / run.WEIGHTS)
+    chosen = config.load([], ["model={name: fcn, weights: base}"]).model
+    assert chosen.weights == str(tmp_path / "base" / run.WEIGHTS)  # so that the patients it knows are known
+    for start in (chosen.weights, "base"):
+        network = build(settings("fcn", weights=start))
+        assert torch.equal(network.get_parameter("head.weight"), source.get_parameter("head.weight"))
 
 
 @pytest.mark.parametrize(
@@ -369,8 +429,16 @@ def test_without_a_network_the_error_names_the_local_option(name: str, monkeypat
             build(settings("fcn", weights="imagenet"))
 
 
-def test_a_pickle_is_refused_and_the_error_converts_it(tmp_path: Path) -> None:
-    torch.save(build(settings("fcn"), seed=7).state_dict(), tmp_path / "w.pth")
+@pytest.mark.parametrize("kind", ["state dict", "Lightning", "timm"])
+def test_a_pickle_is_refused_and_the_error_converts_it(kind: str, tmp_path: Path) -> None:
+    state = dict(build(settings("fcn"), seed=7).state_dict())
+    state["encoder.bn1.bias"] = state["encoder.bn1.weight"]  # shared memory, which safetensors refuses
+    saved = {
+        "state dict": state,
+        "Lightning": {"epoch": 3, "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
+        "timm": {"epoch": 3, "model": state, "optimizer": {"state": {}}},
+    }
+    torch.save(saved[kind], tmp_path / "w.pth")
     with pytest.raises(DataError, match=r"could run code.*python -c") as caught:
         build(settings("fcn", weights=str(tmp_path / "w.pth")))
     code = str(caught.value).split('python -c "')[1].removesuffix('"')

@@ -68,6 +68,8 @@ def train(
         return
     if not recipe or not data or (not out and not plan and not gate) or steps:
         raise ConfigError("train: expected RECIPE --data DATA --out RUN, or --continue RUN --steps N")
+    if (plan or gate) and (resume or overwrite or (plan and gate)):
+        raise ConfigError("--plan, --gate: expected one of them, without --resume and --overwrite: neither makes a run")
     from carpus import config
 
     chosen = config.load(recipe, settings or [])
@@ -76,7 +78,7 @@ def train(
 
         if not leads():
             return
-        console.print(str(plans.plan(chosen, data)), highlight=False, soft_wrap=True)
+        console.print(str(plans.plan(chosen, data, _tell)), highlight=False, soft_wrap=True)
         return
     from carpus import train
 

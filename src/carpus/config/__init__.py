@@ -6,7 +6,7 @@ A recipe is a YAML file that names only what differs from the defaults; later fi
     train: {steps: 2000, loss: {bce: 0.5, dice: 0.5}}
 """
 
-from carpus.config.layers import RECIPES, Layer, changed, decisive, dump, load, stacked, weights_path
+from carpus.config.layers import RECIPES, RUN_WEIGHTS, Layer, changed, decisive, dump, load, stacked, weights_path
 from carpus.config.schema import fields
 from carpus.config.settings import (
     Addition,
@@ -28,6 +28,7 @@ from carpus.config.strict_yaml import read_yaml
 
 __all__ = [
     "RECIPES",
+    "RUN_WEIGHTS",
     "Addition",
     "Augment",
     "Aux",

@@ -102,6 +102,9 @@ def _resolved(layer: dict[str, Any], folder: Path) -> dict[str, Any]:
     return layer
 
 
+RUN_WEIGHTS = "weights.safetensors"
+"""The weights in a run folder."""
+
 _WEIGHTS = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 
 
@@ -110,9 +113,11 @@ def weights_path(value: str, folder: Path) -> Path | None:
 
     A path is a file that is there, a folder with weights in it, what is written like a path, or what has a suffix of
     weights or a folder to be in: a folder mistyped is not looked for on the hub, and a data folder called imagenet is
-    not taken for weights.
+    not taken for weights. A run folder stands for its weights.
     """
     path = folder / Path(value).expanduser()
+    if (path / RUN_WEIGHTS).is_file() and not (path / "model.safetensors").is_file():
+        return path / RUN_WEIGHTS
     written = value.startswith((".", "~")) or Path(value).is_absolute() or value.count("/") > 1
     placed = "/" in value and path.parent.is_dir()
     there = path.is_file() or (path.is_dir() and any(each.suffix in _WEIGHTS for each in path.iterdir()))

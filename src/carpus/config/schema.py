@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -60,21 +60,31 @@ def _type(schema: dict[str, Any]) -> str:
 
 def complaint(error: Any) -> str:
     """What is wrong with which setting, in the words of `carpus schema` and not of pydantic."""
-    name, kind, rest = "", "mapping", list(error["loc"])
-    types = {name: kind for name, kind, *_ in fields()}
-    while rest and name not in types:
-        name = f"{name}.{rest.pop(0)}".removeprefix(".")
-    kind = types.get(name, kind)
-    if error["type"] == "extra_forbidden":
-        return f"{name}: no such setting{_nearest(name)}"
+    loc, types = list(error["loc"]), {name: kind for name, kind, *_ in fields()}
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{_dotted(loc)}: no such setting{_nearest(_field(loc))}"
+    # The longest name that is known: model.up is one, and so is model.up.kind. A section is none by itself.
+    known = next((end for end in range(len(loc), 0, -1) if _field(loc[:end]) in types), len(loc))
+    name, kind, rest = _dotted(loc[:known]), types.get(_field(loc[:known]), "mapping"), loc[known:]
     if rest and rest[-1] == "[key]":
         return f"{name}.{rest[-2]}: no such name; expected {error['ctx']['expected']}"
     # Keys of a mapping and places in a list; the other parts are pydantic's names for the branches of a union.
     inner = [str(part) for part in rest if re.fullmatch(r"\w+", str(part))]
-    if inner:
+    if inner and error["type"] == "model_type":
+        kind = "mapping"
+    elif inner:
         limit = {"greater_than": " > {gt:g}", "greater_than_equal": " >= {ge:g}"}.get(error["type"], "")
         kind = f"number{limit.format(**error.get('ctx', {}))}"
     return f"{'.'.join([name, *inner])}: expected {kind}, got {error['input']!r:.80}"
+
+
+def _dotted(loc: Sequence[Any]) -> str:
+    return ".".join(map(str, loc))
+
+
+def _field(loc: Sequence[Any]) -> str:
+    """The name by `fields`, where any place in a list is ``[]``."""
+    return _dotted(["[]" if isinstance(part, int) else part for part in loc]).replace(".[]", "[]")
 
 
 def _nearest(name: str) -> str:

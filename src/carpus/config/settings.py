@@ -93,8 +93,8 @@ class Model(_Section):
     weights: str | None = Field(
         default=None,
         description="what it starts from: null (random), imagenet, a hub repository as owner/name, a .safetensors "
-        "file, or a folder of save_pretrained; of the encoder or of the whole network. A path in a recipe is relative "
-        "to the recipe",
+        "file, a folder of save_pretrained, or a run folder; of the encoder or of the whole network. A path in a "
+        "recipe is relative to the recipe",
     )
     decoder_channels: tuple[Count, ...] | None = Field(
         default=None,

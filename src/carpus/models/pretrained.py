@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from carpus import config
 from carpus.errors import ConfigError, DataError
-from carpus.models import weights
+from carpus.models import unet, weights
 from carpus.models.additions import down
 from carpus.models.network import ADDITIONS, Network
 from carpus.models.weightless import Weightless
@@ -34,6 +34,9 @@ RENAMED = (
     (r"^(beit|fpn)\.", r"encoder.\1."),
 )
 """Names that other libraries give to the parts of a whole network."""
+
+WRAPPERS = ("model", "module", "net", "network", "_orig_mod")
+"""Where Lightning modules, DistributedDataParallel and torch.compile hold a network."""
 
 _NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)$"
 _LINEAR = r"(weight|bias)$"
@@ -87,14 +90,14 @@ def load(network: Network, settings: config.Model) -> None:
         return
     source = str(settings.weights)
     origin = Origin(source)
-    fitted = _fit(network, _named(_read(source, settings), network, settings, origin), settings, origin)
+    fitted = _fit(network, _named(_read(source, settings, origin), network, settings, origin), settings, origin)
     network.load_state_dict(fitted, strict=False)
     origin.loaded = len(fitted)
     network.continued = tuple(part for part in ADDITIONS if any(name.startswith(f"{part}.") for name in fitted))
     network.origin = str(origin)
 
 
-def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
+def _read(source: str, settings: config.Model, origin: Origin) -> dict[str, Tensor]:
     path = config.weights_path(source, Path())
     if path is None:
         if "/" in source:
@@ -106,12 +109,32 @@ def _read(source: str, settings: config.Model) -> dict[str, Tensor]:
         if settings.name == "beit":
             return _of_transformers(str(path))
         if not (path / "model.safetensors").is_file():
-            raise DataError(f"{path}: no model.safetensors there; expected a folder of save_pretrained")
-        return weights.read(path / "model.safetensors")
+            raise DataError(
+                f"{path}: holds no weights; expected model.safetensors, as save_pretrained leaves it, or a run folder"
+            )
+        return _unwrapped(weights.read(path / "model.safetensors"), origin)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder (model.weights); a hub repository is written owner/name")
-    state = weights.read(path)
+    state = _unwrapped(weights.read(path), origin)
     return _of_transformers(str(path), state) if _is_transformers_beit(state) else state
+
+
+def _unwrapped(state: dict[str, Tensor], origin: Origin) -> dict[str, Tensor]:
+    """`state` by the names of the network itself, where all of it stands below one of `WRAPPERS`."""
+    for wrapper in (f"{first}." for first in WRAPPERS):
+        if state and all(name.startswith(wrapper) for name in state):
+            for _ in state:
+                origin.note(f"renamed (without {wrapper})")
+            return _unwrapped({name.removeprefix(wrapper): tensor for name, tensor in state.items()}, origin)
+    return state
+
+
+def weights_files(path: Path) -> list[Path]:
+    """The files that hold the tensors of a local source of weights, sorted: one, or the parts of a large network."""
+    if not path.is_dir():
+        return [path]
+    whole = path / "model.safetensors"
+    return [whole] if whole.is_file() else sorted(path.glob("*.safetensors"))
 
 
 def repository(source: str, settings: config.Model) -> tuple[str, str | None]:
@@ -290,7 +313,11 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
     reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     for name, tensor in state.items():
         if name not in expected:
-            reason = _reason_to_leave_out(name, settings.name) or _reason_of_norm(name, expected, settings)
+            reason = (
+                _reason_to_leave_out(name, settings.name)
+                or _reason_of_norm(name, expected, settings)
+                or _reason_of_stride(name, settings)
+            )
             if reason is None:
                 unexpected.add(name)
             else:
@@ -308,6 +335,11 @@ def _fit(network: Network, state: Mapping[str, Tensor], settings: config.Model, 
     for name in _of_other_classes(reshaped):
         del reshaped[name]
         origin.note(f"new (other classes: {len(state['head.bias'])} there, {len(expected['head.bias'])} here)")
+    if kind := _other_head(reshaped, state, settings):
+        for name in HEAD:
+            reshaped.pop(name, None)
+            fitted.pop(name, None)
+            origin.note(f"new ({kind})")
     missing = set()
     for name in expected.keys() - state.keys():
         reason = _reason_to_be_new(name, state, whole)
@@ -349,6 +381,27 @@ def _reason_of_norm(name: str, expected: Mapping[str, Tensor], settings: config.
     if f"{stem}.weight" not in expected or last not in ("running_mean", "running_var", "num_batches_tracked"):
         return None
     return "statistics of BatchNorm, which GroupNorm has none of" if settings.norm == "group" else None
+
+
+def _reason_of_stride(name: str, settings: config.Model) -> str | None:
+    """Blocks of a U-Net's decoder that `model.stride` does without."""
+    found = re.search(rf"^decoder\.blocks\.(\d)\.conv[12]\.(0\.weight|1\.{_NORM})", name)
+    finer = settings.name == "unet" and found and int(found[1]) in range(*unet.left_out(settings))
+    return "block of the decoder finer than model.stride" if finer else None
+
+
+def _other_head(
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]], state: Mapping[str, Tensor], settings: config.Model
+) -> str | None:
+    """Why a whole head begins anew: it has another kernel, or sees a block that `model.stride` does without."""
+    came, wanted = reshaped.get("head.weight", ((), ()))
+    if len(came) != 4 or "head.bias" not in state or tuple(state["head.bias"].shape) != came[:1] or not came[0]:
+        return None
+    if came[1] != wanted[1] and any(_reason_of_stride(name, settings) for name in state):
+        return "head of a finer stride there"
+    if came[1] == wanted[1] and came[2:] != wanted[2:]:
+        return f"head of {came[2]} x {came[3]} pixels there, {wanted[2]} x {wanted[3]} here"
+    return None
 
 
 def _reason_to_be_new(name: str, state: Mapping[str, Tensor], whole: bool) -> str | None:

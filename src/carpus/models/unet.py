@@ -13,11 +13,16 @@ WIDTHS = (256, 128, 64, 32, 16)
 
 def unet(settings: config.Model, classes: int) -> Parts:
     """U-Net (Ronneberger et al. 2015). Fewer decoder blocks give coarser logits."""
-    widths, stride = _widths(settings), settings.stride or 1
+    widths = _widths(settings)
     made = encoders.whole(smp.Unet, settings.encoder, classes, decoder_channels=list(widths))
-    kept = len(widths) - (stride.bit_length() - 1)
+    kept, _ = left_out(settings)
     made.decoder.blocks = made.decoder.blocks[:kept]
-    return Parts(made.encoder, made.decoder, encoders.channels(made.encoder), widths[kept - 1], stride)
+    return Parts(made.encoder, made.decoder, encoders.channels(made.encoder), widths[kept - 1], settings.stride or 1)
+
+
+def left_out(settings: config.Model) -> tuple[int, int]:
+    """The first block of the decoder that `model.stride` does without, and one past the last."""
+    return len(WIDTHS) - ((settings.stride or 1).bit_length() - 1), len(WIDTHS)
 
 
 def unetplusplus(settings: config.Model, classes: int) -> Parts:

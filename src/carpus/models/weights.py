@@ -13,8 +13,11 @@ from carpus.formats import files
 
 CONVERT = (
     'python -c "import torch; from safetensors.torch import save_file; '
-    "save_file(torch.load('{name}', weights_only=True), '{stem}.safetensors')\""
+    "state = torch.load('{name}', map_location='cpu', weights_only=True); "
+    "state = state.get('state_dict', state.get('model', state)); "
+    "save_file({k: v.contiguous().clone() for k, v in state.items()}, '{stem}.safetensors')\""
 )
+"""Lightning and OpenMMLab keep the state dict beside the optimizer's; safetensors refuses tensors that share memory."""
 
 SHOWN = 20
 """Keys of a kind that an error lists."""
