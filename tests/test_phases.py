@@ -10,14 +10,15 @@ from carpus.phases import Phases
 
 
 def test_a_phase_within_another_is_not_counted_twice() -> None:
-    spent = Phases()
+    spent, begun = Phases(), time.perf_counter()
     with spent("train"):
         time.sleep(0.05)
         with spent("validate"):
             time.sleep(0.1)
         time.sleep(0.05)
-    assert spent.seconds["train"] == pytest.approx(0.1, abs=0.06)
-    assert spent.seconds["validate"] == pytest.approx(0.1, abs=0.06)
+    assert spent.seconds["train"] >= 0.1
+    assert spent.seconds["validate"] >= 0.1
+    assert sum(spent.seconds.values()) <= time.perf_counter() - begun
     with spent("validate"):
         time.sleep(0.1)
     assert spent.seconds["validate"] >= 0.2

@@ -346,7 +346,7 @@ def test_the_command_is_stopped_and_goes_on(
     finally:
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=250)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on" in said
     process = subprocess.Popen(command)
@@ -361,7 +361,7 @@ def test_the_command_is_stopped_and_goes_on(
 
 
 def until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 100
+    end = time.monotonic() + 250
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.01)
