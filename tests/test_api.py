@@ -88,12 +88,13 @@ def test_a_score_is_the_competitions_dice() -> None:
 def test_the_guides_examples_run(trained: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = data.read(dataset).test[0]
     (tmp_path / "DATA").symlink_to(dataset)
-    (tmp_path / "RUN").symlink_to(trained)
+    for name in ("RUN", "RUN2"):
+        (tmp_path / name).symlink_to(trained)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert len(blocks) == 4
     names: dict = {}
     for block in blocks:
         exec(block.replace("ID006/image1", case.name), names)
-    assert names["careful"].shape == names["image"].shape
+    assert names["both"].shape == names["image"].shape
     assert 0 <= names["mean"] <= 1

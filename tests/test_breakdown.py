@@ -1,11 +1,13 @@
 """What an evaluation lists: metrics, kinds of images, bones taken for others; and the page of `carpus evaluate`."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from carpus import assess, breakdown, data, evaluate, run
@@ -13,6 +15,7 @@ from carpus import labels as label_map
 from carpus.cli import app
 from carpus.labels import BONES, Classes
 from carpus.postprocess import Calibration, Step
+from carpus.predict import Options
 
 CLASSES = Classes(("a", "b", "c"), {"pair": ("a", "b")})
 
@@ -132,6 +135,20 @@ def test_several_runs_are_scored_as_the_ensemble_they_are(trained: Path, dataset
     alone = evaluate.evaluate(runs[:1], data.read(dataset), "test")
     both = evaluate.evaluate(runs, data.read(dataset), "test")
     assert both["value"].to_numpy() == pytest.approx(alone["value"].to_numpy(), abs=1e-6)
+
+
+def test_a_weighted_ensemble_is_scored_as_it_is_handed_in(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(trained, tmp_path / "other"))
+    weights = load_file(other / run.WEIGHTS)
+    save_file(weights | {"head.bias": weights["head.bias"] + 20}, other / run.WEIGHTS)
+    runs = [run.read(trained), replace(run.read(trained), path=other)]
+    alone = evaluate.evaluate(runs[:1], data.read(dataset), "test")
+    first = evaluate.evaluate(runs, data.read(dataset), "test", options=Options(weights=(1, 0)))
+    mixed = evaluate.evaluate(runs, data.read(dataset), "test", options=Options(weights=(1, {"Lunate": 0})))
+    assert first["value"].to_numpy() == pytest.approx(alone["value"].to_numpy(), abs=1e-6)
+    lunate = mixed["class"] == "Lunate"
+    assert mixed[lunate]["value"].to_numpy() == pytest.approx(alone[lunate]["value"].to_numpy(), abs=1e-6)
+    assert not np.allclose(mixed["value"], alone["value"])
 
 
 def test_distances_are_in_mm_where_the_image_states_them(

@@ -224,4 +224,4 @@ def test_the_weights_of_members_are_those_of_their_runs(folds: tuple[Path, list[
     with pytest.raises(ConfigError, match=r"c\.json: weighs 2 members"):
         Ensemble.of(runs[:2], "cpu", calibration=second)
     with pytest.raises(ConfigError, match="the calibration has its own"):
-        Ensemble.of(runs, "cpu", weights=[1, 1, 1, 1], calibration=second)
+        Ensemble.of(runs, "cpu", Options(weights=(1, 1, 1, 1)), calibration=second)

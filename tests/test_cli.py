@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from carpus.cli import app
 from carpus.cli.options import DeviceOption, RunArgument, with_options
+from carpus.errors import ConfigError
 from carpus.labels import BONES
 from carpus.predict import Options
 from carpus.tiles import Tiles
@@ -94,7 +95,7 @@ def test_the_commands_work_together(tmp_path: Path) -> None:
     assert checked.exit_code == 0
 
 
-def test_every_way_to_show_an_image_reaches_the_command() -> None:
+def test_every_way_to_show_an_image_reaches_the_command(tmp_path: Path) -> None:
     looking, given = typer.Typer(), []
 
     @looking.command()
@@ -102,11 +103,19 @@ def test_every_way_to_show_an_image_reaches_the_command() -> None:
     def look(*, run: RunArgument, options: Options, device: DeviceOption = "auto") -> None:
         given.append((run, options, device))
 
+    by_class = tmp_path / "w.json"
+    by_class.write_text('{"Lunate": 2}')
     line = "RUN --canvas 96 --tile 64 --overlap 0.25 --margin 8 --batch 3 --flip --turn 10 --turn -10 --scale 1.5"
-    for arguments in (f"{line} --blend votes --device cpu", "RUN"):
+    for arguments in (f"{line} --blend votes --device cpu --weight 1.5 --weight {by_class} --precision 32", "RUN"):
         shown = CliRunner().invoke(looking, arguments.split())
         assert shown.exit_code == 0, shown.output
-    shown_so = Options(96, Tiles(64, 0.25, 8), views(flip=True, turns_deg=[10, -10], scales=[1.5]), "votes", 3)
+    seen = views(flip=True, turns_deg=[10, -10], scales=[1.5])
+    shown_so = Options(96, Tiles(64, 0.25, 8), seen, "votes", 3, (1.5, {"Lunate": 2}), "32")
+    by_class.write_text('["Lunate"]')
+    for wrong, told in (("--overlap 0.2", "give their side with --tile"), (f"--weight {by_class}", "numbers by class")):
+        refused = CliRunner().invoke(looking, ["RUN", *wrong.split()])
+        assert isinstance(refused.exception, ConfigError)
+        assert told in str(refused.exception)
     assert given == [(Path("RUN"), shown_so, "cpu"), (Path("RUN"), Options(), "auto")]
 
 

@@ -71,6 +71,14 @@ def test_a_class_may_trust_one_member_alone(members: list[Path], tmp_path: Path)
     assert np.array_equal(found["1.png"][1], second["1.png"][1])
 
 
+def test_weights_by_name_are_those_of_an_array() -> None:
+    given = ensemble.votes([{"a": 3}, 2, {"b": 0}], 3, CLASSES)
+    assert given.tolist() == [[3, 1], [2, 2], [1, 0]]
+    assert ensemble.votes(given, 3, CLASSES) is given
+    with pytest.raises(DataError, match="c"):
+        ensemble.votes([{"c": 3}, 2, 1], 3, CLASSES)
+
+
 def test_submissions_that_do_not_belong_together_leave_nothing(members: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     other = write(tmp_path / "other.csv", np.zeros((9, 11), np.int32))
@@ -78,7 +86,7 @@ def test_submissions_that_do_not_belong_together_leave_nothing(members: list[Pat
         ensemble.ensemble([members[0], other], out, size=(9, 11), classes=CLASSES)
     with pytest.raises(ConfigError, match="two or more"):
         ensemble.ensemble(members[:1], out, size=(9, 11), classes=CLASSES)
-    for weights in ([1, 2], [1, 1, -1], [0, 0, 0]):
+    for weights in ([1, 2], [1, 1, -1], [0, 0, 0], [{"a": 0}, {"a": 0}, {"a": 0, "b": 3}]):
         with pytest.raises(ConfigError, match="weights"):
             ensemble.ensemble(members, out, size=(9, 11), weights=weights, classes=CLASSES)
     assert not out.exists()

@@ -19,7 +19,7 @@ from carpus.errors import ConfigError, DataError
 from carpus.formats import images
 from carpus.labels import BONES
 from carpus.models import weights
-from carpus.predict import Predictor, fabric
+from carpus.predict import Options, Predictor
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -107,8 +107,7 @@ def test_what_fails_at_other_sides_takes_one_and_says_so(
 
 def test_onnxruntime_finds_the_bones_that_torch_finds(unet: run.Run, dataset: Path, exported: export.Exported) -> None:
     # In float32: with bfloat16, which "auto" takes where the processor has it, 4 % of these pixels differ.
-    launcher = fabric("cpu", "32")
-    ours = Predictor(unet.network(), image_size=unet.settings.data.image_size, classes=29, launcher=launcher)
+    ours = Predictor.of(unet, "cpu", Options(precision="32"))
     theirs = export.OnnxModel(exported.path)
     for case in data.read(dataset).test[:2]:
         image = images.read(case.image)[:, :80]

@@ -73,7 +73,7 @@ def test_an_ensemble_of_one_is_its_member(picture: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("blend", ["probabilities", "logits", "votes"])
-@pytest.mark.parametrize("weights", [None, [0.1, 0.7, 1.0]])
+@pytest.mark.parametrize("weights", [(), [0.1, 0.7, 1.0]])
 def test_an_ensemble_of_equal_members_is_the_member(picture: np.ndarray, blend, weights) -> None:
     together, alone = Ensemble([predictor()] * 3, FOUR, blend=blend, weights=weights), Ensemble([predictor()], FOUR)
     for found in together.look(picture):
@@ -121,8 +121,8 @@ def test_calibration_moves_the_threshold_and_repairs_shapes(picture: np.ndarray)
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"canvas": 100}, {"blend": "median"}, {"batch": 0}, {"views": ()}],
-    ids=["canvas no multiple of 32", "unknown blend", "empty batch", "no view"],
+    [{"canvas": 100}, {"blend": "median"}, {"batch": 0}, {"views": ()}, {"precision": "64"}],
+    ids=["canvas no multiple of 32", "unknown blend", "empty batch", "no view", "unknown precision"],
 )
 def test_options_that_cannot_be_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}: expected"):
@@ -200,9 +200,16 @@ def test_nothing_but_broken_images_is_an_error(trained: Path, tmp_path: Path) ->
 
 def test_two_runs_with_everything_on(trained: Path, folder: Path, tmp_path: Path) -> None:
     runs = [run.read(trained), run.read(trained)]
-    options = Options(canvas=96, tiles=Tiles(64), views=views(flip=True, turns_deg=[10]), blend="votes", batch=4)
+    options = Options(
+        canvas=96,
+        tiles=Tiles(64),
+        views=views(flip=True, turns_deg=[10]),
+        blend="votes",
+        batch=4,
+        weights=(1, {"Lunate": 2}),
+    )
     beside = Beside(tmp_path / "overlays", tmp_path / "probabilities")
-    summary = segment.segment(runs, folder, tmp_path / "labels", options=options, weights=[1, 2], beside=beside)
+    summary = segment.segment(runs, folder, tmp_path / "labels", options=options, beside=beside)
     assert (summary.images, summary.faults) == (4, [])
     for letter in "abcd":
         assert images.read(tmp_path / "overlays" / f"{letter}.png").shape == (96, 96)

@@ -103,7 +103,7 @@ def calibrate(
     Raises:
         DataError: not the data that the runs held out.
         ConfigError: no run, runs of different classes or of overlapping folds, members with other patients, fewer than
-            ten patients held out, or votes, which have no probability.
+            ten patients held out, weights, which it fits, or votes, which have no probability.
     """
     if not runs:
         raise ConfigError("calibrate: expected at least one run")
@@ -111,6 +111,8 @@ def calibrate(
     for each in runs:
         if each.classes != classes:
             raise ConfigError(f"{each.path}: has other classes than {runs[0].path}")
+    if options.weights:
+        raise ConfigError("weights: are what calibrate fits; leave them out")
     members, teams = _teams(runs, data.read(root))
     if options.blend == "votes" and len(members) > 1:
         raise ConfigError("calibrate: votes have no probability; blend probabilities or logits")

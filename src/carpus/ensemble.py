@@ -3,7 +3,7 @@
 Dimension key: M members, K classes, R runs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from carpus.errors import ConfigError, DataError
 from carpus.formats import submission
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes
+
+Weight = float | Mapping[str, float]
+"""What a member counts: alike for all classes, or by class name; a class that is not named counts 1."""
 
 MAJORITY = 0.5
 """A pixel belongs to a class if more than this share of the votes says so: of two votes, both; of four, three."""
@@ -49,17 +52,24 @@ def vote(masks: Sequence[Runs], weights: Sequence[float], share: float = MAJORIT
     return runs
 
 
-def votes(weights: NDArray[np.float64] | Sequence[float] | None, members: int, classes: int) -> NDArray[np.float64]:
-    """Weights as (M, K): all 1 by default, one a member, or one a member and class.
+def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes: Classes) -> NDArray[np.float64]:
+    """Weights as (M, K): all 1 if none are given, else one `Weight` a member, or an array of that shape.
 
     Raises:
-        ConfigError: of another shape, negative, or a class that nobody votes on.
+        ConfigError: another number of them, negative ones, an unknown class, or a class that nobody votes on.
     """
-    given = np.ones(members) if weights is None else np.asarray(weights, np.float64)
-    if given.ndim == 1:
-        given = np.repeat(given[:, None], classes, axis=1)
-    if given.shape != (members, classes):
-        raise ConfigError(f"weights: expected {members}, one a member (or {members} x {classes}), has {given.shape}")
+    if not len(weights):
+        return np.ones((members, len(classes)))
+    if not isinstance(weights, np.ndarray):
+        for name in (name for each in weights if isinstance(each, Mapping) for name in each):
+            classes.index(name)
+        weights = np.array(
+            [[each.get(name, 1.0) if isinstance(each, Mapping) else each for name in classes] for each in weights],
+            np.float64,
+        )
+    given = weights
+    if given.shape != (members, len(classes)):
+        raise ConfigError(f"weights: expected {members}, one a member, has {len(given)}")
     if not np.isfinite(given).all() or (given < 0).any() or (given.sum(axis=0) == 0).any():
         raise ConfigError("weights: expected 0 or more, and for every class one above 0")
     return given
@@ -70,7 +80,7 @@ def ensemble(
     target: Path | str,
     *,
     size: tuple[int, int],
-    weights: NDArray[np.float64] | Sequence[float] | None = None,
+    weights: NDArray[np.float64] | Sequence[Weight] = (),
     share: float = MAJORITY,
     classes: Classes = BONES,
     progress: Callable[[int, int], object] | None = None,
@@ -97,7 +107,7 @@ def ensemble(
         raise ConfigError(f"ensemble: expected two or more submissions, got {len(sources)}")
     if not 0 <= share < 1:
         raise ConfigError(f"share: expected 0 up to below 1, got {share}")
-    worth = votes(weights, len(sources), len(classes))
+    worth = votes(weights, len(sources), classes)
     first = submission.read(sources[0], classes, size)
     members = [first, *(submission.read(path, classes, size, expected=first) for path in sources[1:])]
 

@@ -18,10 +18,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from carpus import data, ensemble, kernels, run
+from carpus import config, data, ensemble, kernels, run
 from carpus.blend import Kind, Mean, weighted
 from carpus.devices import fabric
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, warn
 from carpus.kernels import Runs
 from carpus.labels import Classes, LabelMap
 from carpus.postprocess import Calibration
@@ -53,9 +53,12 @@ class Options:
         blend: what is averaged over the runs; for votes the views of each run are averaged as probabilities, and a
             pixel belongs to a class if more than half of the votes say so.
         batch: tiles shown at once, 1 or more.
+        weights: what each run counts, see `ensemble.votes`; all alike by default.
+        precision: auto, 32, bf16 or fp16; None takes each run's `train.precision`, whose default, auto, is not the same
+            on every machine.
 
     Raises:
-        ConfigError: a canvas, a blend or a batch that cannot be, or no view.
+        ConfigError: a canvas, a blend, a batch or a precision that cannot be, or no view.
     """
 
     canvas: int | None = None
@@ -63,6 +66,8 @@ class Options:
     views: tuple[View, ...] = (PLAIN,)
     blend: Blend = "probabilities"
     batch: int = 1
+    weights: tuple[ensemble.Weight, ...] = ()
+    precision: config.Precision | None = None
 
     def __post_init__(self) -> None:
         if self.canvas is not None and (self.canvas < GRID or self.canvas % GRID):
@@ -71,6 +76,8 @@ class Options:
             raise ConfigError(f"blend: expected probabilities, logits or votes, got {self.blend}")
         if self.batch < 1:
             raise ConfigError(f"batch: expected 1 or more, got {self.batch}")
+        if self.precision not in (None, "auto", "32", "bf16", "fp16"):
+            raise ConfigError(f"precision: expected auto, 32, bf16 or fp16, got {self.precision}")
         if not self.views:
             raise ConfigError("views: expected at least one; the image as it is, is carpus.views.PLAIN")
 
@@ -117,11 +124,17 @@ class Predictor:
     def of(cls, trained: run.Run, device: str = "auto", options: Options | None = None) -> "Predictor":
         """The predictor of a finished run."""
         settings, shown = trained.settings, options or Options()
+        learnt_on = settings.data.crop or settings.data.image_size
+        if shown.tiles and 2 * shown.tiles.size <= learnt_on:
+            warn(
+                f"tile: {shown.tiles.size} pixels are half or less of the {learnt_on} that {trained.path} learnt on, "
+                "and may show too little; measure it with carpus evaluate"
+            )
         return cls(
             trained.network(),
             image_size=shown.canvas or settings.data.image_size,
             classes=len(trained.classes),
-            launcher=fabric(device, settings.train.precision),
+            launcher=fabric(device, shown.precision or settings.train.precision),
             tiles=shown.tiles,
             views=shown.views,
             blend="logits" if shown.blend == "logits" else "probabilities",
@@ -168,13 +181,13 @@ class Ensemble:
         classes: Classes,
         *,
         blend: Blend = "probabilities",
-        weights: NDArray[np.float64] | Sequence[float] | None = None,
+        weights: NDArray[np.float64] | Sequence[ensemble.Weight] = (),
         calibration: Calibration | None = None,
     ) -> None:
         self.classes, self.calibration = classes, calibration or Calibration({}, classes)
         self._members = tuple(members)
         self._blend: Blend = blend
-        self._weights = ensemble.votes(weights, len(self._members), len(classes))
+        self._weights = ensemble.votes(weights, len(self._members), classes)
         self._thresholds = self.calibration.thresholds()
 
     @classmethod
@@ -184,7 +197,6 @@ class Ensemble:
         device: str = "auto",
         options: Options | None = None,
         *,
-        weights: NDArray[np.float64] | Sequence[float] | None = None,
         calibration: Calibration | None = None,
     ) -> "Ensemble":
         """The ensemble of finished runs.
@@ -195,10 +207,11 @@ class Ensemble:
         if not runs:
             raise ConfigError("ensemble: expected at least one run")
         options = options or Options()
+        weights: NDArray[np.float64] | Sequence[ensemble.Weight] = options.weights
         if calibration:
             hashes = [each.manifest["files"][run.WEIGHTS] for each in runs]
             own = calibration.weights_of(hashes)
-            if own is not None and weights is not None:
+            if own is not None and options.weights:
                 raise ConfigError("weights: the calibration has its own; leave out one of the two")
             weights = weights if own is None else own
             calibration.doubt(hashes, options.facts())

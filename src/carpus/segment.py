@@ -50,7 +50,6 @@ def segment(
     *,
     device: str = "auto",
     options: Options | None = None,
-    weights: Sequence[float] | None = None,
     calibration: Calibration | None = None,
     beside: Beside | None = None,
     target_format: str | None = None,
@@ -69,8 +68,7 @@ def segment(
         source: an image file or a folder of them.
         target: a ``.csv`` becomes a submission, a ``.json`` COCO, a folder annotations; see `convert.write`.
         device: auto, cpu or cuda.
-        options: tiles, views and blend.
-        weights: what each run counts; all alike by default.
+        options: tiles, views, blend and weights.
         calibration: thresholds, temperatures and repairs of shape.
         beside: overlays and probabilities.
         target_format: one of the formats of `carpus convert`, where `target` does not tell.
@@ -91,11 +89,11 @@ def segment(
     # Whoever looks at the images may have another working directory.
     there = [replace(each, path=each.path.absolute()) for each in runs]
     return segment_with(
-        partial(Ensemble.of, there, device, options, weights=weights, calibration=calibration),
+        partial(Ensemble.of, there, device, options, calibration=calibration),
         runs[0].classes,
         source,
         target,
-        identity=_identity(runs, options, weights, calibration, beside),
+        identity=_identity(runs, options, calibration, beside),
         beside=beside,
         target_format=target_format,
         strict=strict,
@@ -283,7 +281,6 @@ def _stamp(path: Path) -> str:
 def _identity(
     runs: Sequence[run.Run],
     options: Options,
-    weights: Sequence[float] | None,
     calibration: Calibration | None,
     beside: Beside,
 ) -> str:
@@ -293,7 +290,6 @@ def _identity(
         "runs": [each.manifest["files"] for each in runs],
         "classes": [each.classes.names for each in runs],
         "options": asdict(options),
-        "weights": list(weights or ()),
         "calibration": [calibration.members, [asdict(step) for step in calibration.steps]] if calibration else None,
         # Folders that are filled on the way belong to it: a call that wants them cannot go on from one that did not.
         "beside": [str(beside.overlays), str(beside.probabilities)],

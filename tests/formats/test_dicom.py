@@ -278,6 +278,7 @@ def test_missing_pixels_and_missing_sizes_are_named(tmp_path):
     [
         ({"Rows": 0}, "Rows: is missing or not a positive number"),
         ({"Rows": 60000, "Columns": 60000}, "expected 1 to .* pixels, has 60000 x 60000"),
+        ({"BitsStored": 12, "HighBit": 15}, "HighBit: expected 11, one less than BitsStored, has 15"),
         ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "BitsAllocated: expected 8 or 16"),
         ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth: expected a positive number"),
         ({"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "ODD"}, "VOILUTFunction: expected LINEAR"),

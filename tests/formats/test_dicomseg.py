@@ -17,7 +17,7 @@ from pydicom.sr.codedict import codes as dictionary
 
 from carpus import labels as label_map
 from carpus.errors import DataError
-from carpus.formats import dicomseg, images, submission
+from carpus.formats import dicomseg, dicomsource, images, submission
 from carpus.formats.convert import convert
 from carpus.formats.quiet import quiet
 from carpus.kernels import encode
@@ -40,7 +40,7 @@ def labels() -> np.ndarray:
 @pytest.fixture
 def radiograph(tmp_path: Path) -> Path:
     """A DICOM image of a made-up patient."""
-    made = dicomseg._capture(np.arange(37 * 53, dtype=np.uint8).reshape(SIZE), "x")
+    made = dicomsource.capture(np.arange(37 * 53, dtype=np.uint8).reshape(SIZE), "x")
     made.PatientID, made.PatientName = "made-up", "Made^Up"
     made.save_as(tmp_path / "x.dcm")
     return tmp_path / "x.dcm"
@@ -165,7 +165,7 @@ def test_a_dicom_image_lends_its_patient_and_is_referred_to(
     assert made.StudyInstanceUID == source.StudyInstanceUID
     referenced = made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
     assert referenced.ReferencedSOPInstanceUID == source.SOPInstanceUID
-    assert not (tmp_path / f"a{dicomseg.SOURCE}").exists()
+    assert not (tmp_path / f"a{dicomsource.SOURCE}").exists()
     with pytest.raises(DataError, match=r"x\.dcm: is 37 x 53"):
         dicomseg.write(tmp_path / "b.dcm", label_map.empty((5, 5)), BONES, radiograph)
     assert not (tmp_path / "b.dcm").exists()
@@ -185,7 +185,7 @@ def test_a_png_gets_a_secondary_capture_beside_it(tmp_path: Path, labels: np.nda
     pixels = np.random.default_rng(1).integers(20, 200, SIZE).astype(np.uint8)
     images.write(tmp_path / "a.png", pixels)
     dicomseg.write(tmp_path / "out" / "a.dcm", labels, BONES, tmp_path / "a.png")
-    capture = tmp_path / "out" / f"a{dicomseg.SOURCE}"
+    capture = tmp_path / "out" / f"a{dicomsource.SOURCE}"
     assert np.array_equal(dcmread(capture).pixel_array, pixels)
     assert np.array_equal(images.read(capture), pixels)
     assert not dicomseg.is_segmentation(capture)
@@ -262,28 +262,72 @@ def test_what_is_no_segmentation_of_these_classes_is_named(
 
 def referred(path: Path, **values: object) -> Path:
     """A DICOM image of 32 x 32 as `values` have it; None takes a value away."""
-    made = dicomseg._capture(np.zeros((32, 32), np.uint8), path.stem)
+    made = dicomsource.capture(np.zeros((32, 32), np.uint8), path.stem)
     for name, value in values.items():
         made.pop(name, None) if value is None else setattr(made, name, value)
     made.save_as(path)
     return path
 
 
-def test_a_source_with_pixel_spacing_gives_a_file_that_highdicom_reads(tmp_path: Path) -> None:
-    source = referred(tmp_path / "a.dcm", PixelSpacing=[0.15, 0.15])
+PLACE = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"FrameOfReferenceUID": ""},
+        {"FrameOfReferenceUID": "1.2.3"},
+        {"FrameOfReferenceUID": "1.2.3", "SliceThickness": None},
+        {"FrameOfReferenceUID": "1.2.3", "SliceThickness": ""},
+        {"FrameOfReferenceUID": "1.2.3", "SliceThickness": None, **PLACE},
+        {"FrameOfReferenceUID": "1.2.3", "SliceThickness": 1, **PLACE},
+    ],
+    ids=str,
+)
+def test_a_source_with_a_part_of_its_place_gives_a_file_that_highdicom_reads(values: dict, tmp_path: Path) -> None:
+    source = referred(tmp_path / "a.dcm", **{"PixelSpacing": [0.15, 0.15], **values})
     labels = np.ones((32, 32), np.int32)
+    dicomseg.require_source(source, BONES)
     dicomseg.write(tmp_path / "seg.dcm", labels, BONES, source)
-    assert highdicom.seg.segread(tmp_path / "seg.dcm").pixel_array.all()
+    made = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert made.pixel_array.all()
+    assert ("FrameOfReferenceUID" in made) == (values.get("SliceThickness") == 1)
 
 
-@pytest.mark.parametrize("values", [{"StudyInstanceUID": None}, {"StudyTime": "14:04:38"}], ids=str)
-def test_a_source_that_cannot_be_referred_to_is_named_beforehand(values: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("StudyTime", "14:04:38", "140438"),
+        ("StudyDate", "1993.10.15", "19931015"),
+        ("PatientBirthDate", "19.03.1950", ""),
+        ("PatientSex", "Frau Meier", ""),
+        ("PatientAge", "old", ""),
+        ("PatientSex", "F", "F"),
+    ],
+)
+def test_values_of_old_or_careless_files_cost_no_image(name: str, given: str, taken: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, of the time
-        source = referred(tmp_path / "a.dcm", **values)
-    with pytest.raises(DataError, match=r"a\.dcm: "):
+        warnings.simplefilter("ignore")  # pydicom's, of the value
+        source = referred(tmp_path / "a.dcm", **{name: given})
+        dicomseg.write(tmp_path / "seg.dcm", np.ones((32, 32), np.int32), BONES, source)
+    assert str(highdicom.seg.segread(tmp_path / "seg.dcm").get(name) or "") == taken
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"StudyInstanceUID": None}, "StudyInstanceUID: is missing"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, "SOPClassUID: is RT Dose Storage; expected a radiograph"),
+        ({"SOPClassUID": "1.2.3.4"}, r"no DICOM segmentation can refer to it \(\w+\)"),
+    ],
+    ids=str,
+)
+def test_a_source_that_cannot_be_referred_to_is_named_beforehand(values: dict, told: str, tmp_path: Path) -> None:
+    source = referred(tmp_path / "a.dcm", **values)
+    with pytest.raises(DataError, match=rf"a\.dcm: {told}"):
         dicomseg.require_source(source, BONES)
-    with pytest.raises(DataError, match=r"a\.dcm: "):
+    with pytest.raises(DataError, match=rf"a\.dcm: {told}"):
         dicomseg.write(tmp_path / "seg.dcm", np.ones((32, 32), np.int32), BONES, source)
     assert not (tmp_path / "seg.dcm").exists()
 

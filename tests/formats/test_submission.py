@@ -82,6 +82,7 @@ def test_40_what_pandas_makes_of_an_empty_mask_is_read(tmp_path):
         pytest.param("name,label,mask\na,b,c", "found name, label, mask", id="other columns"),
         pytest.param("image_name,class\na,b", "found image_name, class$", id="a column missing"),
         pytest.param("image_name,class,rle,rle\n", "found image_name, class, rle, rle", id="a column twice"),
+        pytest.param(",image_name,class,rle\n", r"found , image_name.*to_csv\(index=False\)", id="pandas index"),
         pytest.param("image_name\tclass\trle\n", "expected the columns", id="tabs"),
         pytest.param(GOOD.replace("1 3", "1 3,4"), "line 2: expected 3 cells, has 4", id="a cell too many"),
         pytest.param(GOOD + "a.png\n", "line 5: expected 3 cells, has 1", id="39 a row cut off"),

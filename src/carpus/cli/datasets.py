@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carpus.cli.options import ClassesOption, JsonOption, parsed_size
+from carpus.cli.options import ClassesOption, JsonOption, WeightOption, parsed_size, weights
 from carpus.cli.shell import app, console
 from carpus.progress import bar
 
@@ -154,9 +154,7 @@ def ensemble(
     submissions: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Two or more submissions.")],
     out: Annotated[Path, typer.Option(help="The submission to write.")],
     size: Annotated[str, typer.Option(help="HxW of the images.")] = "2048x2048",
-    weight: Annotated[
-        list[float] | None, typer.Option("--weight", help="Votes of a submission; once for every one, in their order.")
-    ] = None,
+    weight: WeightOption = None,
     share: Annotated[
         float, typer.Option(min=0, max=0.999, help="A pixel needs more than this share of the votes.")
     ] = 0.5,
@@ -175,7 +173,7 @@ def ensemble(
             submissions,
             out,
             size=parsed_size(size) or (0, 0),
-            weights=weight or None,
+            weights=weights(weight),
             share=share,
             classes=class_list(classes),
             progress=progress,

@@ -11,6 +11,7 @@ import typer
 from carpus.errors import ConfigError
 
 if TYPE_CHECKING:
+    from carpus.ensemble import Weight
     from carpus.predict import Options
 
 DATA = typer.Option("--data", help="Data folder with train/DCM and train/outputs_json.")
@@ -24,6 +25,14 @@ ClassesOption = Annotated[
 ]
 
 CalibrationOption = Annotated[Path | None, typer.Option(help="What `carpus calibrate` wrote.")]
+WeightOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weight",
+        metavar="NUMBER|FILE",
+        help="What a member counts, once for every one, in their order: a number, or a JSON file of numbers by class.",
+    ),
+]
 FlipOption = Annotated[bool, typer.Option("--flip", help="Look at the mirrored image, too.")]
 
 
@@ -45,14 +54,21 @@ def _options(
         list[float] | None, typer.Option("--turn", help="Turned by so many degrees, too; repeatable.")
     ] = None,
     scale: Annotated[list[float] | None, typer.Option("--scale", help="At so many times the side; repeatable.")] = None,
+    weight: WeightOption = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, 32, bf16 or fp16; the run's own if not given, and then not alike on all machines."),
+    ] = None,
 ) -> "Options":
     from carpus.predict import Options
     from carpus.tiles import Tiles
     from carpus.views import views
 
+    if tile is None and (overlap != 0.5 or margin != 0):
+        raise ConfigError("--overlap and --margin: are of sliding windows; give their side with --tile")
     tiles = Tiles(tile, overlap, margin) if tile is not None else None
     seen = views(flip=flip, turns_deg=turn or (), scales=scale or ())
-    return Options(canvas, tiles, seen, blend, batch)  # type: ignore[arg-type]
+    return Options(canvas, tiles, seen, blend, batch, weights(weight), precision)  # type: ignore[arg-type]
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -89,6 +105,23 @@ def _typed(name: str, value: Any) -> list[str]:
     if value is True:
         return [f"--{name}"]
     return [word for each in (value if isinstance(value, list) else [value]) for word in (f"--{name}", f"{each}")]
+
+
+def weights(given: list[str] | None) -> "tuple[Weight, ...]":
+    """The values of --weight."""
+    from carpus.formats import files
+
+    found: list[Weight] = []
+    for text in given or ():
+        try:
+            found.append(float(text))
+            continue
+        except ValueError:
+            by_class = files.read_json(Path(text))
+        if not isinstance(by_class, dict) or not all(isinstance(each, int | float) for each in by_class.values()):
+            raise ConfigError(f'--weight {text}: expected numbers by class, as in {{"Lunate": 2}}')
+        found.append(by_class)
+    return tuple(found)
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

@@ -86,7 +86,8 @@ def evaluate(
             # Words and numbers are never cut; heads take two lines, so that all columns fit a terminal.
             longest = max(len(word) for text in (name, *cells) for word in text.split())
             if place:
-                rows.add_column(escape(name), justify="right", width=max(longest, (len(name) + 3) // 2))
+                half = (len(name) + 3) // 2 if len(name) > 6 else len(name)
+                rows.add_column(escape(name), justify="right", width=max(longest, half))
             else:
                 rows.add_column(escape(name), min_width=longest)
         for row in listing.rows:
@@ -107,9 +108,6 @@ def predict(
     ] = None,
     device: DeviceOption = "auto",
     options: "Options",
-    weight: Annotated[
-        list[float] | None, typer.Option("--weight", help="What a run counts; once for every run, in their order.")
-    ] = None,
     calibration: CalibrationOption = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the outlines drawn in.")] = None,
     probabilities: Annotated[Path | None, typer.Option(help="Folder for probabilities, an .npz an image.")] = None,
@@ -122,7 +120,8 @@ def predict(
 
     `carpus predict RUN --images DIR --out sub.csv`; interrupted, the same command goes on where it stopped.
 
-    `carpus predict RUN1 RUN2 RUN3 --images DIR --out sub.csv --flip --tile 512` for the last thousandth.
+    `carpus predict RUN1 RUN2 RUN3 --images DIR --out sub.csv --flip` averages three runs, each from two sides; what
+    that is worth, `carpus evaluate` says, which takes the same options.
 
     An image that cannot be read is left out and named, and the exit status is 2; `carpus --strict predict` stops at it.
     """
@@ -138,7 +137,6 @@ def predict(
             out,
             device=device,
             options=options,
-            weights=weight or None,
             calibration=Calibration.read(calibration, opened[0].classes) if calibration else None,
             beside=segment.Beside(overlays, probabilities),
             target_format=to,

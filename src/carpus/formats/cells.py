@@ -47,7 +47,8 @@ def table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> l
     wanted = [*columns, *(name for name in optional if name in header)]
     if sorted(header) != sorted(wanted):
         found = ", ".join(header)[:200] or "nothing"
-        raise DataError(f"{path}: line {line}: expected the columns {', '.join(columns)}, found {found}")
+        index = "; was it written with pandas' index? to_csv(index=False)" if header[:1] == [""] else ""
+        raise DataError(f"{path}: line {line}: expected the columns {', '.join(columns)}, found {found}{index}")
     order = [header.index(name) if name in header else None for name in (*columns, *optional)]
     result = []
     for line, cells in rows[1:]:

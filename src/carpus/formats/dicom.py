@@ -124,7 +124,7 @@ def _dataset(path: Path, source: bytes | Path, tags: list[str]) -> FileDataset:
     file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
     _check_inflated(path, source)
     dataset = dcmread(file, specific_tags=list(tags), stop_before_pixels=tags is _IMAGE)
-    _require_image_class(path, str(dataset.get("SOPClassUID")))
+    require_image_class(path, str(dataset.get("SOPClassUID")))
     for name in ("Rows", "Columns"):
         if not isinstance(dataset.get(name), int) or dataset.get(name) <= 0:
             raise DataError(f"{path}: {name}: is missing or not a positive number; is this an image?")
@@ -132,7 +132,7 @@ def _dataset(path: Path, source: bytes | Path, tags: list[str]) -> FileDataset:
     return dataset
 
 
-def _require_image_class(path: Path, stated: str) -> None:
+def require_image_class(path: Path, stated: str) -> None:
     """Refuse what has pixels that are no picture, such as a segmentation or a dose; private classes are believed.
 
     The standard calls every class of pictures an image: Digital X-Ray Image Storage, Segmentation Storage.
@@ -160,14 +160,17 @@ def _check_inflated(path: Path, source: bytes | Path) -> None:
 
 
 def _check_pixels(path: Path, dataset: FileDataset, frames: int) -> None:
-    stored: Any = dataset.get_item("PixelData")  # as read, with the length that the file claims
-    claimed, present = getattr(stored, "length", 0), len(getattr(stored, "value", None) or b"")
+    pixels: Any = dataset.get_item("PixelData")  # as read, with the length that the file claims
+    claimed, present = getattr(pixels, "length", 0), len(getattr(pixels, "value", None) or b"")
     if present < claimed != 0xFFFFFFFF:
         raise DataError(f"{path}: PixelData: claims {claimed} bytes where the file holds {present}")
     if not dataset.get("PixelData"):
         raise DataError(f"{path}: PixelData: is missing; expected a radiograph")
     if dataset.get("BitsAllocated") not in (1, 8, 16):
         raise DataError(f"{path}: BitsAllocated: expected 8 or 16")
+    stored, highest = (dataset.get(name) for name in ("BitsStored", "HighBit"))
+    if stored is not None and highest is not None and highest != stored - 1:
+        raise DataError(f"{path}: HighBit: expected {stored - 1}, one less than BitsStored, has {highest}")
     samples = _SAMPLES.get(str(dataset.get("PhotometricInterpretation")))
     if samples is None or samples != dataset.get("SamplesPerPixel"):
         raise DataError(

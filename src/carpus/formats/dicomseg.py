@@ -8,7 +8,6 @@ without a patient, for viewers to lay the segments on.
 Dimension key: K classes, H rows, W columns.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -22,14 +21,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, check_size, dicom, files, images, once, safe_name, stem, trees
+from carpus.errors import DataError
+from carpus.formats import Labelled, check_size, dicom, dicomsource, files, images, once, safe_name, stem, trees
 from carpus.formats.quiet import quiet
 from carpus.formats.sizes import Sizes
 from carpus.labels import Classes, LabelMap
 
-SOURCE = ".source.dcm"
-"""What the name of a secondary capture ends in that was made for an image that is no DICOM file."""
+_PLACE = "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"
+"""What places an image in its patient. A radiograph seldom has all of it, and less is of no use."""
 
 
 def read(path: Path | str, classes: Classes, skip: Sequence[str] = ()) -> LabelMap:
@@ -120,33 +119,36 @@ def write(path: Path | str, labels: LabelMap, classes: Classes, image: Path | No
         ConfigError: highdicom is not installed.
     """
     path = Path(path)
-    _highdicom()
+    dicomsource.highdicom()
     label_map.validate(labels, len(classes), str(path))
-    source = _source(path, labels, image)
-    identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), _digest(labels), path.name])
+    source = dicomsource.of(path, labels, image)
+    identity = uid.generate_uid(entropy_srcs=[str(source.SOPInstanceUID), dicomsource.digest(labels), path.name])
     there = label_map.area(labels, len(classes)) > 0
     with quiet():
         made = _referring(source, there, classes, identity, str(image or path))
         made.Rows, made.Columns = labels.shape
         made.PixelData = _packed(labels, np.flatnonzero(there | (not there.any())))
-        _save(made, path)
+        dicomsource.save(made, path)
 
 
 def require_source(image: Path, classes: Classes) -> None:
     """Raise `DataError` for an image that no segmentation can refer to, before one has been made of it."""
     if images.is_dicom(image):
         with quiet():
-            _referring(_referred(image), np.ones(len(classes), bool), classes, uid.generate_uid(), str(image))
+            _referring(
+                dicomsource.referred(image), np.ones(len(classes), bool), classes, uid.generate_uid(), str(image)
+            )
 
 
 def _referring(source: Dataset, there: np.ndarray, classes: Classes, identity: str, name: str) -> Any:
     """A segmentation of `source` whose planes are still to come, for each class that is there (K,)."""
-    highdicom = _highdicom()
+    highdicom = dicomsource.highdicom()
     # highdicom takes all planes at once, 280 MiB and 6 s at 2048 x 2048: it gets a pixel a class; bits are packed here.
     source.Rows = source.Columns = 1
-    if "FrameOfReferenceUID" not in source:
-        # It would write it without a slice's thickness, and then not read the file itself.
-        source.pop("PixelSpacing", None)
+    if not all(source.get(part) for part in _PLACE):
+        # It would write a part of the place, and then not read the file itself.
+        for part in _PLACE:
+            source.pop(part, None)
     try:
         made = highdicom.seg.Segmentation(
             source_images=[source],
@@ -164,8 +166,9 @@ def _referring(source: Dataset, there: np.ndarray, classes: Classes, identity: s
             content_label="HAND_BONES",
             omit_empty_frames=bool(there.any()),
         )
-    except Exception as error:  # highdicom and pydicom raise whatever they stumble over
-        raise DataError(f"{name}: no DICOM segmentation can refer to it ({error})") from error
+    except Exception as error:  # highdicom and pydicom raise whatever they stumble over, and quote values
+        missing = f": {error.name}" if isinstance(error, AttributeError) and error.name else ""
+        raise DataError(f"{name}: no DICOM segmentation can refer to it ({type(error).__name__}{missing})") from None
     for item, bone in zip(made.SegmentSequence, classes, strict=True):
         item.SegmentDescription = _code(bone)["description"]
     return made
@@ -246,7 +249,7 @@ def _code(name: str) -> dict[str, Any]:
 
 
 def _described(number: int, name: str) -> Any:
-    highdicom = _highdicom()
+    highdicom = dicomsource.highdicom()
     code = _code(name)
 
     def concept(pair: Sequence[str]) -> Any:
@@ -265,90 +268,3 @@ def _described(number: int, name: str) -> Any:
         ),
         anatomic_regions=[concept(code["region"])],
     )
-
-
-def _source(path: Path, labels: LabelMap, image: Path | None) -> Dataset:
-    """The DICOM image that the segmentation refers to."""
-    if image is not None and images.is_dicom(image):
-        source = _referred(image)
-        _same_size(image, (source.get("Rows"), source.get("Columns")), labels)
-        return source
-    pixels = np.zeros(labels.shape, np.uint8) if image is None else images.read(image)
-    if image is not None:
-        _same_size(image, pixels.shape, labels)
-    with quiet():
-        made = _capture(pixels, path.stem)
-        if image is not None:
-            _save(made, path.with_name(f"{path.stem}{SOURCE}"))
-    return made
-
-
-def _save(made: Dataset, path: Path) -> None:
-    with files.atomic(path) as temporary:
-        try:
-            made.save_as(temporary)
-        except OSError as error:  # pydicom wraps what a full disk raises, with a traceback for its message
-            cause: BaseException = error
-            while isinstance(cause.__cause__, OSError):
-                cause = cause.__cause__
-            raise cause from None
-
-
-def _referred(image: Path) -> Dataset:
-    """A DICOM image without its pixels, with all that a segmentation takes over from it."""
-    with dicom.errors(image):
-        source = dcmread(image, stop_before_pixels=True)
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        if not source.get(name):
-            raise DataError(f"{image}: {name}: is missing; a segmentation has to refer to it")
-    # What highdicom copies must be there, if only empty.
-    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
-                 "ReferringPhysicianName", "StudyDate", "StudyTime"):  # fmt: skip
-        if name not in source:
-            setattr(source, name, None)
-    return source
-
-
-def _same_size(image: Path, size: Sequence[Any], labels: LabelMap) -> None:
-    if tuple(size) != labels.shape:
-        raise DataError(f"{image}: is {size[0]} x {size[1]}, its labels {labels.shape[0]} x {labels.shape[1]}")
-
-
-def _capture(pixels: np.ndarray, name: str) -> Dataset:
-    """A secondary capture of grey `pixels` (H, W) uint8, without a patient; equal pixels give equal identifiers."""
-    highdicom = _highdicom()
-    entropy = [name, str(pixels.shape), _digest(pixels)]
-    study, series, instance = (uid.generate_uid(entropy_srcs=[*entropy, part]) for part in ("study", "series", "image"))
-    with quiet():
-        made = highdicom.sc.SCImage(
-            pixel_array=pixels,
-            photometric_interpretation="MONOCHROME2",
-            bits_allocated=8,
-            coordinate_system="PATIENT",
-            study_instance_uid=study,
-            series_instance_uid=series,
-            series_number=1,
-            sop_instance_uid=instance,
-            instance_number=1,
-            manufacturer="Carpus",
-            patient_orientation=("L", "F"),
-        )
-    made.PatientOrientation = None  # highdicom wants one, but nobody knows it
-    made.WindowCenter, made.WindowWidth = 128, 256  # the grey values as they are, 0 to 255
-    return made
-
-
-def _digest(pixels: np.ndarray) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
-
-
-def _highdicom() -> Any:
-    try:
-        with quiet():
-            import highdicom
-            import highdicom.sc
-            import highdicom.seg
-            import highdicom.sr
-    except ImportError as error:
-        raise ConfigError("dicomseg: needs highdicom: pip install 'carpus[dicomseg]'") from error
-    return highdicom
