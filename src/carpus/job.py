@@ -17,7 +17,7 @@ from carpus.batches import Batches, Others, Share
 from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.labels import Classes, class_list
-from carpus.models import pretrained
+from carpus.models import sources
 from carpus.predict import Predictor
 from carpus.pseudo import decisions, provenance, trust
 
@@ -132,7 +132,7 @@ def _sha256(weights: str | None) -> str | None:
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
         return None
-    parts = [files.sha256(part) for part in pretrained.weights_files(path)]
+    parts = [files.sha256(part) for part in sources.files(path)]
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

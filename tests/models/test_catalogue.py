@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from carpus import catalogue, config, models
 from carpus.cli import app
-from carpus.models import pretrained
+from carpus.models import sources
 from carpus.models.weightless import Weightless
 
 
@@ -25,7 +25,7 @@ def test_the_catalogue_lists_every_architecture_with_what_it_has() -> None:
     for entry in catalogue.ENTRIES:
         if entry.weights == "imagenet":
             chosen = config.Model.model_validate({"name": entry.name, "encoder": entry.encoder})
-            assert "/" in pretrained.repository("imagenet", chosen)[0]
+            assert "/" in sources.repository("imagenet", chosen)[0]
 
 
 @pytest.mark.parametrize("entry", catalogue.ENTRIES, ids=lambda entry: f"{entry.name}-{entry.encoder}")
@@ -80,7 +80,7 @@ def test_every_recipe_is_a_network_for_its_images(recipe) -> None:
         network = models.build(chosen.model.model_copy(update={"weights": None}), 29)
     assert network.stride <= 8
     weights = chosen.model.weights
-    assert weights is None or "/" in weights or pretrained.repository(weights, chosen.model)
+    assert weights is None or "/" in weights or sources.repository(weights, chosen.model)
 
 
 def test_the_commands_in_the_recipes_are_settings() -> None:

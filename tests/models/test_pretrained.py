@@ -459,7 +459,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 def test_a_folder_mistyped_is_said_at_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    monkeypatch.setattr("carpus.models.pretrained._online", lambda: pytest.fail("asked the hub"))
+    monkeypatch.setattr("carpus.models.sources._online", lambda: pytest.fail("asked the hub"))
     for mistyped in ("runs/resnet", str(tmp_path / "nothing"), "./nothing", "a/b/c", "gone.safetensors"):
         with pytest.raises(DataError, match="no such file or folder"):
             build(settings(name, weights=mistyped))
@@ -476,7 +476,7 @@ def test_a_folder_with_a_pickle_alone_says_how_to_convert_it(name: str, tmp_path
 def test_a_data_folder_called_imagenet_is_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
-    monkeypatch.setattr("carpus.models.pretrained._online", lambda: False)
+    monkeypatch.setattr("carpus.models.sources._online", lambda: False)
     with pytest.raises(ConfigError, match=r"resnet\S* could not be fetched"):
         build(settings("fcn", weights="imagenet"))
 
