@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["data", "submission", "run"]
 
 _PREDICTIONS_KEPT = 4
+_LABELLED_KEPT = 10_000  # a few names an image
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class Annotated:
             return None
         return annotations.read(case.annotation, entry.size, self.classes)
 
+    def bones(self, entry: Entry) -> frozenset[str]:
+        """The bones that an entry has masks of, read again only where its file has changed; raises `DataError`."""
+        case = self.cases.get(entry.name)
+        if case is None or case.annotation is None:
+            return frozenset()
+        return _labelled(case.annotation, case.annotation.stat().st_mtime_ns if case.annotation.exists() else 0)
+
 
 @dataclass(frozen=True)
 class Submitted:
@@ -156,3 +164,8 @@ class Predicted:
         from carpus.predict import Ensemble
 
         return Ensemble.of([run.read(self.path)], self.device)
+
+
+@lru_cache(_LABELLED_KEPT)
+def _labelled(path: Path, _changed_ns: int) -> frozenset[str]:
+    return annotations.labelled(path)

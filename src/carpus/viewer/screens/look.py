@@ -202,8 +202,17 @@ def _rows(
     rows = []
     for n in chosen:
         entry = shown.workspace.entries[n]
-        score, mark = _score(shown, known, view, n, overview), "✓" if decided.begun(entry) else ""
-        rows.append(Row(n, entry.name, score, mark, _out(overview, entry.name), _panes(shown, view, n)[0]))
+        rows.append(
+            Row(
+                place=n,
+                name=entry.name,
+                score=_score(shown, known, view, n, overview),
+                mark=decided.mark(entry),
+                out=_out(overview, entry.name),
+                pane=_panes(shown, view, n)[0],
+                waits=decided.waits(entry),
+            )
+        )
     return rows
 
 
@@ -266,4 +275,7 @@ def _decide(shown: Shown, asked: Mapping[str, Any]) -> None:
     if not folder or folder != reviews.folder_of(workspace, names, workspace.entries[place]):
         return
     review = state.reviews(shown, str(folder))
-    review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)
+    known = Decided(workspace, {str(folder): review.read()})
+    bones = [str(bone)] if bone else known.open(workspace.entries[place])
+    if bones:
+        review.decide(str(image), bones, verdict)

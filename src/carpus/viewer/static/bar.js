@@ -8,8 +8,8 @@ export const PLAIN = { low: 0, high: 255, gamma: 1, invert: false, opacity: 0.35
 const KEYS = [
   ["← →", "the image before, the next one"], ["↑ ↓", "the bone before, the next one"], ["O", "outlines, fills, nothing"],
   ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["D", "pixels in doubt"], ["F", "whole image"],
-  ["Z", "zoom to the chosen bone"], ["A R X", "accept, reject, ignore: the chosen bone, or the image"],
-  ["U", "undo the last decision"], ["Esc", "no bone chosen, all bones shown"],
+  ["Z", "zoom to the chosen bone"], ["A R X", "accept, reject, ignore: the chosen bone, or all that have a mask and no verdict"],
+  ["U", "undo the last decision"], ["N P", "the next image, the one before, on which bones have no verdict"], ["Esc", "no bone chosen, all bones shown"],
 ];
 
 /**

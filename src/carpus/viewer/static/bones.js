@@ -1,9 +1,8 @@
 // The list of bones: which are drawn, how well they agree, what was decided about them.
 
+import { SIGNS } from "./decisions.js";
 import { badness, h, score } from "./page.js";
 import { mark as leftOut } from "./selection.js";
-
-const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
 
 /**
  * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
@@ -50,7 +49,7 @@ export function bones(shown, told) {
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
-      deciding && h("span", { class: "verdicts" }, VERDICTS.map(([verdict, sign]) =>
+      deciding && h("span", { class: "verdicts" }, Object.entries(SIGNS).map(([verdict, sign]) =>
         h("button", {
           class: `verdict ${verdict}`, "aria-pressed": String(mark === verdict), title: `${verdict} ${name}`,
           onclick: (event) => {
@@ -72,21 +71,4 @@ function tick(on, changed, name, colour) {
 function mean(values) {
   const there = values.filter((value) => typeof value === "number");
   return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
-}
-
-/** What was decided about an image as a whole, and how far one has come. */
-export function decisions({ folder, done, all, undo }, marks, told) {
-  const count = Object.keys(marks).length;
-  const button = (verdict, key) =>
-    h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
-      `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
-  return h("div", { class: "decisions" },
-    h("div", { class: "told" }, count ? `${count} ${count === 1 ? "bone" : "bones"} of this image decided in ` : "nothing decided about this image in ",
-      h("em", { class: "folder" }, folder)),
-    h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
-    h("div", { class: "line" },
-      h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
-        h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
-      h("span", { class: "told" }, `${done} of ${all} images`),
-      h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: told.undo }, "Undo")));
 }

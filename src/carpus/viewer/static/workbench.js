@@ -4,8 +4,10 @@
 // Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
 
 import * as bars from "./bar.js";
-import { bones, decisions } from "./bones.js";
-import { unpack } from "./labels.js";
+import { bones } from "./bones.js";
+import { decisions, standing } from "./decisions.js";
+import * as keys from "./keys.js";
+import { fill } from "./loading.js";
 import * as packets from "./packets.js";
 import { h, renew, score } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
@@ -13,8 +15,7 @@ import * as rails from "./rail.js";
 import * as selections from "./selection.js";
 
 const BLINK_MS = 650;
-const PANE = 5; // in a row: rows of the same one are shown together
-const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
+const NAME = 1, PANE = 5, WAITS = 6; // in a row, see workbench.py; rows of the same pane are shown together
 
 const benches = new WeakMap();
 
@@ -50,20 +51,11 @@ class Workbench {
     help.hidden = tip.hidden = true;
     this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
     this.ending = new AbortController();
-    const listening = { capture: true, signal: this.ending.signal };
     window.addEventListener("pointerdown", (event) => {
       const tone = bar.querySelector("details");
       if (tone && !event.composedPath().includes(tone)) tone.removeAttribute("open");
-    }, listening);
-    window.addEventListener("keydown", (event) => this.key(event), listening);
-    window.addEventListener("keyup", (event) => {
-      if (event.key === " ") this.look({}, (this.bare = false));
-    }, listening);
-    // A mouse leaves the focus nowhere, so that Space shows the bare image after a click too.
-    root.addEventListener("click", ({ detail }) => {
-      const focused = root.getRootNode().activeElement;
-      if (detail && focused?.matches("button, summary")) focused.blur();
-    }, listening);
+    }, { capture: true, signal: this.ending.signal });
+    keys.listen(this, root, this.ending.signal);
     this.timer = setInterval(() => {
       if (this.view?.compare !== "blink" || document.hidden) return;
       this.blinked = !this.blinked;
@@ -158,44 +150,19 @@ class Workbench {
     else delete parts.stage.dataset.empty;
     this.side();
     const layers = [data.first, data.second].filter(Boolean);
-    await Promise.all(data.panes.map(async (pane, n) => {
-      const picture = this.pictures[n];
-      picture.of = null;
-      picture.caption.textContent = pane.name;
-      picture.scores = {};
-      picture.scored = null;
-      let there = false;
-      try {
-        const asked = layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)));
-        Promise.allSettled(asked); // a label map that cannot be read is told below, after its image
-        const image = await packets.image(pane.place);
-        if (this.loading !== loading) return;
-        there = true;
-        picture.note.textContent = "";
-        const at = n === 0 && this.view.at;
-        picture.fitted = !at;
-        picture.set(this.drawn());
-        picture.show(image, null, null);
-        if (at) picture.move(...at);
-        this.view.at = null;
-        const [first, second] = (await Promise.all(asked)).map((buffer) => buffer && unpack(buffer));
-        if (this.loading !== loading) return;
-        picture.label(first || null, second || null);
-        picture.of = pane.place;
-        if (first && second) picture.scored = packets.compare(pane.place, data.first, data.second).catch(() => ({}));
-      } catch (error) {
-        if (this.loading !== loading) return;
-        if (!there) picture.show(null, null, null);
-        picture.note.textContent = error.message;
-      }
+    const stale = () => this.loading !== loading;
+    await Promise.all(data.panes.map((pane, n) => {
+      const at = n === 0 ? this.view.at : null;
+      return fill(this.pictures[n], pane, layers, { at, drawn: () => this.drawn(), stale });
     }));
-    if (this.loading !== loading) return;
+    if (stale()) return;
+    this.view.at = null;
     this.side();
     this.status();
     this.doubt();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
-    if (this.loading !== loading) return;
+    if (stale()) return;
     this.side();
     packets.ahead(data.ahead, layers);
   }
@@ -216,7 +183,7 @@ class Workbench {
       moved: () => this.remember(),
       window: (dx, dy) => this.window(dx, dy),
     });
-    Object.assign(picture, { frame, caption, note, scores: {} });
+    Object.assign(picture, { frame, caption, note, scores: {}, faults: {} });
     this.sizes.observe(canvas);
     picture.resize();
     return picture;
@@ -360,20 +327,48 @@ class Workbench {
         selection: data.selection, found: pane.found, chosen: data.classes[view.chosen]?.name || "", doubt: view.doubt,
         open: this.originOpen,
       }, { doubt: (doubt) => this.look({ doubt }), open: (open) => (this.originOpen = open) }) : "",
-      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, pane.marks, {
-        decide: (verdict) => this.decide("", verdict), undo: () => this.undo() }) : "");
+      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, {
+        bone: data.classes[view.chosen]?.name || "", bones: this.standing, fault: this.fault,
+      }, { decide: (verdict) => this.judge(verdict), undo: () => this.undo() }) : "");
     list.scrollTop = scroll;
   }
 
-  /** Decide on a bone, or with "" on all, of the image that is on the screen; another may have been asked for. */
+  /** Which bones of the image have a verdict, or could have one. */
+  get standing() {
+    const { pane, data } = this, picture = this.pictures[this.focus];
+    const labels = pane?.folder === data.first ? picture?.first : picture?.second;
+    return standing(data.classes, labels?.areas, pane?.marks || {});
+  }
+
+  /** Decide on the chosen bone, or without one on every bone of the image that has a mask and no verdict yet. */
+  judge(verdict) {
+    const bone = this.data.classes[this.view.chosen]?.name || "";
+    if (bone || this.standing.open.length || this.fault || !this.settled) this.decide(bone, verdict);
+    else this.say("Nothing decided: every bone that has a mask has a verdict.");
+  }
+
+  /** Whether the image that was asked for last is on the screen. */
+  get settled() {
+    return !this.unheard.some(({ go }) => go !== undefined) && this.pictures[this.focus].of === this.pane.place;
+  }
+
+  /** Decide on a bone, or with "" on all that are open, of the image that is on the screen. */
   decide(bone, verdict) {
     const { pane } = this;
     if (!pane?.folder) return;
-    if (this.unheard.some(({ go }) => go !== undefined) || this.pictures[this.focus].of !== pane.place) {
-      this.parts.status.querySelector(".where").textContent = "Nothing decided: the image is still on its way.";
-      return;
-    }
-    this.tell({ decide: { case: pane.name, bone, verdict, folder: pane.folder } });
+    const { fault } = this;
+    if (fault || !this.settled) this.say(`Nothing decided: ${fault || "the image is still on its way"}.`);
+    else this.tell({ decide: { case: pane.name, bone, verdict, folder: pane.folder } });
+  }
+
+  /** Why nothing can be decided though the image has come. */
+  get fault() {
+    const faults = this.pictures[this.focus]?.faults || {};
+    return faults[""] ? "the image cannot be read" : faults[this.pane?.folder] ? "the labels cannot be read" : "";
+  }
+
+  say(text) {
+    this.parts.status.querySelector(".where").textContent = text;
   }
 
   /** The folder whose last decision can be taken back, that of the image first. */
@@ -425,6 +420,16 @@ class Workbench {
     if (rows[next]) this.go(rows[next][0]);
   }
 
+  /** Go to the next image, or the one before, on which bones have no verdict; behind the end of the list is its start. */
+  stepWaiting(by) {
+    const { rows, case: shown } = this.data, at = rows.findIndex((row) => row[NAME] === shown), count = rows.length;
+    for (let n = 1; n < count; n++) {
+      const next = rows[(((at + by * n) % count) + count) % count];
+      if (next[WAITS] && next[PANE] !== rows[at]?.[PANE]) return this.go(next[0]);
+    }
+    this.say("No other image of the list waits for a verdict.");
+  }
+
   /** The bone after the chosen one in the list, or before it. */
   stepBone(by) {
     const { classes, groups } = this.data, order = Object.values(groups).flat();
@@ -437,38 +442,6 @@ class Workbench {
     const { help } = this.parts;
     help.hidden = !help.hidden;
     help.replaceChildren(...bars.help());
-  }
-
-  key(event) {
-    const from = event.composedPath()[0];
-    const typing = from?.isContentEditable || /^(textarea|select)$/i.test(from?.tagName) || (from?.tagName === "INPUT" && from.type !== "range");
-    // Space uses the control that has the focus.
-    if (event.key === " " && from?.closest?.("button, summary, a")) return;
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
-    const { view, data } = this;
-    const next = (options, now) => options[(options.indexOf(now) + 1) % options.length];
-    const actions = {
-      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), n: () => this.step(1), p: () => this.step(-1),
-      ArrowDown: () => this.stepBone(1), ArrowUp: () => this.stepBone(-1),
-      o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
-      c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
-      i: () => this.look({ invert: !view.invert }), d: () => data.selection && this.look({ doubt: !view.doubt }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
-      u: () => this.undo(),
-      " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
-      Escape: () => {
-        this.parts.help.hidden = true;
-        this.look({ chosen: -1, mask: data.classes.reduce((bits, _, k) => bits | (1 << k), 0) });
-      },
-    };
-    for (const [key, verdict] of Object.entries(VERDICT_KEYS))
-      actions[key] = () => this.decide(view.chosen >= 0 ? data.classes[view.chosen].name : "", verdict);
-    const action = actions[event.key] || actions[event.key.toLowerCase()];
-    if (from?.type === "range" && event.key.startsWith("Arrow")) return;
-    // Streamlit has keys of its own, R and C among them.
-    if (!action) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    action();
   }
 }
 
