@@ -74,16 +74,6 @@ def test_tabs_of_understand_keep_the_default_they_began_with(trained: Path, tmp_
     assert app.session_state.first_tab == "study"
 
 
-def test_a_link_with_a_filter_by_score_says_what_it_takes(dataset: Path, trained: Path) -> None:
-    server.show(sources.open_paths([dataset, trained]))
-    app = AppTest.from_file(str(APP), default_timeout=120)
-    app.query_params["low"] = "0.9"
-    app.run()
-    assert [told.value for told in app.info] == [
-        "Dice and missing bones are known once all labels were read: *Measure all*."
-    ]
-
-
 def test_the_address_holds_what_understand_compares(dataset: Path, trained: Path) -> None:
     def understand() -> None:
         from carpus.viewer.screens import understand
@@ -161,12 +151,12 @@ def test_an_order_by_agreement_is_offered_for_pseudo_labels(dataset: Path, pseud
     assert not app.exception
     orders = {box.key: box for box in app.selectbox}
     assert orders["select Order"].value == "agreement"
-    assert "select Bones left out" in orders
+    assert "filter 0 left_out" in orders
     server.show(sources.open_paths([dataset]))
     app = AppTest.from_file(str(APP), default_timeout=120).run()
     orders = {box.key: box for box in app.selectbox}
     assert len(orders["select Order"].options) == 4
-    assert "select Bones left out" not in orders
+    assert "filter 0 left_out" not in orders
 
 
 def test_damaged_decisions_are_named(dataset: Path, tmp_path: Path) -> None:

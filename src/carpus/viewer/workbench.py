@@ -83,6 +83,7 @@ def workbench(
     found: Mapping[str, Mapping[str, Any] | None] | None = None,
     selection: Mapping[str, Any] | None = None,
     address: View | None = None,
+    hint: str = "",
     narrow: bool = False,
     key: str = "workbench",
 ) -> None:
@@ -93,8 +94,8 @@ def workbench(
         view: what is shown.
         places: the entries shown side by side.
         rows: the list on the left.
-        told: called with everything that was asked for, in its order: {"go": place}, {"undo": folder} or
-            {"decide": {"case", "bone", "verdict", "folder"}}.
+        told: called with everything that was asked for, in its order: {"go": place}, {"undo": folder}, {"clear": True}
+            of the filters, or {"decide": {"case", "bone", "verdict", "folder"}}.
         ahead: places to fetch before they are asked for.
         decided: the decisions that are there; None where none can be made.
         can_undo: the folders in which this session has one to take back.
@@ -102,6 +103,7 @@ def workbench(
         found: what `carpus pseudo` found about an entry, see `Selection.told`.
         selection: {"layer"} that it made, and what `Selection.origin` says of it.
         address: what the address holds beside how it is drawn, if not `view`.
+        hint: a sentence about the list.
         narrow: leave the list on the left out.
         key: tells several of them apart.
     """
@@ -124,6 +126,7 @@ def workbench(
             for place, entry in zip(places, entries, strict=True)
         ],
         "rows": [list(row) for row in rows],
+        "hint": hint,
         "ahead": list(ahead),
         "deciding": _progress(workspace, rows, decided, can_undo),
         "heard": st.session_state.get(_heard(key), 0),

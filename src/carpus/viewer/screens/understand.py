@@ -14,7 +14,7 @@ from carpus.viewer.screens import state, style
 from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.screens.unread import unread
 from carpus.viewer.server import Shown
-from carpus.viewer.view import UNFILTERED, View
+from carpus.viewer.view import View
 
 _WORST = 30
 
@@ -157,7 +157,7 @@ def _open(shown: Shown, place: int, bone: str, bones: str = "") -> None:
     """Go to the picture. What was chosen in a table is forgotten, so that coming back does not jump again."""
     for key in ("by_bone", "worst", "confused"):
         st.session_state.pop(key, None)
-    state.change(**UNFILTERED, case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="")
+    state.unfilter(case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="")
     st.switch_page(st.session_state.pages["look"])
 
 

@@ -3,6 +3,7 @@
 import { KEYS as VERDICT_KEYS } from "./decisions.js";
 
 const STYLES = ["outline", "fill", "none"], COMPARED = ["difference", "first", "second", "swipe", "blink"];
+const SETTLED_MS = 80; // after which a control has the focus back from its list of choices
 const NOT_TYPED = /^(range|checkbox|radio|button|submit|reset|color|file)$/;
 
 /** Listen until `signal`: keys act on the workbench wherever the focus is, but where somebody types. */
@@ -15,19 +16,19 @@ export function listen(bench, root, signal) {
   // A mouse leaves the focus nowhere, so that Space and the arrows are the picture's after a click too.
   root.addEventListener("click", ({ detail }) => {
     const focused = root.getRootNode().activeElement;
-    if (detail && focused?.matches("button, summary")) focused.blur();
+    if (detail && focused?.matches("button, summary, input")) focused.blur();
   }, listening);
-  window.addEventListener("click", ({ detail, target }) => {
-    if (detail) release(target.closest?.('[role="option"]'));
-  }, { signal });
-  window.addEventListener("pointerup", () => setTimeout(() => release(false)), { signal });
+  window.addEventListener("pointerup", ({ target }) => {
+    const made = target.closest?.('[role="option"]'), focused = document.activeElement;
+    setTimeout(() => focused === document.activeElement && release(made), SETTLED_MS);
+  }, listening);
 }
 
 /** Take the focus from a control of Streamlit's that is not typed in; from a list of choices once one was `made`. */
 function release(made) {
   const focused = document.activeElement;
   const control = !typing(focused) && focused?.matches("input, button, [role='slider']");
-  if (control || (made && focused?.matches("[role='combobox']"))) setTimeout(() => focused.blur());
+  if (control || (made && focused?.matches("[role='combobox']"))) focused.blur();
 }
 
 /** Whether an element takes letters. */
@@ -46,7 +47,8 @@ function pressed(bench, event) {
   // Space uses the control that has the focus, and arrows move it.
   if (event.key === " " && from?.closest?.("button, summary, a, input")) return;
   if (event.key.startsWith("Arrow") && from?.closest?.("[type='range'], [role='slider'], [role='radiogroup'], [role='tablist']")) return;
-  // A table has its own keys.
+  // A table has its own keys, and Escape closes what Streamlit has opened.
+  if (event.key === "Escape" && document.querySelector('[data-testid="stPopoverBody"]')) return;
   if (from?.closest?.('[data-testid="stDataFrame"]')) return;
   if (event.ctrlKey || event.metaKey || event.altKey || !bench.data) return;
   const actions = actionsOf(bench), action = actions[event.key] || actions[event.key.toLowerCase()];

@@ -43,12 +43,13 @@ class Workbench {
     this.unheard = []; // what was told and not answered yet
     const root = (this.root = parent.querySelector(".workbench"));
     this.parts = Object.fromEntries(
-      ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
-    const { rail, bar, stage, status, side, tip, help } = this.parts;
+      ["rail", "bar", "stage", "status", "side", "tip", "help", "empty"].map((name) => [name, h("div", { class: name })]));
+    const { rail, bar, stage, status, side, tip, help, empty } = this.parts;
     root.replaceChildren(rail, h("div", { class: "middle" }, bar, stage, status), side);
-    stage.append(tip);
+    stage.append(tip, empty);
+    empty.append("No image passes the filters.", h("button", { onclick: () => this.tell({ clear: true }) }, "Clear filters"));
     root.append(help);
-    help.hidden = tip.hidden = true;
+    help.hidden = tip.hidden = empty.hidden = true;
     this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
     this.ending = new AbortController();
     window.addEventListener("pointerdown", (event) => {
@@ -146,8 +147,7 @@ class Workbench {
       old.frame.remove();
     }
     while (this.pictures.length < data.panes.length) this.pictures.push(this.picture());
-    if (!data.panes.length) parts.stage.dataset.empty = "No image passes the filters.";
-    else delete parts.stage.dataset.empty;
+    parts.empty.hidden = data.panes.length > 0;
     this.side();
     const layers = [data.first, data.second].filter(Boolean);
     const stale = () => this.loading !== loading;
@@ -261,10 +261,10 @@ class Workbench {
 
   rail() {
     const { rail } = this.parts, { data } = this;
-    const key = JSON.stringify(data.rows);
+    const key = JSON.stringify([data.rows, data.hint]);
     if (key !== this.rows_) {
       this.rows_ = key;
-      rail.replaceChildren(h("div", { class: "count" }), rails.rows(data, (place) => this.go(place)));
+      rail.replaceChildren(h("div", { class: "count" }), data.hint ? h("div", { class: "hint" }, data.hint) : "", rails.rows(data, (place) => this.go(place)));
     }
     rails.select(rail, data, data.panes[this.focus]?.place);
   }
