@@ -1,5 +1,6 @@
 """The viewer as somebody uses it: what is shown, said under the pointer, chosen, decided, and kept in the address."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,40 @@ def test_one_sheet_is_open_at_a_time(address: str, open_page: Open) -> None:
     page.get_by_text("Dice between").wait_for(state="hidden")
 
 
+def test_blink_says_what_is_in_sight(address: str, open_page: Open) -> None:
+    page = open_page(f"{address}/?first=data&second=sub.csv&compare=blink")
+    shown(page)
+    for name in ("data", "sub.csv", "data"):
+        page.locator(".caption", has_text=f"·  {name}").wait_for()
+    page.keyboard.press("c")
+    asked(page, compare=None)
+    assert "·" not in page.locator(".caption").inner_text()
+
+
+def test_a_size_that_nobody_gave_is_said_to_be_assumed(
+    serve: Callable[..., str], planted: Path, open_page: Open
+) -> None:
+    sub = planted.parent / "truth.csv"
+    page = open_page(serve(sub))
+    page.locator(".status", has_text="2048 × 2048, size assumed").wait_for()
+    page = open_page(serve(sub, "--size", "1024x1024"))
+    page.locator(".status", has_text="1024 × 1024").wait_for()
+    assert "assumed" not in page.locator(".status").inner_text()
+
+
+def test_of_an_image_that_cannot_be_read_the_reader_says_all(
+    serve: Callable[..., str], planted: Path, open_page: Open, tmp_path: Path
+) -> None:
+    root = shutil.copytree(planted, tmp_path / "data")
+    cases(root)[0].image.write_bytes(b"")
+    page = open_page(serve(root))
+    page.locator(".note", has_text="is empty; expected an image").wait_for()
+    assert "0 × 0" not in page.locator(".status").inner_text()
+    page.keyboard.press("ArrowRight")
+    shown(page, cases(root)[1].name)
+    assert page.locator(".note").is_hidden()
+
+
 def test_both_sides_of_a_pixel_are_told(address: str, open_page: Open) -> None:
     page = open_page(address)
     told = page.evaluate(
@@ -257,9 +292,34 @@ def test_findings_come_with_their_picture(address: str, planted: Path, open_page
     exchanged, missing = (case.name for case in cases(planted)[2:4])
     shown(page, exchanged)
     page.locator(".status", has_text="are exchanged").wait_for()
+    # Both bones are picked out, and brought near.
+    asked(page, case=exchanged, chosen="Capitate")
+    page.wait_for_function("new URL(location).searchParams.get('at')?.split(',')[2] > 1")
+    assert {row.get_attribute("data-bone") for row in page.locator(".bone.chosen").all()} == {"Capitate", "Lunate"}
     picture(page, "viewer-check")
     _click_row(page, 1)
     shown(page, missing)
+    asked(page, case=missing, chosen="Pisiform")
+    page.get_by_text("note", exact=False).first.click()
+    asked(page, levels="error,warning,note")
+    link = page.url
+    page = open_page(link)
+    shown(page, missing)
+    page.wait_for_timeout(600)
+    assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
+    page.get_by_role("link", name="Look").click()
+    shown(page, missing)
+
+
+def test_a_link_names_the_folder_that_is_checked(
+    serve: Callable[..., str], planted: Path, pseudo: Path, open_page: Open
+) -> None:
+    page = open_page(f"{serve(planted, pseudo)}/check")
+    page.get_by_role("combobox", name="Data").click()
+    page.get_by_role("option", name="pseudo").click()
+    asked(page, folder="pseudo")
+    page = open_page(page.url)
+    page.get_by_text("annotation of pseudo is read").wait_for()
 
 
 def _click_row(page: Any, row: int) -> None:

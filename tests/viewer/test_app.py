@@ -115,6 +115,37 @@ def test_the_address_holds_the_augmentation(dataset: Path) -> None:
     assert _address(app) == given | {"seed": "8", "case": names[4], "first": "data"}
 
 
+def test_an_error_in_a_change_names_what_was_typed(dataset: Path) -> None:
+    def augmentation() -> None:
+        from carpus.viewer.screens import augmentation
+
+        augmentation.page()
+
+    server.show(sources.open_paths([dataset]))
+    app = AppTest.from_function(augmentation, default_timeout=120)
+    app.query_params["change"] = "elastic=9"
+    app.run()
+    assert app.error[0].value == "elastic=9: elastic: expected number 0..1, got 9"
+
+
+def test_one_source_alone_tells_its_bones_and_poses(dataset: Path) -> None:
+    def understand() -> None:
+        from carpus.viewer.screens import understand
+
+        understand.page()
+
+    server.show(sources.open_paths([dataset]))
+    app = AppTest.from_function(understand, default_timeout=120).run()
+    app.button[0].click().run()
+    assert not app.exception
+    told = [text.value for text in app.markdown]
+    assert any("12 of 12 images have labels, of 6 patients" in text for text in told)
+    assert "##### Pose" in told
+    bones, kinds = (table.value for table in app.dataframe)
+    assert (len(bones), set(bones["labelled"])) == (29, {12})
+    assert kinds[kinds["kind"] == "pose"][["train", "test"]].to_numpy().sum() == 12
+
+
 def test_an_unusable_device_is_told(dataset: Path, trained: Path) -> None:
     now = server.show(sources.open_paths([dataset, trained], device="tpu"))
     (route,) = [route for route in server._routes() if route.path == "/carpus/labels/{place:int}"]

@@ -1,5 +1,6 @@
 """What is measured, and which images are shown in which order."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,16 @@ def test_filters_and_orders(workspace: Workspace, known: Facts, view: View, plac
 def test_missing_bones_are_those_of_the_chosen_bone(workspace: Workspace, bone: str, places: list[int]) -> None:
     found = facts.scan(workspace, "sub.csv")
     assert facts.choose(workspace, found, View(first="sub.csv", labelled="missing", bone=bone)) == places
+
+
+def test_scan_names_images_that_cannot_be_read_though_they_have_no_labels(dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    case = data.cases(root, "train")[1]
+    assert case.annotation is not None
+    case.annotation.unlink()
+    case.image.write_bytes(b"")
+    (fault,) = facts.scan(sources.open_paths([root]), "data").faults
+    assert str(case.image) in fault
 
 
 def test_images_that_wait_for_a_verdict_are_listed_and_the_one_that_is_shown(workspace: Workspace) -> None:

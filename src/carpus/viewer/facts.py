@@ -39,7 +39,7 @@ class Facts:
         kinds: what tells images apart (pose, thumb, sex) -> entry -> its kind.
         axes: degrees of the hand from the vertical, by entry.
         confusions: of all entries with both labels; None without a second layer.
-        faults: label maps that could not be read.
+        faults: label maps that could not be read, and images whose size could not.
     """
 
     dice: Values
@@ -86,6 +86,7 @@ def scan(
         try:
             labels = workspace.layers[first].read(entry)
             other = workspace.layers[second].read(entry) if second and labels is not None else None
+            _ = entry.size  # of an image without labels, whether it is one
         except (DataError, DataWarning) as error:
             faults.append(str(error))
             labels = other = None

@@ -34,12 +34,14 @@ class Entry:
         patient: whose image it is.
         split: "train", "test" or "" where it is in no data folder.
         image: the file.
+        given: (H, W) where there is no image, as far as it was said.
     """
 
     name: str
     patient: str
     split: str
     image: Path | None
+    given: tuple[int, int] | None = None
 
     @property
     def base(self) -> str:
@@ -48,8 +50,13 @@ class Entry:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the image, or of the competition's where there is none; raises `DataError` for a broken file."""
-        return images.size(self.image) if self.image else COMPETITION_SIZE
+        """(H, W) of the image, or that given, or of the competition's images; raises `DataError` for a broken file."""
+        return images.size(self.image) if self.image else self.given or COMPETITION_SIZE
+
+    @property
+    def assumed(self) -> bool:
+        """Whether nobody said how large the image is."""
+        return self.image is None and self.given is None
 
 
 class Layer(Protocol):
@@ -105,11 +112,15 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A submission CSV, parsed as a whole when the first of its images is shown; sizes are those of the entries."""
+    """A submission CSV, parsed as a whole when the first of its images is shown; sizes are those of the entries.
+
+    Images that are no entry have `size`.
+    """
 
     path: Path
     classes: Classes
     by_base: Mapping[str, Entry]
+    size: tuple[int, int] = COMPETITION_SIZE
     kind: Kind = "submission"
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
@@ -129,7 +140,7 @@ class Submitted:
     @cached_property
     def _parsed(self) -> submission.Submission:
         def size(name: str) -> tuple[int, int]:
-            return self.by_base[name].size if name in self.by_base else COMPETITION_SIZE
+            return self.by_base[name].size if name in self.by_base else self.size
 
         return submission.read(self.path, self.classes, size)
 

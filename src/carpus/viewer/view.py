@@ -40,6 +40,8 @@ class View:
         invert: white is black.
         doubt: whether pixels of which nobody is sure are hatched.
         at: centre and size of what is in sight, "x,y,scale" in label pixels and screen pixels a label pixel.
+        folder: the data folder that Check is about; the first if empty or not there.
+        levels: the severities that Check lists, joined by commas; empty for what matters.
         tab: what of Understand is open: a run, a study; the first if empty or not there.
         recipe, change, seed: whose augmentation is drawn, with which settings changed, and from which seed; no recipe
             for the usual one.
@@ -72,6 +74,8 @@ class View:
     invert: bool = False
     doubt: bool = False
     at: str = ""
+    folder: str = ""
+    levels: str = ""
     tab: str = ""
     recipe: str = ""
     change: str = ""

@@ -84,6 +84,7 @@ def workbench(
     selection: Mapping[str, Any] | None = None,
     address: View | None = None,
     hint: str = "",
+    near: Sequence[str] = (),
     narrow: bool = False,
     key: str = "workbench",
 ) -> None:
@@ -104,6 +105,7 @@ def workbench(
         selection: {"layer"} that it made, and what `Selection.origin` says of it.
         address: what the address holds beside how it is drawn, if not `view`.
         hint: a sentence about the list.
+        near: bones that are picked out together and brought near.
         narrow: leave the list on the left out.
         key: tells several of them apart.
     """
@@ -127,6 +129,7 @@ def workbench(
         ],
         "rows": [list(row) for row in rows],
         "hint": hint,
+        "near": list(near),
         "ahead": list(ahead),
         "deciding": _progress(workspace, rows, decided, can_undo),
         "heard": st.session_state.get(_heard(key), 0),
@@ -183,6 +186,7 @@ def _pane(place: int, entry: Entry, decided: Decided | None, told: str) -> dict[
         "place": place,
         "name": entry.name,
         "size": list(size),
+        "assumed": entry.assumed,
         "spacing": spacing,
         "folder": decided.folder_of(entry) if decided else "",
         "marks": dict(decided.marks(entry)) if decided else {},

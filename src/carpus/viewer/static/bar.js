@@ -54,12 +54,14 @@ export function facts({ data, view, pane, compared }) {
   const keys = compared && view.compare === "difference" && view.style !== "none"
     ? [["agreed", AGREED], ["missed", data.truth], ["made up", data.prediction],
       ...(view.style === "fill" ? [["taken for another", "#ff50ff"]] : [])] : [];
-  const size = pane ? `${pane.size[1]} × ${pane.size[0]}` : "";
-  const spacing = pane?.spacing ? millimetres(pane.spacing) : "";
+  // Of an image that cannot be read nothing is known, and the picture says why.
+  const known = pane?.size[0] > 0;
+  const size = known && `${pane.size[1]} × ${pane.size[0]}${pane.assumed ? ", size assumed (--size)" : ""}`;
+  const told = known ? [size, pane.spacing && millimetres(pane.spacing), pane.told].filter(Boolean).join("  ·  ") : "";
   return [
     h("span", { class: "where" }), h("span", { class: "grow" }),
     ...keys.map(([name, colour]) => h("span", { class: "key" }, h("i", { style: `background: ${colour}` }), name)),
-    h("span", {}, [size, spacing, pane?.told].filter(Boolean).join("  ·  ")),
+    h("span", { class: "told", title: told }, told),
   ];
 }
 

@@ -5,11 +5,11 @@ import { badness, h, score } from "./page.js";
 import { mark as leftOut } from "./selection.js";
 
 /**
- * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
+ * @param shown {classes, groups, mask, chosen, also: bits of bones picked out with it, scores, areas, marks, deciding, compared, tolerance, found}
  * @param told {mask(mask), chosen(k), decide(name, verdict)}
  */
 export function bones(shown, told) {
-  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found } = shown;
+  const { classes, groups, mask, chosen, also, scores, areas, marks, deciding, compared, tolerance, found } = shown;
   const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
   const head = h("div", { class: "bone head" },
     tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
@@ -37,7 +37,7 @@ export function bones(shown, told) {
     const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name], judged = found?.bones[name];
     const absent = areas && !areas[k] && !compared;
     return h("div", {
-      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
+      class: `bone${chosen === k || (also >>> k) & 1 ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
       "data-bone": name, title: judged?.why,
       onclick: () => told.chosen(chosen === k ? -1 : k),
     },
@@ -45,7 +45,7 @@ export function bones(shown, told) {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, h("span", {}, name), !compared && leftOut(judged)),
+      h("span", { class: "name" }, h("span", {}, name), " ", !compared && leftOut(judged)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),

@@ -12,7 +12,7 @@ const BOTH_WRONG = 0xffff50ff; // taken for another bone: missed in one and made
 export const AGREED = "#b4bec8";
 
 export class Picture {
-  /** @param told {hover(picture, x, y, first, second), chosen(picture, bits), moved(picture), window(low, high)} */
+  /** @param told {hover(picture, x, y, at or null), chosen(picture, bits), moved(picture), window(dx, dy)} */
   constructor(canvas, told) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { alpha: false });
@@ -195,7 +195,7 @@ export class Picture {
       const box = labels.boxes[k];
       if (!((look.mask >>> k) & 1) || !box) continue;
       if (box.right < left || box.left > right || box.bottom < top || box.top > bottom) continue;
-      const picked = look.chosen === k;
+      const picked = look.chosen === k || (look.also >>> k) & 1;
       context.globalAlpha = look.chosen < 0 || picked ? 1 : 0.35;
       context.lineWidth = width * (picked ? 1.7 : 1);
       for (const [path, colour] of paths(k)) {
@@ -218,6 +218,16 @@ export class Picture {
     context.font = `${11 * ratio}px system-ui`;
     context.textAlign = "center";
     context.fillText("⇆", at, canvas.height / 2 + 4 * ratio);
+    // Which labels are on which side.
+    const { first, second } = this.look.layers;
+    context.font = `${12.5 * ratio}px system-ui`;
+    context.fillStyle = "#fff";
+    Object.assign(context, { shadowColor: "#000", shadowBlur: 4 * ratio });
+    for (const [name, align, aside] of [[first, "right", -12], [second, "left", 12]]) {
+      context.textAlign = align;
+      context.fillText(name, at + aside * ratio, canvas.height - 12 * ratio);
+    }
+    context.shadowBlur = 0;
   }
 
   /** The image through window, gamma and inversion. */

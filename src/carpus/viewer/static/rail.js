@@ -8,8 +8,8 @@ export function rows(data, go) {
   return h("div", { class: "rows", role: "listbox", "aria-label": "images" }, data.rows.map(([place, name, dice, mark, out, , , bone]) => {
     const cut = name.lastIndexOf("/");
     return h("button", { class: "row", role: "option", "data-place": place, title: name, onclick: () => go(place) },
-      h("span", { class: "patient" }, cut < 0 ? name : name.slice(0, cut)),
-      h("span", { class: "base" }, h("bdi", {}, cut < 0 ? "" : name.slice(cut + 1))),
+      h("span", { class: "patient" }, name.slice(0, Math.max(0, cut))),
+      h("span", { class: cut < 0 ? "base alone" : "base" }, h("bdi", {}, name.slice(cut + 1))),
       h("span", { class: "number" },
         out && h("span", { class: "out", title: "bones that carpus pseudo left out" }, out), mark && decided(mark),
         h("span", { style: badness(dice) }, bone && h("small", {}, bone, " "), dice === null ? "" : score(dice))));

@@ -77,7 +77,12 @@ class Workbench {
     this.data = data;
     this.unheard = this.unheard.filter(({ n }) => n > data.heard);
     this.view ||= this.opened(data.view);
-    if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
+    const near = JSON.stringify([data.chosen, data.near]), moved = near !== this.near_;
+    if (moved && (before || data.near.length)) {
+      this.view.chosen = this.index(data.chosen);
+      this.view.also = data.near.reduce((bits, name) => bits | (1 << this.index(name)), 0);
+    }
+    this.near_ = near;
     const key = JSON.stringify([data.panes.map(({ place }) => place), data.first, data.second]);
     const fresh = key !== this.key_;
     if (fresh) this.focus = Math.max(0, data.panes.findIndex(({ name }) => name === data.case));
@@ -88,8 +93,18 @@ class Workbench {
     if (fresh) {
       this.key_ = key;
       this.load();
+    } else if (moved && before) {
+      this.look({});
+      this.side();
+      this.approach();
     } else this.side();
     this.remember();
+  }
+
+  /** Bring the bones near that are picked out together. */
+  approach() {
+    const bones = this.data.near.map((name) => this.index(name));
+    if (bones.length) this.zoomTo(...bones);
   }
 
   /** The parts of the address that are about drawing, as numbers. */
@@ -160,6 +175,8 @@ class Workbench {
     this.side();
     this.status();
     this.doubt();
+    this.approach();
+    this.captions();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
     if (stale()) return;
@@ -194,21 +211,33 @@ class Workbench {
     const { data, view } = this;
     const colours = data.classes.map(({ colour }) => colour);
     return {
-      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word),
+      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word), layers: data,
       truth: data.truth, prediction: data.prediction, tolerance: data.tolerance, truthWord: word(data.truth), predictionWord: word(data.prediction),
     };
   }
 
   /** Change the view and draw. */
   look(changes) {
+    if ("chosen" in changes) this.view.also = 0;
     Object.assign(this.view, changes);
     const drawn = this.drawn();
     this.pictures.forEach((picture) => picture.set(drawn));
+    this.captions();
     if (!Object.keys(changes).length) return;
     if (changes.doubt) this.doubt();
     this.remember();
     this.side();
     this.bar();
+  }
+
+  /** The name of each image, and of what is drawn over it where that is one of two. */
+  captions() {
+    const { data, view, bare } = this;
+    this.pictures.forEach((picture, n) => {
+      const sides = bare || view.style === "none" || !data.second ? [] : picture.sides();
+      const layer = sides.length === 1 ? data[sides[0][0]] : "";
+      picture.caption.textContent = [data.panes[n]?.name, layer].filter(Boolean).join("  ·  ");
+    });
   }
 
   window(dx, dy) {
@@ -312,7 +341,7 @@ class Workbench {
     const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
     const deciding = data.deciding?.[pane?.folder];
     const list = h("div", { class: "list" }, pane ? bones({
-      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
+      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, also: view.also, scores,
       areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding, compared, tolerance: data.tolerance,
       found: pane.found,
     }, {
@@ -389,9 +418,9 @@ class Workbench {
     this.zoomTo(k);
   }
 
-  zoomTo(k) {
+  zoomTo(...bones) {
     this.each((picture) => {
-      const box = around([picture.first?.boxes[k], picture.second?.boxes[k]]);
+      const box = around(bones.flatMap((k) => [picture.first?.boxes[k], picture.second?.boxes[k]]));
       if (!box) return;
       picture.fitted = false;
       picture.zoomTo(box, 3);
