@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from driving import asked, at, cases, colour, colours, middle, shown
 from planted_data import MADE_UP
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from carpus import data, kernels, labels, pictures
 from carpus.formats import images
@@ -148,6 +151,36 @@ def test_window_and_wheel_act_on_the_picture_at_once(address: str, open_page: Op
     page.wait_for_function("new URL(location).searchParams.get('window') !== null")
     page.mouse.dblclick(*at(page, 10, 10))
     asked(page, at=None)
+
+
+def test_windows_reach_beyond_that_of_a_dicom_file(serve: Callable[..., str], open_page: Open, tmp_path: Path) -> None:
+    pixels = np.full((1024, 1024), 2000, np.uint16)
+    pixels[:, 512:], pixels[0] = 3000, 0
+    _dicom(pixels, tmp_path / "a.dcm", center=1000, width=500)
+    address = serve(tmp_path)
+    page = open_page(address)
+    shown(page)
+    assert [colour(page, x, 500)[0] for x in (300, 700)] == [255, 255]
+    page = open_page(f"{address}/?window=-300-1200")
+    shown(page)
+    page.wait_for_timeout(300)
+    # 2000 and 3000 are 637 and 1148 in 255ths of the file's window, 750 to 1250.
+    assert [colour(page, x, 500)[0] for x in (300, 700)] == pytest.approx([159, 246], abs=2)
+    asked(page, window="-300-1200")
+
+
+def _dicom(pixels: np.ndarray, path: Path, center: float, width: float) -> None:
+    content = Dataset()
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
+    content.SOPInstanceUID = content.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    content.Rows, content.Columns = pixels.shape
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME2"
+    content.BitsAllocated, content.BitsStored, content.HighBit, content.PixelRepresentation = 16, 12, 11, 0
+    content.WindowCenter, content.WindowWidth = center, width
+    content.PixelData = pixels.tobytes()
+    content.save_as(path, enforce_file_format=True)
 
 
 def test_pages_keep_what_is_compared_and_how_it_is_drawn(address: str, open_page: Open) -> None:

@@ -15,7 +15,7 @@ const KEYS = [
 /**
  * @param told {step(by), look(changes), tone(changes), fit(), actual(), help()}; `tone` while a slider is held
  */
-export function controls({ data, view, open }, told) {
+export function controls({ data, view, open, image }, told) {
   const alone = data.rows.length < 2;
   return [
     h("button", { class: "icon", title: "the image before (←)", onclick: () => told.step(-1), "aria-label": "previous", disabled: alone }, "‹"),
@@ -25,7 +25,7 @@ export function controls({ data, view, open }, told) {
       ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
       ["swipe", "Swipe", "drag the line"], ["blink", "Blink"]], view.compare, (compare) => told.look({ compare }))] : []),
     h("details", { class: "tone", open, ontoggle: (event) => told.open(event.target.open) },
-      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, told))),
+      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, image, told))),
     h("span", { class: "grow" }),
     h("button", { title: "the whole image (F)", onclick: told.fit }, "Fit"),
     h("button", { title: "a label pixel is a screen pixel", onclick: told.actual }, "1:1"),
@@ -33,11 +33,12 @@ export function controls({ data, view, open }, told) {
   ];
 }
 
-function tones(view, told) {
+function tones(view, image, told) {
+  const { darkest, brightest } = image || { darkest: 0, brightest: 255 };
   return [
-    slider("darkest", { min: 0, max: 253, step: 1, value: view.low },
+    slider("darkest", { min: darkest, max: brightest - 2, step: 1, value: view.low },
       (low) => told.tone({ low, high: Math.max(view.high, low + 2) })),
-    slider("brightest", { min: 2, max: 255, step: 1, value: view.high },
+    slider("brightest", { min: darkest + 2, max: brightest, step: 1, value: view.high },
       (high) => told.tone({ high, low: Math.min(view.low, high - 2) })),
     slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => told.tone({ gamma })),
     slider("opacity", { min: 0, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) },

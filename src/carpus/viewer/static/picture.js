@@ -17,7 +17,7 @@ export class Picture {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { alpha: false });
     this.told = told;
-    this.image = null; // {height, width, grey}
+    this.image = null; // what `packets.image` gives
     this.first = this.second = null; // what `unpack` gives
     this.toned = document.createElement("canvas");
     this.doubt = new Doubt();
@@ -236,11 +236,11 @@ export class Picture {
     this.stale.tone = false;
     if (toned.width !== image.width || toned.height !== image.height)
       Object.assign(toned, { width: image.width, height: image.height });
-    const table = new Uint32Array(256);
-    for (let grey = 0; grey < 256; grey++) {
-      const share = Math.min(1, Math.max(0, (grey - look.low) / Math.max(1, look.high - look.low)));
+    const table = new Uint32Array(image.top + 1);
+    for (let level = 0; level <= image.top; level++) {
+      const share = Math.min(1, Math.max(0, (image.shade(level) - look.low) / Math.max(1, look.high - look.low)));
       const bright = Math.round(255 * (look.invert ? 1 - share ** (1 / look.gamma) : share ** (1 / look.gamma)));
-      table[grey] = 0xff000000 | (bright << 16) | (bright << 8) | bright;
+      table[level] = 0xff000000 | (bright << 16) | (bright << 8) | bright;
     }
     const context = toned.getContext("2d");
     const pixels = context.createImageData(image.width, image.height);

@@ -109,14 +109,14 @@ class Workbench {
 
   /** The parts of the address that are about drawing, as numbers. */
   opened(view) {
-    const [low, high] = (view.window || "0-255").split("-").map(Number);
+    const [low, high] = (/^(-?\d+)-(-?\d+)$/.exec(view.window)?.slice(1) || [0, 255]).map(Number);
     const names = view.bones.split(",").filter((name) => name === "none" || this.index(name) >= 0);
     const mask = this.data.classes.reduce((bits, { name }, k) => (!names.length || names.includes(name) ? bits | (1 << k) : bits), 0);
     const at = view.at ? view.at.split(",").map(Number) : null;
     const same = left && DRAWING.every((name) => left.given[name] === view[name]) ? left.view : null;
     return {
       style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
-      low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
+      ...(high > low ? { low, high } : { low: 0, high: 255 }), gamma: view.gamma, invert: view.invert,
       doubt: view.doubt, at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
       ...(same && Object.fromEntries(["style", "compare", "opacity", "low", "high", "gamma", "invert"].map((name) => [name, same[name]]))),
     };
@@ -144,7 +144,7 @@ class Workbench {
         style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
         opacity: view.opacity !== 0.35 && String(view.opacity), chosen: view.chosen >= 0 && data.classes[view.chosen].name,
         bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
-        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
+        window: (view.low !== 0 || view.high !== 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
         at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
       };
       for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
@@ -173,7 +173,7 @@ class Workbench {
     if (stale()) return;
     this.view.at = null;
     this.side();
-    this.status();
+    this.bar();
     this.doubt();
     this.approach();
     this.captions();
@@ -241,9 +241,10 @@ class Workbench {
   }
 
   window(dx, dy) {
+    const { darkest, brightest } = this.pictures[this.focus].image;
     const width = Math.max(2, this.view.high - this.view.low + dx), level = (this.view.low + this.view.high) / 2 + dy / 2;
-    const low = Math.max(0, Math.min(253, Math.round(level - width / 2)));
-    this.look({ low, high: Math.max(low + 2, Math.min(255, Math.round(level + width / 2))) });
+    const low = Math.max(darkest, Math.min(brightest - 2, Math.round(level - width / 2)));
+    this.look({ low, high: Math.max(low + 2, Math.min(brightest, Math.round(level + width / 2))) });
   }
 
   /** Choose among the bones that lie over each other: a second click takes the next. */
@@ -300,7 +301,7 @@ class Workbench {
 
   bar() {
     const { data, view } = this;
-    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen }, {
+    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen, image: this.pictures[this.focus]?.image }, {
       step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
       open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
       actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
