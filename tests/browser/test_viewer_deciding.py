@@ -56,26 +56,27 @@ def test_decisions_are_on_disk_at_once_and_can_be_undone(
     name = _names(undecided)[0]
     page = open_page(f"{deciding}/?case={name}&first=pseudo&compare=first&doubt=1", size)
     shown(page, name)
-    page.locator('[data-bone="finger-2"] .verdict.reject').click()
-    _pressed(page, "finger-2", "reject").wait_for()
-    assert _decided(undecided) == {(name, "finger-2"): "reject"}
+    made = {"finger-2": "reject", "Pisiform": "reject", "Trapezoid": "ignore", "Radius": "accept"}
+    for bone, verdict in made.items():
+        page.locator(f'[data-bone="{bone}"] .verdict.{verdict}').click()
+        _pressed(page, bone, verdict).wait_for()
+    by_hand = {(name, bone): verdict for bone, verdict in made.items()}
+    assert _decided(undecided) == by_hand
+    page.mouse.move(5, 5)
+    picture(page, f"viewer-decide-{size}")
     page.keyboard.press("Escape")
     page.keyboard.press("a")
     _pressed(page, "finger-1", "accept").wait_for()
-    # One on which somebody has decided already is left as it is.
+    # Those on which somebody has decided already are left as they are.
     labelled = _labelled(undecided, name)
     page.locator(".decisions .spared", has_text=f"nothing left: {len(labelled)} decided").wait_for()
-    assert _decided(undecided) == {(name, bone): "accept" for bone in labelled} | {(name, "finger-2"): "reject"}
-    for bone, verdict in (("Pisiform", "reject"), ("Trapezoid", "ignore")):
-        page.locator(f'[data-bone="{bone}"] .verdict.{verdict}').click()
-        _pressed(page, bone, verdict).wait_for()
-    page.mouse.move(5, 5)
-    picture(page, f"viewer-decide-{size}")
-    for bone, left in (("Trapezoid", "accept"), ("Pisiform", "accept")):
-        page.keyboard.press("u")
-        _pressed(page, bone, left).wait_for()
+    assert _decided(undecided) == {(name, bone): "accept" for bone in labelled} | by_hand
     page.keyboard.press("u")
-    page.locator(".decisions", has_text=f"1 of {len(labelled)} bones").wait_for()
+    page.locator(".decisions", has_text=f"4 of {len(labelled)} bones").wait_for()
+    assert _decided(undecided) == by_hand
+    for left in (3, 2, 1):
+        page.keyboard.press("u")
+        page.locator(".decisions", has_text=f"{left} of {len(labelled)} bones").wait_for()
     assert _decided(undecided) == {(name, "finger-2"): "reject"}
     page.keyboard.press("u")
     page.locator(".decisions", has_text="nothing decided").wait_for()

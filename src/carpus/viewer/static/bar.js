@@ -15,7 +15,7 @@ const KEYS = [
 /**
  * @param told {step(by), look(changes), tone(changes), fit(), actual(), help()}; `tone` while a slider is held
  */
-export function controls({ data, view, open, image }, told) {
+export function controls({ data, view, open, range }, told) {
   const alone = data.rows.length < 2;
   return [
     h("button", { class: "icon", title: "the image before (←)", onclick: () => told.step(-1), "aria-label": "previous", disabled: alone }, "‹"),
@@ -25,7 +25,7 @@ export function controls({ data, view, open, image }, told) {
       ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
       ["swipe", "Swipe", "drag the line"], ["blink", "Blink"]], view.compare, (compare) => told.look({ compare }))] : []),
     h("details", { class: "tone", open, ontoggle: (event) => told.open(event.target.open) },
-      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, image, told))),
+      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, range, told))),
     h("span", { class: "grow" }),
     h("button", { title: "the whole image (F)", onclick: told.fit }, "Fit"),
     h("button", { title: "a label pixel is a screen pixel", onclick: told.actual }, "1:1"),
@@ -33,8 +33,7 @@ export function controls({ data, view, open, image }, told) {
   ];
 }
 
-function tones(view, image, told) {
-  const { darkest, brightest } = image || { darkest: 0, brightest: 255 };
+function tones(view, { darkest, brightest }, told) {
   return [
     slider("darkest", { min: darkest, max: brightest - 2, step: 1, value: view.low },
       (low) => told.tone({ low, high: Math.max(view.high, low + 2) })),

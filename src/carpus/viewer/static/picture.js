@@ -2,6 +2,7 @@
 
 import { departures } from "./borders.js";
 import { outline } from "./labels.js";
+import { listen } from "./pointer.js";
 import { Doubt } from "./selection.js";
 
 const SMALLEST = 0.05, LARGEST = 40;
@@ -27,7 +28,7 @@ export class Picture {
     this.moving = false;
     this.divider = 0.5;
     this.stale = { tone: true, fills: true };
-    this.listen();
+    listen(this);
   }
 
   show(image, first, second) {
@@ -291,68 +292,6 @@ export class Picture {
       }
     }
     context.putImageData(pixels, box.left, box.top);
-  }
-
-  listen() {
-    const { canvas } = this;
-    const at = (event) => [event.offsetX, event.offsetY];
-    let held = null, idle = null;
-    const busy = () => {
-      this.moving = true;
-      clearTimeout(idle);
-      idle = setTimeout(() => {
-        this.moving = false;
-        this.draw();
-      }, 140);
-    };
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      busy();
-      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), at(event));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      const onDivider = this.look?.compare === "swipe" && this.first && this.second &&
-        Math.abs(event.offsetX - this.divider * canvas.clientWidth) < 12;
-      held = { at: at(event), how: onDivider ? "swipe" : event.button === 2 || event.shiftKey ? "window" : "pan", far: false };
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const [x, y] = at(event);
-      if (!held) {
-        this.told.hover(this, ...this.under([x, y]), [x, y]);
-        return;
-      }
-      const [dx, dy] = [x - held.at[0], y - held.at[1]];
-      if (!held.far && Math.abs(dx) + Math.abs(dy) < 4) return;
-      held.far = true;
-      held.at = [x, y];
-      busy();
-      if (held.how === "swipe") {
-        this.divider = Math.min(1, Math.max(0, x / canvas.clientWidth));
-        this.draw();
-      } else if (held.how === "window") this.told.window(dx, dy);
-      else {
-        this.fitted = false;
-        this.move(this.place.x - dx / this.place.scale, this.place.y - dy / this.place.scale, this.place.scale);
-      }
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      if (held && !held.far && held.how === "pan" && event.button === 0) {
-        const [first, second] = this.bits(...this.under(at(event)));
-        this.told.chosen(this, first | second);
-      }
-      held = null;
-    });
-    canvas.addEventListener("pointercancel", () => (held = null));
-    canvas.addEventListener("pointerleave", () => this.told.hover(this, -1, -1, null));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("dblclick", (event) => {
-      const [first, second] = this.bits(...this.under(at(event)));
-      const bones = bitsOf(first | second);
-      if (!bones.length) return this.fit();
-      this.fitted = false;
-      this.zoomTo(around(bones.flatMap((k) => [this.first?.boxes[k], this.second?.boxes[k]])));
-    });
   }
 }
 

@@ -3,6 +3,7 @@
 // Whatever only changes how something is drawn happens here, at once. Which image, and what is decided, is told to
 // Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
 
+import * as address from "./address.js";
 import * as bars from "./bar.js";
 import { bones } from "./bones.js";
 import { decisions, standing } from "./decisions.js";
@@ -11,17 +12,17 @@ import { fill } from "./loading.js";
 import * as packets from "./packets.js";
 import { h, renew, score } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
+import { pointed } from "./pointed.js";
 import * as rails from "./rail.js";
 import * as selections from "./selection.js";
+import * as steps from "./steps.js";
 
 const BLINK_MS = 650;
-const NAME = 1, PANE = 5, WAITS = 6; // in a row, see workbench.py; rows of the same pane are shown together
 
 const benches = new WeakMap();
 
 /** How pictures were drawn when a page was left, and how Python had it then: coming back changes nothing of it. */
 let left = null;
-const DRAWING = ["style", "compare", "opacity", "window", "gamma", "invert"];
 
 export default function (component) {
   const { parentElement } = component;
@@ -76,7 +77,7 @@ class Workbench {
     const before = this.data;
     this.data = data;
     this.unheard = this.unheard.filter(({ n }) => n > data.heard);
-    this.view ||= this.opened(data.view);
+    this.view ||= address.opened(data, left);
     const near = JSON.stringify([data.chosen, data.near]), moved = near !== this.near_;
     if (moved && (before || data.near.length)) {
       this.view.chosen = this.index(data.chosen);
@@ -107,21 +108,6 @@ class Workbench {
     if (bones.length) this.zoomTo(...bones);
   }
 
-  /** The parts of the address that are about drawing, as numbers. */
-  opened(view) {
-    const [low, high] = (/^(-?\d+)-(-?\d+)$/.exec(view.window)?.slice(1) || [0, 255]).map(Number);
-    const names = view.bones.split(",").filter((name) => name === "none" || this.index(name) >= 0);
-    const mask = this.data.classes.reduce((bits, { name }, k) => (!names.length || names.includes(name) ? bits | (1 << k) : bits), 0);
-    const at = view.at ? view.at.split(",").map(Number) : null;
-    const same = left && DRAWING.every((name) => left.given[name] === view[name]) ? left.view : null;
-    return {
-      style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
-      ...(high > low ? { low, high } : { low: 0, high: 255 }), gamma: view.gamma, invert: view.invert,
-      doubt: view.doubt, at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
-      ...(same && Object.fromEntries(["style", "compare", "opacity", "low", "high", "gamma", "invert"].map((name) => [name, same[name]]))),
-    };
-  }
-
   /** Tell Streamlit. Of messages that come while it is busy it keeps the last, so that one brings those before it. */
   tell(what) {
     const n = Math.max(Date.now(), this.data.heard + 1, (this.unheard.at(-1)?.n || 0) + 1);
@@ -137,17 +123,7 @@ class Workbench {
   remember() {
     clearTimeout(this.remembering);
     this.remembering = setTimeout(() => {
-      const { view, data } = this, all = new URLSearchParams(data.address);
-      const names = data.classes.filter((_, k) => (view.mask >>> k) & 1).map(({ name }) => name);
-      const [picture] = this.pictures;
-      const own = {
-        style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
-        opacity: view.opacity !== 0.35 && String(view.opacity), chosen: view.chosen >= 0 && data.classes[view.chosen].name,
-        bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
-        window: (view.low !== 0 || view.high !== 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
-        at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
-      };
-      for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
+      const all = address.parameters(this.data, this.view, this.pictures[0]);
       history.replaceState(history.state, "", `${location.pathname}${all.size ? `?${all}` : ""}`);
     }, 250);
   }
@@ -195,7 +171,7 @@ class Workbench {
     const frame = h("div", { class: "pane" }, canvas, caption, note);
     this.parts.stage.insertBefore(frame, this.parts.tip);
     const picture = new Picture(canvas, {
-      hover: (...at) => this.hover(...at),
+      hover: (...at) => pointed(this, ...at),
       chosen: (from, bits) => this.pick(bits),
       moved: () => this.remember(),
       window: (dx, dy) => this.window(dx, dy),
@@ -240,8 +216,13 @@ class Workbench {
     });
   }
 
+  /** The darkest and the brightest grey level that a window reaches. */
+  get range() {
+    return this.pictures[this.focus]?.image || { darkest: 0, brightest: 255 };
+  }
+
   window(dx, dy) {
-    const { darkest, brightest } = this.pictures[this.focus].image;
+    const { darkest, brightest } = this.range;
     const width = Math.max(2, this.view.high - this.view.low + dx), level = (this.view.low + this.view.high) / 2 + dy / 2;
     const low = Math.max(darkest, Math.min(brightest - 2, Math.round(level - width / 2)));
     this.look({ low, high: Math.max(low + 2, Math.min(brightest, Math.round(level + width / 2))) });
@@ -261,34 +242,6 @@ class Workbench {
     this.bar();
   }
 
-  hover(picture, x, y, at) {
-    const { tip, status } = this.parts, { data } = this;
-    if (at) this.attend(this.pictures.indexOf(picture));
-    const inside = picture.image && at && x >= 0 && y >= 0 && x < picture.image.width && y < picture.image.height;
-    const where = status.querySelector(".where");
-    tip.hidden = true;
-    if (!inside) {
-      where.textContent = "";
-      return;
-    }
-    const [column, row] = [Math.floor(x), Math.floor(y)];
-    where.textContent = `x ${column}  y ${row}  grey ${picture.image.grey[row * picture.image.width + column]}`;
-    const [first, second] = picture.bits(x, y);
-    if (!(first | second)) return;
-    const compared = picture.first && picture.second;
-    tip.replaceChildren(...bitsOf(first | second).map((k) => {
-      const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
-      const judged = this.data.panes[this.focus]?.found?.bones[data.classes[k].name];
-      const told = judged && !judged.kept ? judged.why : !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
-      return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
-    }));
-    tip.hidden = false;
-    const { left, top } = this.parts.stage.getBoundingClientRect(), over = picture.canvas.getBoundingClientRect();
-    const room = over.left - left + at[0] + 16 + tip.offsetWidth < this.parts.stage.clientWidth;
-    tip.style.left = `${over.left - left + at[0] + (room ? 16 : -16 - tip.offsetWidth)}px`;
-    tip.style.top = `${Math.min(over.top - top + at[1] + 12, this.parts.stage.clientHeight - tip.offsetHeight - 6)}px`;
-  }
-
   rail() {
     const { rail } = this.parts, { data } = this;
     const key = JSON.stringify([data.rows, data.hint]);
@@ -301,7 +254,7 @@ class Workbench {
 
   bar() {
     const { data, view } = this;
-    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen, image: this.pictures[this.focus]?.image }, {
+    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen, range: this.range }, {
       step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
       open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
       actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
@@ -441,30 +394,19 @@ class Workbench {
     this.tell({ go: place });
   }
 
-  /** Go to another image, from the one that was asked for last though it may not be shown yet. */
   step(by) {
-    const { rows, case: shown } = this.data, asked = this.unheard.findLast(({ go }) => go !== undefined)?.go;
-    const at = rows.findIndex(([place, name]) => (asked === undefined ? name === shown : place === asked));
-    let next = at + by;
-    while (rows[next] && rows[next][PANE] === rows[at]?.[PANE]) next += by;
-    if (rows[next]) this.go(rows[next][0]);
+    const place = steps.next(this, by);
+    if (place !== undefined) this.go(place);
   }
 
-  /** Go to the next image, or the one before, on which bones have no verdict; behind the end of the list is its start. */
   stepWaiting(by) {
-    const { rows, case: shown } = this.data, at = rows.findIndex((row) => row[NAME] === shown), count = rows.length;
-    for (let n = 1; n < count; n++) {
-      const next = rows[(((at + by * n) % count) + count) % count];
-      if (next[WAITS] && next[PANE] !== rows[at]?.[PANE]) return this.go(next[0]);
-    }
-    this.say("No other image of the list waits for a verdict.");
+    const place = steps.nextWaiting(this, by);
+    if (place === undefined) this.say("No other image of the list waits for a verdict.");
+    else this.go(place);
   }
 
-  /** The bone after the chosen one in the list, or before it. */
   stepBone(by) {
-    const { classes, groups } = this.data, order = Object.values(groups).flat();
-    const at = order.indexOf(classes[this.view.chosen]?.name), next = Math.max(0, Math.min(order.length - 1, at + by));
-    this.choose(this.index(order[next]));
+    this.choose(steps.nextBone(this, by));
     this.parts.side.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   }
 
