@@ -70,11 +70,11 @@ function actionsOf(bench) {
     c: () => data.second && bench.look({ compare: next(COMPARED, view.compare) }),
     i: () => bench.look({ invert: !view.invert }), d: () => data.selection && bench.look({ doubt: !view.doubt }),
     f: () => bench.fit(), z: () => view.chosen >= 0 && bench.zoomTo(view.chosen),
-    u: () => bench.undo(), " ": () => bench.look({}, (bench.bare = true)), "?": () => bench.help(),
+    u: () => bench.judging.undo(), " ": () => bench.look({}, (bench.bare = true)), "?": () => bench.help(),
     Escape: () => {
       bench.parts.help.hidden = true;
       bench.look({ chosen: -1, mask: data.classes.reduce((bits, _, k) => bits | (1 << k), 0) });
     },
-    ...Object.fromEntries(Object.entries(VERDICT_KEYS).map(([verdict, key]) => [key, () => bench.judge(verdict)])),
+    ...Object.fromEntries(Object.entries(VERDICT_KEYS).map(([verdict, key]) => [key, () => bench.judging.judge(verdict)])),
   };
 }

@@ -5,16 +5,16 @@
 
 import * as address from "./address.js";
 import * as bars from "./bar.js";
-import { bones } from "./bones.js";
-import { decisions, standing } from "./decisions.js";
+import { Judging } from "./judging.js";
 import * as keys from "./keys.js";
 import { fill } from "./loading.js";
 import * as packets from "./packets.js";
-import { h, renew, score } from "./page.js";
+import { h, renew } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
 import { pointed } from "./pointed.js";
 import * as rails from "./rail.js";
 import * as selections from "./selection.js";
+import { side } from "./side.js";
 import * as steps from "./steps.js";
 
 const BLINK_MS = 650;
@@ -41,6 +41,7 @@ class Workbench {
     this.blinked = this.bare = false;
     this.pictures = [];
     this.focus = 0;
+    this.judging = new Judging(this);
     this.unheard = []; // what was told and not answered yet
     const root = (this.root = parent.querySelector(".workbench"));
     this.parts = Object.fromEntries(
@@ -218,7 +219,7 @@ class Workbench {
 
   /** The darkest and the brightest grey level that a window reaches. */
   get range() {
-    return this.pictures[this.focus]?.image || { darkest: 0, brightest: 255 };
+    return this.attended?.image || { darkest: 0, brightest: 255 };
   }
 
   window(dx, dy) {
@@ -267,15 +268,24 @@ class Workbench {
     this.parts.status.replaceChildren(...bars.facts({ data, view, pane, compared }));
   }
 
-  /** Whether the image has labels in both layers. */
-  get compared() {
-    const picture = this.pictures[this.focus];
-    return Boolean(picture?.first && picture?.second);
+  /** The picture that list of bones, decisions and keys are about: the one the pointer was over last. */
+  get attended() {
+    return this.pictures[this.focus];
   }
 
-  /** What the list of bones, decisions and keys are about: the image the pointer was over last. */
+  /** Whether the image has labels in both layers. */
+  get compared() {
+    return Boolean(this.attended?.first && this.attended?.second);
+  }
+
+  /** The image of it. */
   get pane() {
     return this.data.panes[this.focus];
+  }
+
+  /** The name of the chosen bone; empty for none. */
+  get chosen() {
+    return this.data.classes[this.view.chosen]?.name || "";
   }
 
   /** As `look`, while a slider is held: what holds it stays. */
@@ -286,82 +296,13 @@ class Workbench {
   }
 
   side() {
-    const { data, view, pane, compared } = this, { side } = this.parts;
-    const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
     // Of both hands, the one that list and decisions are about.
-    this.pictures.forEach((each) => each.frame.classList.toggle("attended", data.panes.length > 1 && each === picture));
-    const scores = picture?.scores || {};
-    const values = Object.values(scores).map(({ dice }) => dice);
-    const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
-    const deciding = data.deciding?.[pane?.folder];
-    const list = h("div", { class: "list" }, pane ? bones({
-      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, also: view.also, scores,
-      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding, compared, tolerance: data.tolerance,
-      found: pane.found,
-    }, {
-      mask: (mask) => this.look({ mask }),
-      chosen: (chosen) => this.choose(chosen),
-      decide: (bone, verdict) => this.decide(bone, verdict),
-    }) : []);
-    renew(side,
-      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
-        h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
-      list, data.selection && pane ? selections.box({
-        selection: data.selection, found: pane.found, chosen: data.classes[view.chosen]?.name || "", doubt: view.doubt,
-        open: this.originOpen,
-      }, { doubt: (doubt) => this.look({ doubt }), open: (open) => (this.originOpen = open) }) : "",
-      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, {
-        bone: data.classes[view.chosen]?.name || "", bones: this.standing, fault: this.fault,
-      }, { decide: (verdict) => this.judge(verdict), undo: () => this.undo() }) : "");
-    list.scrollTop = scroll;
-  }
-
-  /** Which bones of the image have a verdict, or could have one. */
-  get standing() {
-    const { pane, data } = this, picture = this.pictures[this.focus];
-    const labels = pane?.folder === data.first ? picture?.first : picture?.second;
-    return standing(data.classes, labels?.areas, pane?.marks || {});
-  }
-
-  /** Decide on the chosen bone, or without one on every bone of the image that has a mask and no verdict yet. */
-  judge(verdict) {
-    const bone = this.data.classes[this.view.chosen]?.name || "";
-    if (bone || this.standing.open.length || this.fault || !this.settled) this.decide(bone, verdict);
-    else this.say("Nothing decided: every bone that has a mask has a verdict.");
-  }
-
-  /** Whether the image that was asked for last is on the screen. */
-  get settled() {
-    return !this.unheard.some(({ go }) => go !== undefined) && this.pictures[this.focus].of === this.pane.place;
-  }
-
-  /** Decide on a bone, or with "" on all that are open, of the image that is on the screen. */
-  decide(bone, verdict) {
-    const { pane } = this;
-    if (!pane?.folder) return;
-    const { fault } = this;
-    if (fault || !this.settled) this.say(`Nothing decided: ${fault || "the image is still on its way"}.`);
-    else this.tell({ decide: { case: pane.name, bone, verdict, folder: pane.folder } });
-  }
-
-  /** Why nothing can be decided though the image has come. */
-  get fault() {
-    const faults = this.pictures[this.focus]?.faults || {};
-    return faults[""] ? "the image cannot be read" : faults[this.pane?.folder] ? "the labels cannot be read" : "";
+    this.pictures.forEach((each) => each.frame.classList.toggle("attended", this.data.panes.length > 1 && each === this.attended));
+    side(this);
   }
 
   say(text) {
     this.parts.status.querySelector(".where").textContent = text;
-  }
-
-  /** The folder whose last decision can be taken back, that of the image first. */
-  get undoable() {
-    const { deciding } = this.data;
-    return [this.pane?.folder, ...Object.keys(deciding || {})].find((folder) => deciding?.[folder]?.undo);
-  }
-
-  undo() {
-    if (this.undoable) this.tell({ undo: this.undoable });
   }
 
   choose(k) {
