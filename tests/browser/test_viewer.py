@@ -1,13 +1,17 @@
 """The viewer as somebody uses it: what is shown, said under the pointer, chosen, decided, and kept in the address."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from driving import asked, at, cases, colour, colours, middle, shown
 from planted_data import MADE_UP
+from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from carpus import data, kernels, labels, pictures
 from carpus.formats import images
@@ -149,6 +153,36 @@ def test_window_and_wheel_act_on_the_picture_at_once(address: str, open_page: Op
     asked(page, at=None)
 
 
+def test_windows_reach_beyond_that_of_a_dicom_file(serve: Callable[..., str], open_page: Open, tmp_path: Path) -> None:
+    pixels = np.full((1024, 1024), 2000, np.uint16)
+    pixels[:, 512:], pixels[0] = 3000, 0
+    _dicom(pixels, tmp_path / "a.dcm", center=1000, width=500)
+    address = serve(tmp_path)
+    page = open_page(address)
+    shown(page)
+    assert [colour(page, x, 500)[0] for x in (300, 700)] == [255, 255]
+    page = open_page(f"{address}/?window=-300-1200")
+    shown(page)
+    page.wait_for_timeout(300)
+    # 2000 and 3000 are 637 and 1148 in 255ths of the file's window, 750 to 1250.
+    assert [colour(page, x, 500)[0] for x in (300, 700)] == pytest.approx([159, 246], abs=2)
+    asked(page, window="-300-1200")
+
+
+def _dicom(pixels: np.ndarray, path: Path, center: float, width: float) -> None:
+    content = Dataset()
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = uid.DigitalXRayImageStorageForPresentation
+    content.SOPInstanceUID = content.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    content.Rows, content.Columns = pixels.shape
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, "MONOCHROME2"
+    content.BitsAllocated, content.BitsStored, content.HighBit, content.PixelRepresentation = 16, 12, 11, 0
+    content.WindowCenter, content.WindowWidth = center, width
+    content.PixelData = pixels.tobytes()
+    content.save_as(path, enforce_file_format=True)
+
+
 def test_pages_keep_what_is_compared_and_how_it_is_drawn(address: str, open_page: Open) -> None:
     page = open_page(f"{address}/?first=sub.csv&second=truth.csv")
     shown(page)
@@ -208,6 +242,40 @@ def test_one_sheet_is_open_at_a_time(address: str, open_page: Open) -> None:
     page.get_by_text("Dice between").wait_for(state="hidden")
 
 
+def test_blink_says_what_is_in_sight(address: str, open_page: Open) -> None:
+    page = open_page(f"{address}/?first=data&second=sub.csv&compare=blink")
+    shown(page)
+    for name in ("data", "sub.csv", "data"):
+        page.locator(".caption", has_text=f"·  {name}").wait_for()
+    page.keyboard.press("c")
+    asked(page, compare=None)
+    assert "·" not in page.locator(".caption").inner_text()
+
+
+def test_a_size_that_nobody_gave_is_said_to_be_assumed(
+    serve: Callable[..., str], planted: Path, open_page: Open
+) -> None:
+    sub = planted.parent / "truth.csv"
+    page = open_page(serve(sub))
+    page.locator(".status", has_text="2048 × 2048, size assumed").wait_for()
+    page = open_page(serve(sub, "--size", "1024x1024"))
+    page.locator(".status", has_text="1024 × 1024").wait_for()
+    assert "assumed" not in page.locator(".status").inner_text()
+
+
+def test_of_an_image_that_cannot_be_read_the_reader_says_all(
+    serve: Callable[..., str], planted: Path, open_page: Open, tmp_path: Path
+) -> None:
+    root = shutil.copytree(planted, tmp_path / "data")
+    cases(root)[0].image.write_bytes(b"")
+    page = open_page(serve(root))
+    page.locator(".note", has_text="is empty; expected an image").wait_for()
+    assert "0 × 0" not in page.locator(".status").inner_text()
+    page.keyboard.press("ArrowRight")
+    shown(page, cases(root)[1].name)
+    assert page.locator(".note").is_hidden()
+
+
 def test_both_sides_of_a_pixel_are_told(address: str, open_page: Open) -> None:
     page = open_page(address)
     told = page.evaluate(
@@ -257,9 +325,34 @@ def test_findings_come_with_their_picture(address: str, planted: Path, open_page
     exchanged, missing = (case.name for case in cases(planted)[2:4])
     shown(page, exchanged)
     page.locator(".status", has_text="are exchanged").wait_for()
+    # Both bones are picked out, and brought near.
+    asked(page, case=exchanged, chosen="Capitate")
+    page.wait_for_function("new URL(location).searchParams.get('at')?.split(',')[2] > 1")
+    assert {row.get_attribute("data-bone") for row in page.locator(".bone.chosen").all()} == {"Capitate", "Lunate"}
     picture(page, "viewer-check")
     _click_row(page, 1)
     shown(page, missing)
+    asked(page, case=missing, chosen="Pisiform")
+    page.get_by_text("note", exact=False).first.click()
+    asked(page, levels="error,warning,note")
+    link = page.url
+    page = open_page(link)
+    shown(page, missing)
+    page.wait_for_timeout(600)
+    assert parse_qs(urlsplit(page.url).query) == parse_qs(urlsplit(link).query)
+    page.get_by_role("link", name="Look").click()
+    shown(page, missing)
+
+
+def test_a_link_names_the_folder_that_is_checked(
+    serve: Callable[..., str], planted: Path, pseudo: Path, open_page: Open
+) -> None:
+    page = open_page(f"{serve(planted, pseudo)}/check")
+    page.get_by_role("combobox", name="Data").click()
+    page.get_by_role("option", name="pseudo").click()
+    asked(page, folder="pseudo")
+    page = open_page(page.url)
+    page.get_by_text("annotation of pseudo is read").wait_for()
 
 
 def _click_row(page: Any, row: int) -> None:

@@ -131,6 +131,34 @@ def test_the_exact_linear_and_the_sigmoid_window_follow_the_standard(put):
     np.testing.assert_allclose(sigmoid, expected(1 / (1 + np.exp(-4 * (RAMP - 2048.0) / 1024))), atol=0.51)
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": 2048, "WindowWidth": 301},
+        {"WindowCenter": 2048, "WindowWidth": 300, "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": 100, "WindowWidth": 9000},
+        {"WindowCenter": -1000, "WindowWidth": 500, "RescaleSlope": -1, "RescaleIntercept": 0},
+        {"WindowCenter": 2048, "WindowWidth": 301, "photometric": "MONOCHROME1"},
+        {"WindowCenter": 2048, "WindowWidth": 301, "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": 2048, "WindowWidth": 1},
+        {},
+    ],
+)
+def test_without_its_window_an_image_gives_the_same_through_it(put, elements):
+    path = put(**elements)
+    grey, (black, white) = images.unwindowed(path)
+    assert grey.dtype == np.uint16
+    through = np.clip((grey.astype(np.float64) - black) / (white - black), 0, 1)
+    # Levels are whole numbers, of which a narrow window has few.
+    np.testing.assert_allclose(through, images.read(path, 16) / 65535, atol=1.5 / (white - black) + 1 / 65535)
+
+
+def test_without_its_window_an_image_keeps_what_lies_beyond(put):
+    grey, (black, white) = images.unwindowed(put(WindowCenter=2048, WindowWidth=301))
+    np.testing.assert_array_equal(grey, images.read(put(), 16))
+    assert 0 < black < 65535 // 2 < white < 65535
+
+
 def test_of_several_windows_the_first_is_used(put):
     several = images.read(put(WindowCenter=[2048, 9], WindowWidth=[1024, 9]), 16)
     np.testing.assert_array_equal(several, images.read(put(WindowCenter=2048, WindowWidth=1024), 16))

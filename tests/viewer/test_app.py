@@ -74,16 +74,6 @@ def test_tabs_of_understand_keep_the_default_they_began_with(trained: Path, tmp_
     assert app.session_state.first_tab == "study"
 
 
-def test_a_link_with_a_filter_by_score_says_what_it_takes(dataset: Path, trained: Path) -> None:
-    server.show(sources.open_paths([dataset, trained]))
-    app = AppTest.from_file(str(APP), default_timeout=120)
-    app.query_params["low"] = "0.9"
-    app.run()
-    assert [told.value for told in app.info] == [
-        "Dice and missing bones are known once all labels were read: *Measure all*."
-    ]
-
-
 def test_the_address_holds_what_understand_compares(dataset: Path, trained: Path) -> None:
     def understand() -> None:
         from carpus.viewer.screens import understand
@@ -125,6 +115,37 @@ def test_the_address_holds_the_augmentation(dataset: Path) -> None:
     assert _address(app) == given | {"seed": "8", "case": names[4], "first": "data"}
 
 
+def test_an_error_in_a_change_names_what_was_typed(dataset: Path) -> None:
+    def augmentation() -> None:
+        from carpus.viewer.screens import augmentation
+
+        augmentation.page()
+
+    server.show(sources.open_paths([dataset]))
+    app = AppTest.from_function(augmentation, default_timeout=120)
+    app.query_params["change"] = "elastic=9"
+    app.run()
+    assert app.error[0].value == "elastic=9: elastic: expected number 0..1, got 9"
+
+
+def test_one_source_alone_tells_its_bones_and_poses(dataset: Path) -> None:
+    def understand() -> None:
+        from carpus.viewer.screens import understand
+
+        understand.page()
+
+    server.show(sources.open_paths([dataset]))
+    app = AppTest.from_function(understand, default_timeout=120).run()
+    app.button[0].click().run()
+    assert not app.exception
+    told = [text.value for text in app.markdown]
+    assert any("12 of 12 images have labels, of 6 patients" in text for text in told)
+    assert "##### Pose" in told
+    bones, kinds = (table.value for table in app.dataframe)
+    assert (len(bones), set(bones["labelled"])) == (29, {12})
+    assert kinds[kinds["kind"] == "pose"][["train", "test"]].to_numpy().sum() == 12
+
+
 def test_an_unusable_device_is_told(dataset: Path, trained: Path) -> None:
     now = server.show(sources.open_paths([dataset, trained], device="tpu"))
     (route,) = [route for route in server._routes() if route.path == "/carpus/labels/{place:int}"]
@@ -161,12 +182,12 @@ def test_an_order_by_agreement_is_offered_for_pseudo_labels(dataset: Path, pseud
     assert not app.exception
     orders = {box.key: box for box in app.selectbox}
     assert orders["select Order"].value == "agreement"
-    assert "select Bones left out" in orders
+    assert "filter 0 left_out" in orders
     server.show(sources.open_paths([dataset]))
     app = AppTest.from_file(str(APP), default_timeout=120).run()
     orders = {box.key: box for box in app.selectbox}
     assert len(orders["select Order"].options) == 4
-    assert "select Bones left out" not in orders
+    assert "filter 0 left_out" not in orders
 
 
 def test_damaged_decisions_are_named(dataset: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is measured, and which images are shown in which order."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from carpus import data, kernels, labels
 from carpus.formats import submission
 from carpus.labels import BONES
+from carpus.pseudo.decisions import Decision
 from carpus.viewer import facts, sources
 from carpus.viewer.facts import Facts
+from carpus.viewer.reviews import Decided
 from carpus.viewer.sources import Workspace
 from carpus.viewer.view import View
 
@@ -70,6 +73,46 @@ def test_scan_of_one_layer_finds_what_is_missing(workspace: Workspace) -> None:
 )
 def test_filters_and_orders(workspace: Workspace, known: Facts, view: View, places: list[int]) -> None:
     assert facts.choose(workspace, known, view) == places
+
+
+@pytest.mark.parametrize(("bone", "places"), [("", [1, 2]), ("Lunate", [1, 2]), ("Capitate", [2]), ("no bone", [1, 2])])
+def test_missing_bones_are_those_of_the_chosen_bone(workspace: Workspace, bone: str, places: list[int]) -> None:
+    found = facts.scan(workspace, "sub.csv")
+    assert facts.choose(workspace, found, View(first="sub.csv", labelled="missing", bone=bone)) == places
+
+
+def test_scan_names_images_that_cannot_be_read_though_they_have_no_labels(dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    case = data.cases(root, "train")[1]
+    assert case.annotation is not None
+    case.annotation.unlink()
+    case.image.write_bytes(b"")
+    (fault,) = facts.scan(sources.open_paths([root]), "data").faults
+    assert str(case.image) in fault
+
+
+def test_images_that_wait_for_a_verdict_are_listed_and_the_one_that_is_shown(workspace: Workspace) -> None:
+    entries = workspace.entries
+    verdicts = {(entry.name, bone): Decision("accept") for entry in entries[:10] for bone in BONES}
+    decided = Decided(workspace, {"data": verdicts})
+    unknown = Facts.unknown(workspace)
+
+    def listed(view: View) -> list[int]:
+        return facts.choose(workspace, unknown, view, decided=decided)
+
+    assert listed(View(judged="no")) == [10, 11]
+    assert listed(View(judged="no", case=entries[3].name)) == [3, 10, 11]
+    assert listed(View(judged="yes")) == list(range(10))
+    assert facts.choose(workspace, unknown, View(judged="yes"), decided=Decided(workspace, {})) == []
+
+
+def test_what_was_not_measured_is_named_and_leaves_all(workspace: Workspace) -> None:
+    view = View(second="sub.csv", pose="bent", low=0.5, order="mean", split="train")
+    assert facts.asked(view) == ["pose", "Dice", "the order"]
+    assert facts.asked(View(labelled="missing", thumb="left")) == ["thumb", "missing bones"]
+    assert facts.asked(View(split="train", search="x", order="agreement")) == []
+    assert (facts.needs_pair(view), facts.needs_pair(view.but(second=""))) == (False, True)
+    assert facts.choose(workspace, Facts.unknown(workspace), view) == list(range(8))
 
 
 def test_kinds_are_filters_once_they_are_known(workspace: Workspace, known: Facts) -> None:

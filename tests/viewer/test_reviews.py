@@ -1,5 +1,6 @@
 """Decisions in the viewer: on disk at once, undone one by one."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -89,12 +90,36 @@ def test_an_image_is_decided_on_where_it_has_labels(both: Workspace) -> None:
     assert reviews.folders(both, ("no folder", "")) == []
 
 
-def test_progress_counts_the_images_of_its_folder_alone(both: Workspace) -> None:
+def test_progress_counts_the_bones_of_its_folder_alone(both: Workspace) -> None:
     drawn, made = both.entries[0], both.entries[-1]
     known: dict[str, Decisions] = {"pseudo": {(made.name, "Lunate"): Decision("reject")}, "data": {}}
     known["pseudo"][drawn.name, "Lunate"] = Decision("accept")  # of an image that the folder does not label
     decided = Decided(both, known)
-    assert decided.progress("pseudo", both.entries) == (1, 4)
-    assert decided.progress("data", both.entries) == (0, 8)
+    assert decided.progress("pseudo", both.entries) == (0, 4, pytest.approx(1 / (4 * 29)))
+    assert decided.progress("data", both.entries) == (0, 8, 0)
     assert (decided.marks(made), decided.marks(drawn)) == ({"Lunate": "reject"}, {})
-    assert (decided.begun(made), decided.begun(drawn)) == (True, False)
+    assert (decided.mark(made), decided.mark(drawn)) == ("1/29", "")
+
+
+def test_an_image_is_done_when_every_bone_that_has_a_mask_is_decided(dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(dataset, tmp_path / "data")
+    annotation = data.cases(root, "train")[0].annotation
+    assert annotation is not None
+    content = json.loads(annotation.read_text())
+    content["annotations"] = [each for each in content["annotations"] if each["label"] != "Lunate"]
+    annotation.write_text(json.dumps(content))
+    workspace = sources.open_paths([root])
+    entry, rest = workspace.entries[0], [bone for bone in BONES if bone != "Lunate"]
+    review = Reviews(root, BONES)
+    review.decide(entry.name, rest[1:], "accept")
+    part = Decided(workspace, {"data": review.read()})
+    assert (part.open(entry), part.mark(entry), part.waits(entry)) == (rest[:1], "27/28", True)
+    review.decide(entry.name, rest[:1], "accept")
+    done = Decided(workspace, {"data": review.read()})
+    assert (done.open(entry), done.mark(entry), done.waits(entry)) == ([], "accept", False)
+    assert done.progress("data", workspace.entries)[0] == 1
+    review.decide(entry.name, rest[:1], "reject")
+    assert Decided(workspace, {"data": review.read()}).mark(entry) == "mixed"
+    annotation.write_text("{")
+    with pytest.raises(DataError):
+        Decided(workspace, {"data": {}}).open(entry)

@@ -71,6 +71,24 @@ def test_masks_without_images_are_shown_on_black(sub: Path, tmp_path: Path) -> N
     assert [(entry.name, entry.image, entry.size) for entry in workspace.entries] == [("a", None, (2048, 2048))]
 
 
+def test_the_size_of_masks_without_images_can_be_given(sub: Path, dataset: Path) -> None:
+    size = images.size(data.cases(dataset, "train")[0].image)
+    assert sources.open_paths([sub]).entries[0].assumed
+    workspace = sources.open_paths([sub], size=size)
+    entry = workspace.entries[0]
+    assert (entry.size, entry.assumed) == (size, False)
+    found = workspace.layers["sub.csv"].read(entry)
+    assert found is not None
+    np.testing.assert_array_equal(found, data.read_labels(data.cases(dataset, "train")[0]))
+    assert not sources.open_paths([dataset, sub]).entries[0].assumed
+
+
+def test_labels_in_json_are_told_how_to_be_shown(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text("{}")
+    with pytest.raises(DataError, match=r"carpus convert .*/labels\.json labels\.csv"):
+        sources.open_paths([tmp_path / "labels.json"])
+
+
 def test_names_tell_paths_apart(dataset: Path, tmp_path: Path, sub: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b/sub.csv").write_bytes(sub.read_bytes())

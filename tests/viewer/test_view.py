@@ -32,10 +32,17 @@ def test_no_filter_is_left_where_all_are_taken_back() -> None:
         search="x",
         labelled="missing",
         left_out="yes",
+        judged="no",
         low=0.2,
         high=0.9,
     )
     assert view.but(**UNFILTERED) == View()
+
+
+def test_the_two_ends_of_the_dice_are_one_filter() -> None:
+    assert View(case="a", order="worst", bone="Radius").filters == []
+    assert View(low=0.2, high=0.9, sex="F").filters == ["sex", "low"]
+    assert View(high=0.9, judged="no").filters == ["judged", "high"]
 
 
 @given(VIEWS)

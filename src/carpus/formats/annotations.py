@@ -56,10 +56,8 @@ def from_content(
 ) -> LabelMap:
     """`read`, of a file that is parsed already; `source` names it in errors."""
     check_size(size, source)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise DataError(f"{source}: annotations: expected a list, as in the competition's files")
     shapes: list[list[Polygon]] = [[] for _ in classes]
-    for i, annotation in enumerate(content["annotations"]):
+    for i, annotation in enumerate(_annotations(content, source)):
         where = f"{source}: annotations[{i}]"
         if not isinstance(annotation, dict):
             raise DataError(f"{where}: expected an object with label and points")
@@ -81,6 +79,22 @@ def from_content(
     for k, label in enumerate(classes):
         polygons.doubt_overlap(shapes[k], labels, k, f"{source}: {label}")
     return labels
+
+
+def labelled(path: Path | str) -> frozenset[str]:
+    """The labels that a file has polygons of; nothing is drawn and no polygon is looked at.
+
+    Raises:
+        DataError: naming the file, which is none of the competition's.
+    """
+    listed = _annotations(files.read_json(path), str(path))
+    return frozenset(str(each.get("label")) for each in listed if isinstance(each, dict))
+
+
+def _annotations(content: Any, source: str) -> list[Any]:
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(f"{source}: annotations: expected a list, as in the competition's files")
+    return content["annotations"]
 
 
 def write(path: Path | str, labels: LabelMap, classes: Classes, image_name: str, parent_path: str = "") -> None:

@@ -62,6 +62,12 @@ _MAX_INFLATED = 1 << 30
 _META_BYTES = 1 << 14  # the transfer syntax stands within the first few hundred
 
 
+Window = tuple[int, int]
+"""The grey levels that are shown black and white, of 0 to 65535 and beyond."""
+
+_WHOLE: Window = (0, 65535)
+
+
 def read(path: Path, content: bytes) -> NDArray[np.uint16]:
     """Read the first frame of a DICOM file as grey.
 
@@ -77,25 +83,38 @@ def read(path: Path, content: bytes) -> NDArray[np.uint16]:
         DataError: a segmentation, a report or another class that is no image, no pixel data, not as long as
             Rows x Columns needs, a decoder is missing, or damaged.
     """
+    return _read(path, content, windowed=True)[0]
+
+
+def unwindowed(path: Path, content: bytes) -> tuple[NDArray[np.uint16], Window]:
+    """As `read`, with what lies outside of the file's window, and that window.
+
+    0 to 65535 is the range of the pixels present. A VOI table or a window that is no line is applied, as in `read`, and
+    then the window is the whole range.
+    """
+    return _read(path, content, windowed=False)
+
+
+def _read(path: Path, content: bytes, windowed: bool) -> tuple[NDArray[np.uint16], Window]:
     with errors(path):
         dataset = _dataset(path, content, _PIXELS)
         frames = int(dataset.get("NumberOfFrames") or 1)
         _check_pixels(path, dataset, frames)
         stored = _decode(path, dataset)
         stored = stored.reshape(dataset.Rows, dataset.Columns, -1)
-        kind = str(dataset.PhotometricInterpretation)
+        kind, window = str(dataset.PhotometricInterpretation), _WHOLE
         if kind == "PALETTE COLOR":
             coloured = apply_color_lut(stored[..., 0], dataset)
             grey = _wide(luma(coloured), 8 * coloured.dtype.itemsize)
         elif stored.shape[2] == 3:
             grey = _wide(luma(stored), int(dataset.BitsStored))
         else:
-            grey = _shown(path, stored[..., 0], dataset)
+            grey, window = _shown(path, stored[..., 0], dataset, windowed)
             if kind == "MONOCHROME1":
-                grey = ~grey
+                grey, window = ~grey, (65535 - window[1], 65535 - window[0])
     if frames > 1:
         warn(f"{path}: has {frames} frames; only the first is read")
-    return grey
+    return grey, window
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -213,8 +232,8 @@ def _package(syntax: uid.UID) -> str:
     return _PACKAGES.get(syntax, "pylibjpeg[all]")
 
 
-def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np.uint16]:
-    """Stored values to presentation values, 0 to 65535.
+def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset, windowed: bool) -> tuple[NDArray[np.uint16], Window]:
+    """Stored values to presentation values, 0 to 65535, and the file's window where it is not applied.
 
     Every step is a function of the stored value alone, so it is computed once for each value there is (at most
     65536) and looked up for each pixel.
@@ -225,17 +244,22 @@ def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset) -> NDArray[np
     values = _modality(path, steps, dataset)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: RescaleSlope: leads out of the numbers that can be computed with")
+    present = stored[stored != padding] if padding is not None else stored
+    ends = (values[present.min() - lowest], values[present.max() - lowest]) if present.size else (0, 0)
+    bottom, top, window = min(ends), max(ends), _WHOLE
+    framed = dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None
     if dataset.get("VOILUTSequence"):
         unit = _table(path, values, dataset, "VOILUTSequence", scale=True)
-    elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+    elif framed and (windowed or top <= bottom or _line(dataset) is None):
         unit = _window(path, values, dataset)
     else:
-        present = stored[stored != padding] if padding is not None else stored
-        ends = values[present.min() - lowest], values[present.max() - lowest]
-        bottom, top = (min(ends), max(ends)) if present.size else (0, 0)
         unit = np.clip((values - bottom) / (top - bottom), 0, 1) if top > bottom else np.zeros(len(values))
+        if framed:
+            _window(path, values, dataset)  # refuses what is no window
+            black, white = (np.clip((end - bottom) / (top - bottom), -1e4, 1e4) for end in _line(dataset) or ends)
+            window = round(65535 * float(black)), round(65535 * float(white))
     shades = np.rint(unit * 65535).astype(np.uint16)
-    return shades[stored.astype(np.int32) - np.int32(lowest)]
+    return shades[stored.astype(np.int32) - np.int32(lowest)], window
 
 
 def _modality(path: Path, steps: NDArray[np.int64], dataset: FileDataset) -> NDArray[Any]:
@@ -275,6 +299,17 @@ def _window(path: Path, values: NDArray[np.float64], dataset: FileDataset) -> ND
     elif function != "LINEAR_EXACT":
         raise DataError(f"{path}: VOILUTFunction: expected LINEAR, LINEAR_EXACT or SIGMOID")
     return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _line(dataset: FileDataset) -> tuple[float, float] | None:
+    """The values that the first window of the file shows black and white; None where between them there is no line."""
+    center, width = (float(np.atleast_1d(dataset[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    if function not in ("LINEAR", "LINEAR_EXACT") or not width > 0:
+        return None
+    return center - width / 2, center + width / 2
 
 
 def _wide(pixels: Grey, bits: int) -> NDArray[np.uint16]:

@@ -81,15 +81,35 @@ def read(path: Path | str, bits: Literal[8, 16] = 8) -> Grey:
     if bits not in (8, 16):
         raise ValueError(f"bits: expected 8 or 16, got {bits}")
     content = _content(path)
-    kind = _kind(path, content[:_HEAD])
-    if kind == "DICOM":
+    if _kind(path, content[:_HEAD]) == "DICOM":
         from carpus.formats import dicom  # its import takes as long as all others, and few images need it
 
         return scale(dicom.read(path, content), bits)
+    return scale(_decoded(path, content), bits)
+
+
+def unwindowed(path: Path | str) -> tuple[Grey, tuple[int, int]]:
+    """As `read`, at the depth of the file, with what lies outside of a DICOM file's window.
+
+    Returns:
+        (H, W) uint8 or uint16, and the grey levels that are black and white, which may lie beyond the type's range.
+    """
+    path = Path(path)
+    content = _content(path)
+    if _kind(path, content[:_HEAD]) == "DICOM":
+        from carpus.formats import dicom
+
+        return dicom.unwindowed(path, content)
+    pixels = _decoded(path, content)
+    return pixels, (0, int(np.iinfo(pixels.dtype).max))
+
+
+def _decoded(path: Path, content: bytes) -> Grey:
+    kind = _kind(path, content[:_HEAD])
     pixels = _png(path, content) if kind == "PNG" else _pillow(path, kind, content)
     if pixels.dtype == np.uint16 and 0 < pixels.max() < 1 << 12:
         warn(f"{path}: uses at most 12 of its 16 bits and is read nearly black; multiply its pixels by 16")
-    return scale(pixels, bits)
+    return pixels
 
 
 def digest(path: Path | str) -> str:

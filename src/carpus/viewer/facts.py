@@ -19,11 +19,14 @@ from carpus.errors import DataError, DataWarning
 from carpus.phantom import anatomy
 from carpus.report.numbers import mean
 from carpus.viewer.layers import Entry
+from carpus.viewer.reviews import Decided
 from carpus.viewer.selections import Overview
 from carpus.viewer.sources import Workspace
 from carpus.viewer.view import View
 
 Values = NDArray[np.float64]
+
+_BY_DICE = ("worst", "mean", "bone")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Facts:
         kinds: what tells images apart (pose, thumb, sex) -> entry -> its kind.
         axes: degrees of the hand from the vertical, by entry.
         confusions: of all entries with both labels; None without a second layer.
-        faults: label maps that could not be read.
+        faults: label maps that could not be read, and images whose size could not.
     """
 
     dice: Values
@@ -83,6 +86,7 @@ def scan(
         try:
             labels = workspace.layers[first].read(entry)
             other = workspace.layers[second].read(entry) if second and labels is not None else None
+            _ = entry.size  # of an image without labels, whether it is one
         except (DataError, DataWarning) as error:
             faults.append(str(error))
             labels = other = None
@@ -101,7 +105,26 @@ def scan(
     return Facts(dice, missing, kinds, axes, confusions, tuple(faults))
 
 
-def choose(workspace: Workspace, facts: Facts, view: View, overview: Overview | None = None) -> list[int]:
+def asked(view: View) -> list[str]:
+    """What of a view's filters and order is known only once every label was read, in words."""
+    words = {
+        "pose": view.pose,
+        "thumb": view.thumb,
+        "missing bones": view.labelled == "missing",
+        "Dice": view.low > 0 or view.high < 1,
+        "the order": view.order in _BY_DICE,
+    }
+    return [word for word, set_ in words.items() if set_]
+
+
+def needs_pair(view: View) -> bool:
+    """Whether filters or order are about a Dice, though there is nothing to compare with."""
+    return not view.second and (view.low > 0 or view.high < 1 or view.order in _BY_DICE)
+
+
+def choose(
+    workspace: Workspace, facts: Facts, view: View, overview: Overview | None = None, decided: Decided | None = None
+) -> list[int]:
     """The places of the entries that the view's filters leave, in its order.
 
     A filter on something that was not measured leaves all; an entry without a number to sort by comes last, and one
@@ -112,11 +135,15 @@ def choose(workspace: Workspace, facts: Facts, view: View, overview: Overview | 
         facts: what was measured.
         view: filters and order.
         overview: what `carpus pseudo` left out; None where that is not known.
+        decided: what was decided. The entry that is shown stays among those that wait for a verdict when it has its
+            last one, or the list would jump.
     """
     bone = workspace.classes.index(view.bone) if view.bone in workspace.classes else None
     chosen = [n for n, entry in enumerate(workspace.entries) if _passes(workspace, facts, view, n, entry, bone)]
     if overview and view.left_out != "any":
         chosen = [n for n in chosen if _left_out(workspace, overview, view, n) == (view.left_out == "yes")]
+    if decided and view.judged != "any":
+        chosen = [n for n in chosen if _judged(decided, view, workspace.entries[n])]
     if view.order == "name":
         return chosen
     numbers = {n: number(workspace, facts, view, n, overview) for n in chosen}
@@ -148,6 +175,12 @@ def _left_out(workspace: Workspace, overview: Overview, view: View, place: int) 
     return None if math.isnan(count) else count > 0
 
 
+def _judged(decided: Decided, view: View, entry: Entry) -> bool:
+    if view.judged == "no":
+        return decided.waits(entry) or entry.name == view.case
+    return bool(decided.folder_of(entry)) and not decided.waits(entry)
+
+
 def _passes(workspace: Workspace, facts: Facts, view: View, n: int, entry: Entry, bone: int | None) -> bool:
     if view.split and entry.split != view.split:
         return False
@@ -162,9 +195,11 @@ def _passes(workspace: Workspace, facts: Facts, view: View, n: int, entry: Entry
     if view.labelled in ("yes", "no") and view.first in workspace.layers:
         if workspace.layers[view.first].has(entry) != (view.labelled == "yes"):
             return False
-    elif view.labelled == "missing" and facts.missing and not facts.missing.get(entry.name):
-        return False
-    if view.low > 0 or view.high < 1:
+    elif view.labelled == "missing" and facts.missing:
+        missing = facts.missing.get(entry.name, ())
+        if not missing or (bone is not None and view.bone not in missing):
+            return False
+    if (view.low > 0 or view.high < 1) and np.isfinite(facts.dice).any():
         score = facts.score(n, bone)
         return bool(view.low <= score <= view.high)
     return True

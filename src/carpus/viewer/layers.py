@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Kind = Literal["data", "submission", "run"]
 
 _PREDICTIONS_KEPT = 4
+_LABELLED_KEPT = 10_000  # a few names an image
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Entry:
         patient: whose image it is.
         split: "train", "test" or "" where it is in no data folder.
         image: the file.
+        given: (H, W) where there is no image, as far as it was said.
     """
 
     name: str
     patient: str
     split: str
     image: Path | None
+    given: tuple[int, int] | None = None
 
     @property
     def base(self) -> str:
@@ -47,8 +50,13 @@ class Entry:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the image, or of the competition's where there is none; raises `DataError` for a broken file."""
-        return images.size(self.image) if self.image else COMPETITION_SIZE
+        """(H, W) of the image, or that given, or of the competition's images; raises `DataError` for a broken file."""
+        return images.size(self.image) if self.image else self.given or COMPETITION_SIZE
+
+    @property
+    def assumed(self) -> bool:
+        """Whether nobody said how large the image is."""
+        return self.image is None and self.given is None
 
 
 class Layer(Protocol):
@@ -94,14 +102,25 @@ class Annotated:
             return None
         return annotations.read(case.annotation, entry.size, self.classes)
 
+    def bones(self, entry: Entry) -> frozenset[str]:
+        """The bones that an entry has masks of, read again only where its file has changed; raises `DataError`."""
+        case = self.cases.get(entry.name)
+        if case is None or case.annotation is None:
+            return frozenset()
+        return _labelled(case.annotation, case.annotation.stat().st_mtime_ns if case.annotation.exists() else 0)
+
 
 @dataclass(frozen=True)
 class Submitted:
-    """A submission CSV, parsed as a whole when the first of its images is shown; sizes are those of the entries."""
+    """A submission CSV, parsed as a whole when the first of its images is shown; sizes are those of the entries.
+
+    Images that are no entry have `size`.
+    """
 
     path: Path
     classes: Classes
     by_base: Mapping[str, Entry]
+    size: tuple[int, int] = COMPETITION_SIZE
     kind: Kind = "submission"
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
@@ -121,7 +140,7 @@ class Submitted:
     @cached_property
     def _parsed(self) -> submission.Submission:
         def size(name: str) -> tuple[int, int]:
-            return self.by_base[name].size if name in self.by_base else COMPETITION_SIZE
+            return self.by_base[name].size if name in self.by_base else self.size
 
         return submission.read(self.path, self.classes, size)
 
@@ -156,3 +175,8 @@ class Predicted:
         from carpus.predict import Ensemble
 
         return Ensemble.of([run.read(self.path)], self.device)
+
+
+@lru_cache(_LABELLED_KEPT)
+def _labelled(path: Path, _changed_ns: int) -> frozenset[str]:
+    return annotations.labelled(path)

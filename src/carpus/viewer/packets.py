@@ -1,8 +1,9 @@
 """What the browser draws from: an image and a label map as a few plain bytes, made when asked for.
 
-All numbers are int32, little endian. An image is ``H W`` and H x W grey bytes; a label map is ``H W K``, the number of
-runs of each class, and the runs as pairs of start and length, row by row from 0, of class 0, 1, ... One thousandth of
-the size of the map, and exact.
+All numbers are int32, little endian. An image is ``H W B black white`` and H x W grey levels of B bytes, of which the
+file itself shows `black` as black and `white` as white. A label map is ``H W K``, the number of runs of each class, and
+the runs as pairs of start and length, row by row from 0, of class 0, 1, ... One thousandth of the size of the map, and
+exact.
 
 Dimension key: K classes, H rows, W columns.
 """
@@ -42,8 +43,12 @@ class Packets:
         entry = self._entry(place)
 
         def make() -> bytes:
-            pixels = images.read(entry.image) if entry.image else np.zeros(entry.size, np.uint8)
-            return np.array(pixels.shape, "<i4").tobytes() + pixels.tobytes()
+            if entry.image:
+                pixels, window = images.unwindowed(entry.image)
+            else:
+                pixels, window = np.zeros(entry.size, np.uint8), (0, 255)
+            head = [*pixels.shape, pixels.itemsize, *window]
+            return np.array(head, "<i4").tobytes() + pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
         return self._images(place, make)
 

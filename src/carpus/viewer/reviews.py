@@ -10,7 +10,7 @@ from carpus.errors import DataError
 from carpus.labels import Classes
 from carpus.pseudo import decisions
 from carpus.pseudo.decisions import Changes, Decisions, Verdict
-from carpus.viewer.layers import Entry
+from carpus.viewer.layers import Annotated, Entry
 from carpus.viewer.sources import Workspace
 
 
@@ -98,21 +98,57 @@ class Decided:
         """See `folder_of`."""
         return folder_of(self.workspace, self.known, entry)
 
-    def marks(self, entry: Entry) -> dict[str, Verdict]:
+    def marks(self, entry: Entry) -> Mapping[str, Verdict]:
         """The verdicts on the bones of an entry."""
-        known = self.known.get(self.folder_of(entry), {})
-        return {bone: each.verdict for (image, bone), each in known.items() if image == entry.name}
+        return self._by_image.get(self.folder_of(entry), {}).get(entry.name, {})
 
     @cached_property
-    def images(self) -> dict[str, frozenset[str]]:
-        """The images that have a decision on any bone, by folder."""
-        return {name: frozenset(image for image, _ in known) for name, known in self.known.items()}
+    def _by_image(self) -> dict[str, dict[str, dict[str, Verdict]]]:
+        found: dict[str, dict[str, dict[str, Verdict]]] = {}
+        for folder, known in self.known.items():
+            of_folder = found.setdefault(folder, {})
+            for (image, bone), each in known.items():
+                of_folder.setdefault(image, {})[bone] = each.verdict
+        return found
 
-    def begun(self, entry: Entry) -> bool:
-        """Whether an entry has a decision on any bone."""
-        return entry.name in self.images.get(self.folder_of(entry), ())
+    def open(self, entry: Entry) -> list[str]:
+        """The bones of an entry that have a mask where it is decided on, and no decision; raises `DataError`."""
+        there = self._labelled(entry) - set(self.marks(entry))
+        return [bone for bone in self.workspace.classes if bone in there]
 
-    def progress(self, folder: str, entries: Iterable[Entry]) -> tuple[int, int]:
-        """How many of the entries that are decided on in a folder have a decision, and how many these are."""
-        of_folder = [entry for entry in entries if self.folder_of(entry) == folder]
-        return sum(entry.name in self.images[folder] for entry in of_folder), len(of_folder)
+    def count(self, entry: Entry) -> tuple[int, int]:
+        """How many bones of an entry have a decision, and how many could have one: those with a mask and those decided.
+
+        Of an image without a decision that is the number of classes: its labels are not read.
+        """
+        marks, classes = self.marks(entry), len(self.workspace.classes)
+        if not marks or len(marks) == classes:
+            return len(marks), classes
+        try:
+            return len(marks), len(self._labelled(entry) | set(marks))
+        except DataError:  # the picture says so
+            return len(marks), classes
+
+    def waits(self, entry: Entry) -> bool:
+        """Whether bones of an entry have no decision, and could have one."""
+        decided, count = self.count(entry)
+        return bool(self.folder_of(entry)) and decided < count
+
+    def mark(self, entry: Entry) -> str:
+        """What was decided: "3/29" as long as bones are open, then the verdict on all of them, or "mixed"."""
+        decided, count = self.count(entry)
+        if decided < count:
+            return f"{decided}/{count}" if decided else ""
+        verdicts = set(self.marks(entry).values())
+        return verdicts.pop() if len(verdicts) == 1 else "mixed"
+
+    def progress(self, folder: str, entries: Iterable[Entry]) -> tuple[int, int, float]:
+        """Of the entries that are decided on in a folder: how many are done, how many there are, the share of bones."""
+        counts = [self.count(entry) for entry in entries if self.folder_of(entry) == folder]
+        bones = sum(count for _, count in counts)
+        done = sum(decided == count for decided, count in counts)
+        return done, len(counts), sum(decided for decided, _ in counts) / bones if bones else 0.0
+
+    def _labelled(self, entry: Entry) -> frozenset[str]:
+        layer = self.workspace.layers.get(self.folder_of(entry))
+        return layer.bones(entry) if isinstance(layer, Annotated) else frozenset()

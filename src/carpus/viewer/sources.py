@@ -100,6 +100,11 @@ def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images
 
             config.load([path])
             return "recipe"
+        if suffix == ".json":
+            raise DataError(
+                f"{path}: labels in JSON are shown once they are a data folder or a submission: "
+                f"carpus convert {path} {path.with_suffix('.csv').name}"
+            )
         images.size(path)
         return "images"
     if path.is_dir():
@@ -118,13 +123,19 @@ def kind_of(path: Path) -> Literal["data", "submission", "run", "study", "images
     )
 
 
-def open_paths(paths: Sequence[Path | str], classes: Classes | None = None, device: str = "auto") -> Workspace:
+def open_paths(
+    paths: Sequence[Path | str],
+    classes: Classes | None = None,
+    device: str = "auto",
+    size: tuple[int, int] | None = None,
+) -> Workspace:
     """List what there is; nothing is decoded.
 
     Args:
         paths: in any order. Of two data folders that hold a case of the same name the first gives the image.
         classes: the class list; None is that of the first run, or the 29 bones.
         device: for runs.
+        size: (H, W) of what a submission labels, where no image is given; None is the competition's.
 
     Raises:
         DataError: a path that is nothing to show, two of them the same, or runs of different classes.
@@ -162,11 +173,12 @@ def open_paths(paths: Sequence[Path | str], classes: Classes | None = None, devi
     if not entries:
         # Masks without images are better than nothing: they are shown on black.
         for path in by_kind.get("submission", {}).values():
-            for base in submission.read(path, classes, COMPETITION_SIZE):
+            for base in submission.read(path, classes, size or COMPETITION_SIZE):
                 name = stem(base)
-                entries.setdefault(name, Entry(name, name, "", None))
+                entries.setdefault(name, Entry(name, name, "", None, size))
     by_base = {entry.base: entry for entry in reversed(entries.values())}
-    layers |= {name: Submitted(path, classes, by_base) for name, path in by_kind.get("submission", {}).items()}
+    submitted = by_kind.get("submission", {})
+    layers |= {name: Submitted(path, classes, by_base, size or COMPETITION_SIZE) for name, path in submitted.items()}
     layers |= {name: Predicted(path, device) for name, path in runs.items()}
     return Workspace(
         tuple(entries.values()),

@@ -9,6 +9,7 @@ Compare = Literal["first", "second", "difference", "swipe", "blink"]
 Order = Literal["name", "worst", "mean", "bone", "left_out", "agreement"]
 Labelled = Literal["any", "yes", "no", "missing"]
 LeftOut = Literal["any", "yes", "no"]
+Judged = Literal["any", "no", "yes"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class View:
         search: show only entries whose name holds this.
         labelled: with labels in the first layer, without, or with bones missing.
         left_out: with bones that `carpus pseudo` left out, or without.
-        bone: the bone that `low`, `high`, `left_out` and the orders but "worst" are about; empty for all of them.
+        judged: with bones that wait for a verdict ("no"), or without.
+        bone: the bone that `low`, `high`, missing and left out bones and the orders but "worst" are about; empty for
+            all of them.
         low, high: show only entries with a Dice between.
         order: "worst" is by the lowest bone, "bone" by `bone`, lowest first; "left_out" by how many bones were left
             out, most first; "agreement" by that of the members of `carpus pseudo` on the bone that they agree on least.
@@ -37,6 +40,8 @@ class View:
         invert: white is black.
         doubt: whether pixels of which nobody is sure are hatched.
         at: centre and size of what is in sight, "x,y,scale" in label pixels and screen pixels a label pixel.
+        folder: the data folder that Check is about; the first if empty or not there.
+        levels: the severities that Check lists, joined by commas; empty for what matters.
         tab: what of Understand is open: a run, a study; the first if empty or not there.
         recipe, change, seed: whose augmentation is drawn, with which settings changed, and from which seed; no recipe
             for the usual one.
@@ -54,6 +59,7 @@ class View:
     search: str = ""
     labelled: Labelled = "any"
     left_out: LeftOut = "any"
+    judged: Judged = "any"
     bone: str = ""
     low: float = 0.0
     high: float = 1.0
@@ -68,6 +74,8 @@ class View:
     invert: bool = False
     doubt: bool = False
     at: str = ""
+    folder: str = ""
+    levels: str = ""
     tab: str = ""
     recipe: str = ""
     change: str = ""
@@ -93,8 +101,14 @@ class View:
         """The same with some fields changed."""
         return replace(self, **changes)
 
+    @property
+    def filters(self) -> list[str]:
+        """The filters that are set; the two ends of the Dice are one."""
+        found = [name for name, plain in UNFILTERED.items() if getattr(self, name) != plain]
+        return [name for name in found if name != "high" or "low" not in found]
 
-_FILTERS = ("split", "sex", "pose", "thumb", "search", "labelled", "left_out", "low", "high")
+
+_FILTERS = ("split", "sex", "pose", "thumb", "search", "labelled", "left_out", "judged", "low", "high")
 
 UNFILTERED = {name: getattr(View(), name) for name in _FILTERS}
 """What a view has that leaves no entry out."""
@@ -105,6 +119,7 @@ _CHOICES = {
     "order": get_args(Order),
     "labelled": get_args(Labelled),
     "left_out": get_args(LeftOut),
+    "judged": get_args(Judged),
 }
 
 RANGES: dict[str, tuple[float, float]] = {

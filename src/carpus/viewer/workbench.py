@@ -31,6 +31,9 @@ export default function (component) {
 }
 """
 
+_DRAWN = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
+"""The fields of a view that the browser changes by itself."""
+
 
 class Row(NamedTuple):
     """A row of the list of images.
@@ -39,9 +42,11 @@ class Row(NamedTuple):
         place: of the entry.
         name: of the entry.
         score: a Dice; None where it is not known.
-        mark: a sign beside it.
+        mark: what was decided, see `Decided.mark`.
         out: how many bones were left out, in words.
         pane: the place of the first entry that is shown together with it.
+        waits: whether bones of it have no decision, and could have one.
+        bone: the class that the score is of; empty where it is of all.
     """
 
     place: int
@@ -50,6 +55,8 @@ class Row(NamedTuple):
     mark: str
     out: str
     pane: int
+    waits: bool = False
+    bone: str = ""
 
 
 @cache
@@ -76,6 +83,8 @@ def workbench(
     found: Mapping[str, Mapping[str, Any] | None] | None = None,
     selection: Mapping[str, Any] | None = None,
     address: View | None = None,
+    hint: str = "",
+    near: Sequence[str] = (),
     narrow: bool = False,
     key: str = "workbench",
 ) -> None:
@@ -86,8 +95,8 @@ def workbench(
         view: what is shown.
         places: the entries shown side by side.
         rows: the list on the left.
-        told: called with everything that was asked for, in its order: {"go": place}, {"undo": folder} or
-            {"decide": {"case", "bone", "verdict", "folder"}}.
+        told: called with everything that was asked for, in its order: {"go": place}, {"undo": folder}, {"clear": True}
+            of the filters, or {"decide": {"case", "bone", "verdict", "folder"}}.
         ahead: places to fetch before they are asked for.
         decided: the decisions that are there; None where none can be made.
         can_undo: the folders in which this session has one to take back.
@@ -95,6 +104,8 @@ def workbench(
         found: what `carpus pseudo` found about an entry, see `Selection.told`.
         selection: {"layer"} that it made, and what `Selection.origin` says of it.
         address: what the address holds beside how it is drawn, if not `view`.
+        hint: a sentence about the list.
+        near: bones that are picked out together and brought near.
         narrow: leave the list on the left out.
         key: tells several of them apart.
     """
@@ -117,6 +128,8 @@ def workbench(
             for place, entry in zip(places, entries, strict=True)
         ],
         "rows": [list(row) for row in rows],
+        "hint": hint,
+        "near": list(near),
         "ahead": list(ahead),
         "deciding": _progress(workspace, rows, decided, can_undo),
         "heard": st.session_state.get(_heard(key), 0),
@@ -124,10 +137,7 @@ def workbench(
         "case": view.case,
         "chosen": view.chosen,
         "narrow": narrow,
-        "view": {
-            name: getattr(view, name)
-            for name in ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
-        },
+        "view": {name: getattr(view, name) for name in _DRAWN},
         "address": _shared(address or view).address(),
     }
 
@@ -146,8 +156,7 @@ def workbench(
 def _shared(view: View) -> View:
     """The part of the view that Python knows; the rest of the address is the browser's."""
     plain = View()
-    browser = ("style", "compare", "opacity", "bones", "chosen", "window", "gamma", "invert", "doubt", "at")
-    return view.but(**{name: getattr(plain, name) for name in browser})
+    return view.but(**{name: getattr(plain, name) for name in _DRAWN})
 
 
 def _heard(key: str) -> str:
@@ -158,13 +167,13 @@ def _heard(key: str) -> str:
 def _progress(
     workspace: Workspace, rows: Sequence[Row], decided: Decided | None, can_undo: Sequence[str]
 ) -> dict[str, Any] | None:
-    """By folder: how many images of the list have a decision, how many are decided on there, and whether undo helps."""
+    """By folder: see `Decided.progress` of the images of the list, and whether undo helps."""
     if decided is None or not decided.known:
         return None
     found = {}
     for folder in decided.known:
-        done, count = decided.progress(folder, (workspace.entries[row.place] for row in rows))
-        found[folder] = {"done": done, "all": count, "undo": folder in can_undo}
+        done, count, share = decided.progress(folder, (workspace.entries[row.place] for row in rows))
+        found[folder] = {"done": done, "all": count, "share": share, "undo": folder in can_undo}
     return found
 
 
@@ -177,9 +186,10 @@ def _pane(place: int, entry: Entry, decided: Decided | None, told: str) -> dict[
         "place": place,
         "name": entry.name,
         "size": list(size),
+        "assumed": entry.assumed,
         "spacing": spacing,
         "folder": decided.folder_of(entry) if decided else "",
-        "marks": decided.marks(entry) if decided else {},
+        "marks": dict(decided.marks(entry)) if decided else {},
         "told": told,
     }
 

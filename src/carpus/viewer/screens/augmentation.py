@@ -1,5 +1,7 @@
 """Augmentation: what a recipe makes of an image, draw by draw."""
 
+import re
+
 import cv2
 import numpy as np
 import streamlit as st
@@ -38,7 +40,8 @@ def page() -> None:
         settings = config.load([recipes[recipe]], [f"augment.{word}" for word in change.split()]).augment
         drawn = _draws(shown, view, case, augment.Settings(**settings.model_dump()), seed, outlined)
     except REFUSALS as error:
-        st.error(str(error))
+        # Typed here it is no option of the command.
+        st.error(re.sub(r"(--set )?\baugment\.", "", str(error)))
         return
     on = [f"{name} {value:g}" for name, value in settings.model_dump().items() if value]
     st.caption("  ·  ".join(on) or "This recipe changes nothing.")

@@ -1,9 +1,12 @@
 """Check: what is wrong with a data set, each finding with its picture."""
 
+import re
+
 import streamlit as st
 
 from carpus.check import Finding, check
 from carpus.errors import REFUSALS
+from carpus.labels import Classes
 from carpus.viewer.screens import state
 from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.server import Shown
@@ -16,18 +19,17 @@ _LEVELS = ("error", "warning", "note")
 def page() -> None:
     """Draw the page."""
     shown, view = state.opened()
-    folders = shown.workspace.folders
+    folders = list(shown.workspace.folders)
     if not folders:
         state.address(view)
         st.info("There is no data folder to check: `carpus view DATA`.")
         return
     left, right = st.columns([1, 1.9], gap="small")
     with left:
-        name = (
-            st.selectbox("Data", list(folders), label_visibility="collapsed")
-            if len(folders) > 1
-            else next(iter(folders))
-        )
+        name = view.folder if view.folder in folders else folders[0]
+        if len(folders) > 1:
+            name = st.selectbox("Data", folders, folders.index(name), label_visibility="collapsed", key="folder")
+        view = state.change(folder="" if name == folders[0] else name)
         found: list[Finding] | None = shown.kept.get(("check", name))
         if found is None:
             state.address(view)
@@ -36,9 +38,9 @@ def page() -> None:
                 shown.kept["check", name] = _check(shown, name)
                 st.rerun()
             return
-        finding = _findings(found)
+        finding = _findings(found, view, name)
     with right:
-        _picture(shown, view, name, finding)
+        _picture(shown, st.session_state.view, name, finding)
 
 
 def _check(shown: Shown, name: str) -> list[Finding]:
@@ -56,32 +58,45 @@ def _check(shown: Shown, name: str) -> list[Finding]:
         bar.empty()
 
 
-def _findings(found: list[Finding]) -> Finding | None:
-    """The table; returns the finding that is chosen, the first of all at the beginning."""
+def _findings(found: list[Finding], view: View, name: str) -> Finding | None:
+    """The table; returns the finding that is chosen, at the beginning that of the view, or the first."""
     if not found:
         st.success("Nothing found.")
         return None
     counts = {level: sum(finding.severity == level for finding in found) for level in _LEVELS}
+    usual = [level for level in ("error", "warning") if counts[level]] or ["note"]
+    asked = [level for level in _LEVELS if level in view.levels.split(",")]
     levels = st.pills(
         "Severity",
         list(_LEVELS),
         selection_mode="multi",
-        default=[level for level in ("error", "warning") if counts[level]] or ["note"],
+        default=asked or usual,
         format_func=lambda level: f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}",
         label_visibility="collapsed",
+        key=f"levels of {name}",
     )
     listed = [finding for finding in found if finding.severity in levels]
     row = chosen_row(
         [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
         ["level", "kind", "bone", "image", "what"],
-        key="findings",
+        # Another list has another choice.
+        key=f"findings of {name}, {' '.join(levels)}",
         height=560,
         config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
     )
-    finding = next(iter(listed), None) if row is None else listed[row]
+    finding = _start(listed, view) if row is None else listed[row]
+    state.change(levels="" if levels == usual else ",".join(level for level in _LEVELS if level in levels))
     if finding:
+        state.change(case=finding.case, chosen=finding.bone or "", at="")
         st.caption(f"**{finding.kind}** · {finding.case} · {finding.message}")
     return finding
+
+
+def _start(listed: list[Finding], view: View) -> Finding | None:
+    """The finding that a link is to: of its image and bone, else of its image, else the first of all."""
+    of_image = [finding for finding in listed if finding.case == view.case]
+    of_bone = [finding for finding in of_image if (finding.bone or "") == view.chosen]
+    return next(iter([*of_bone, *of_image, *listed]), None)
 
 
 def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> None:
@@ -93,7 +108,7 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         state.address(view)
         st.info(f"{finding.case}: is no image that can be shown. {finding.message}")
         return
-    picked = view.but(case=finding.case, first=name, second="", chosen=finding.bone or "", bones="", at="", both=False)
+    picked = view.but(first=name, second="", bones="", at="", both=False)
     workbench(
         shown.workspace,
         picked,
@@ -103,5 +118,12 @@ def _picture(shown: Shown, view: View, name: str, finding: Finding | None) -> No
         narrow=True,
         key="check",
         notes={finding.case: finding.message},
-        address=view.but(case=finding.case),
+        near=_named(finding, shown.workspace.classes),
+        address=view,
     )
+
+
+def _named(finding: Finding, classes: Classes) -> list[str]:
+    """The bones of a finding: the one that it is about, and those that its message names."""
+    words = re.findall(r"[\w-]+", finding.message)
+    return [bone for bone in classes if bone == finding.bone or (finding.bone and bone in words)]

@@ -1,7 +1,7 @@
 """Look: one image or both hands, labels and predictions, differences, and decisions."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,11 +11,11 @@ from carpus.report.findings import plural
 from carpus.viewer import facts, reviews
 from carpus.viewer.facts import Facts
 from carpus.viewer.reviews import Decided, Reviews
-from carpus.viewer.screens import selection, state
+from carpus.viewer.screens import filters, selection, state
 from carpus.viewer.screens.unread import unread
 from carpus.viewer.selections import Overview
 from carpus.viewer.server import Shown
-from carpus.viewer.view import Labelled, LeftOut, Order, View
+from carpus.viewer.view import Order, View
 from carpus.viewer.workbench import Row, workbench
 
 _NONE = "nothing"
@@ -28,7 +28,6 @@ _ORDERS: dict[Order, str] = {
     "agreement": "lowest agreement first",
 }
 _OF_SELECTIONS = ("left_out", "agreement")
-_LABELLED: dict[Labelled, str] = {"any": "any", "yes": "labelled", "no": "not labelled", "missing": "bones missing"}
 
 
 def page() -> None:
@@ -42,15 +41,13 @@ def page() -> None:
         view = _controls(shown, view)
         known = state.known(shown, view)
         overview = selection.overview(shown, view)
-        chosen = facts.choose(workspace, known, view, overview)
-        at = _place(shown, view, chosen)
         decided = _decided(shown, view)
+        chosen = facts.choose(workspace, known, view, overview, decided)
+        at = _place(shown, view, chosen)
     except REFUSALS as error:
         st.error(str(error))
         return
     view = st.session_state.view
-    if not chosen and not state.measured(shown, view):
-        st.info("Dice and missing bones are known once all labels were read: *Measure all*.")
     before, after = facts.neighbours(chosen, at) if at is not None else (None, None)
     places = _panes(shown, view, at)
     workbench(
@@ -65,11 +62,13 @@ def page() -> None:
         notes={workspace.entries[n].name: _told(shown, known, n) for n in places},
         found=selection.found(workspace, view, places),
         selection=selection.origin(workspace, view),
+        hint=_hint(shown, view),
     )
 
 
 def _controls(shown: Shown, view: View) -> View:
     workspace = shown.workspace
+    view = filters.chosen(view)
     layers = list(workspace.layers)
     faults = _faults(shown, view)
     columns = st.columns([1.2, 1.2, 1.1, 0.75, 0.75, 0.9, *([0.9] if faults else [])], vertical_alignment="center")
@@ -81,8 +80,8 @@ def _controls(shown: Shown, view: View) -> View:
         pseudo = selection.name_of(workspace, view) or view.order in _OF_SELECTIONS
         orders = [order for order in _ORDERS if pseudo or order not in _OF_SELECTIONS]
         order = _select("Order", orders, view.order, _ORDERS)
-    with columns[3], st.popover(_filtered(view), width="stretch"):
-        view = _filters(shown, view)
+    with columns[3]:
+        filters.sheet(shown, view)
     with columns[4]:
         both = st.toggle("Both hands", view.both, key="both")
     view = state.change(first=first or "", second="" if second == _NONE else second or "", order=order, both=both)
@@ -99,6 +98,14 @@ def _controls(shown: Shown, view: View) -> View:
     return view
 
 
+def _hint(shown: Shown, view: View) -> str:
+    """What the list does not do that filters and order say, and why."""
+    if facts.needs_pair(view):
+        return "There is no Dice without something to compare with."
+    asked = [] if state.measured(shown, view) else facts.asked(view)
+    return f"Not known before everything is measured: {', '.join(asked)}." if asked else ""
+
+
 def _faults(shown: Shown, view: View) -> list[str]:
     """What could not be read so far."""
     overview = shown.kept.get(("overview", selection.name_of(shown.workspace, view)))
@@ -108,67 +115,15 @@ def _faults(shown: Shown, view: View) -> list[str]:
 _MEASURE = "Read the labels of every image once: for scores in the list, orders, and filters on pose, side and bones."
 
 
-def _filters(shown: Shown, view: View) -> View:
-    workspace, known = shown.workspace, state.known(shown, view)
-    left, right = st.columns(2)
-    with left:
-        search = st.text_input("Name", view.search, key="search")
-        split = _select(
-            "Split", ["", *sorted({e.split for e in workspace.entries if e.split})], view.split, {"": "any"}
-        )
-        labelled = _select("Labels are", list(get_args(Labelled)), view.labelled, _LABELLED)
-        if selection.name_of(workspace, view) or view.left_out != "any":
-            left_out = _select("Bones left out", list(get_args(LeftOut)), view.left_out)
-        else:
-            left_out = view.left_out
-    with right:
-        sexes = sorted({p.sex for p in workspace.patients.values() if p.sex})
-        sex = _select("Sex", ["", *sexes], view.sex, {"": "any"}) if sexes else ""
-        pose = _select("Pose", ["", *_of(known, "pose", view.pose)], view.pose, {"": "any"})
-        thumb = _select("Thumb", ["", *_of(known, "thumb", view.thumb)], view.thumb, {"": "any"})
-    bone = _select("Bone", ["", *workspace.classes], view.bone, {"": "all of them"})
-    low, high = st.slider("Dice between", 0.0, 1.0, (view.low, view.high), 0.005, key="dice")
-    if not state.measured(shown, view):
-        st.caption("Pose, side, missing bones and scores are known once everything is measured.")
-    return state.change(
-        search=search,
-        split=split,
-        labelled=labelled,
-        left_out=left_out,
-        sex=sex,
-        pose=pose,
-        thumb=thumb,
-        bone=bone,
-        low=low,
-        high=high,
-    )
-
-
 def _select(label: str, options: list[Any], value: Any, names: Mapping[Any, str] | None = None) -> Any:
-    index = options.index(value) if value in options else 0
-    visible = (
-        "visible" if label in ("Split", "Labels are", "Bones left out", "Sex", "Pose", "Thumb", "Bone") else "collapsed"
-    )
-    prefix = "" if visible == "visible" else f"{label}: "
     return st.selectbox(
         label,
         options,
-        index if options else None,
-        format_func=lambda option: f"{prefix}{(names or {}).get(option, option)}",
-        label_visibility=visible,
+        (options.index(value) if value in options else 0) if options else None,
+        format_func=lambda option: f"{label}: {(names or {}).get(option, option)}",
+        label_visibility="collapsed",
         key=f"select {label}",
     )
-
-
-def _of(known: Facts, kind: str, value: str) -> list[str]:
-    return sorted({*known.kinds.get(kind, {}).values(), *([value] if value else [])})
-
-
-def _filtered(view: View) -> str:
-    plain = View()
-    names = ("search", "split", "labelled", "left_out", "sex", "pose", "thumb", "low", "high")
-    count = sum(getattr(view, name) != getattr(plain, name) for name in names)
-    return f"Filter · {count}" if count else "Filter"
 
 
 def _place(shown: Shown, view: View, chosen: list[int]) -> int | None:
@@ -202,9 +157,24 @@ def _rows(
     rows = []
     for n in chosen:
         entry = shown.workspace.entries[n]
-        score, mark = _score(shown, known, view, n, overview), "✓" if decided.begun(entry) else ""
-        rows.append(Row(n, entry.name, score, mark, _out(overview, entry.name), _panes(shown, view, n)[0]))
+        rows.append(
+            Row(
+                place=n,
+                name=entry.name,
+                score=_score(shown, known, view, n, overview),
+                mark=decided.mark(entry),
+                out=_out(overview, entry.name),
+                pane=_panes(shown, view, n)[0],
+                waits=decided.waits(entry),
+                bone=_worst(shown, known, n) if view.order == "worst" else "",
+            )
+        )
     return rows
+
+
+def _worst(shown: Shown, known: Facts, place: int) -> str:
+    worst = known.worst(place)
+    return shown.workspace.classes.names[worst[0]] if worst else ""
 
 
 def _score(shown: Shown, known: Facts, view: View, place: int, overview: Overview | None) -> float | None:
@@ -233,6 +203,8 @@ def _told(shown: Shown, known: Facts, place: int) -> str:
 def _answer(shown: Shown, message: Mapping[str, Any]) -> None:
     """Do what the workbench asked for; nothing it says is trusted to fit."""
     entries = shown.workspace.entries
+    if message.get("clear"):
+        state.unfilter()
     place = message.get("go")
     if isinstance(place, int) and 0 <= place < len(entries):
         state.change(case=entries[place].name, at="")
@@ -266,4 +238,7 @@ def _decide(shown: Shown, asked: Mapping[str, Any]) -> None:
     if not folder or folder != reviews.folder_of(workspace, names, workspace.entries[place]):
         return
     review = state.reviews(shown, str(folder))
-    review.decide(str(image), [str(bone)] if bone else list(shown.workspace.classes), verdict)
+    known = Decided(workspace, {str(folder): review.read()})
+    bones = [str(bone)] if bone else known.open(workspace.entries[place])
+    if bones:
+        review.decide(str(image), bones, verdict)

@@ -10,7 +10,7 @@ from carpus.viewer.facts import Facts
 from carpus.viewer.reviews import Reviews
 from carpus.viewer.server import Shown
 from carpus.viewer.sources import Workspace
-from carpus.viewer.view import View
+from carpus.viewer.view import UNFILTERED, View
 
 
 def opened() -> tuple[Shown, View]:
@@ -25,6 +25,17 @@ def change(**changes: Any) -> View:
     """Change the view."""
     st.session_state.view = st.session_state.view.but(**changes)
     return st.session_state.view
+
+
+def unfilter(**changes: Any) -> View:
+    """Change the view, and take all filters back; their controls begin anew."""
+    st.session_state.sheet = sheet() + 1
+    return change(**UNFILTERED, **changes)
+
+
+def sheet() -> int:
+    """Which controls the filters have: those of one sheet remember what was chosen in them."""
+    return st.session_state.get("sheet", 0)
 
 
 def address(view: View) -> None:

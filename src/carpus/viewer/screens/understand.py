@@ -8,13 +8,13 @@ import streamlit as st
 
 from carpus.errors import REFUSALS, DataError
 from carpus.report import charts, document
-from carpus.report.numbers import Poses, grouped, read_curves, read_scores
+from carpus.report.numbers import grouped, read_curves, read_scores
 from carpus.viewer.facts import Facts
-from carpus.viewer.screens import state, style
+from carpus.viewer.screens import alone, state, style
 from carpus.viewer.screens.tables import chosen_row
 from carpus.viewer.screens.unread import unread
 from carpus.viewer.server import Shown
-from carpus.viewer.view import UNFILTERED, View
+from carpus.viewer.view import View
 
 _WORST = 30
 
@@ -23,12 +23,12 @@ def page() -> None:
     """Draw the page."""
     shown, view = state.opened()
     titles = [*shown.workspace.runs, *shown.workspace.studies]
-    pair = f"{view.second} against {view.first}" if view.second else ""
-    if pair:
-        titles.insert(0, pair)
+    labels = f"{view.second} against {view.first}" if view.second else f"Labels of {view.first}"
+    if shown.workspace.entries and view.first:
+        titles.insert(0, labels)
     if not titles:
         state.address(view)
-        st.info("Give something to compare: `carpus view DATA sub.csv`, `carpus view DATA RUN`, or a study.")
+        st.info("There are images alone. Give what labels them, too: `carpus view IMAGES sub.csv`.")
         return
     # Tabs with another default are other tabs, and would forget the click that changed it.
     first = st.session_state.get("first_tab", view.tab)
@@ -39,8 +39,8 @@ def page() -> None:
     state.address(state.change(tab=title if place else ""))
     with tabs[place]:
         try:
-            if title == pair:
-                _pair(shown, view)
+            if title == labels:
+                _labels(shown, view)
             elif title in shown.workspace.runs:
                 _run(shown, shown.workspace.runs[title])
             else:
@@ -49,28 +49,33 @@ def page() -> None:
             st.error(str(error))
 
 
-def _pair(shown: Shown, view: View) -> None:
+def _labels(shown: Shown, view: View) -> None:
     if not state.measured(shown, view):
-        st.write(f"How well **{view.second}** agrees with **{view.first}** is known once all labels were read.")
+        told = f"How well **{view.second}** agrees with **{view.first}**" if view.second else "Which bones are there"
+        st.write(f"{told} is known once all labels were read.")
         if st.button("Measure all", type="primary"):
             state.measure(shown, view)
             st.rerun()
         return
     known = state.known(shown, view)
-    there = np.isfinite(known.dice).any(axis=1)
-    if not there.any():
+    unread(known.faults)
+    if view.second:
+        _pair(shown, view, known)
+    else:
+        alone.page(shown, view, known)
+
+
+def _pair(shown: Shown, view: View, known: Facts) -> None:
+    if not np.isfinite(known.dice).any():
         st.info(f"No image has labels in both {view.first} and {view.second}.")
         return
-    unread(known.faults)
     columns = st.columns([1.25, 1], gap="large")
     with columns[0]:
         _by_bone(shown, view, known)
     with columns[1]:
         _worst(shown, known)
         _confused(shown, known)
-    if known.axes:
-        with columns[1]:
-            _pose(shown, known)
+        alone.pose(shown, known)
 
 
 def _by_bone(shown: Shown, view: View, known: Facts) -> None:
@@ -95,7 +100,7 @@ def _by_bone(shown: Shown, view: View, known: Facts) -> None:
         },
     )
     if k is not None:
-        _open(shown, int(np.nanargmin(known.dice[:, k])), shown.workspace.classes.names[k])
+        alone.look(shown, int(np.nanargmin(known.dice[:, k])), shown.workspace.classes.names[k])
 
 
 def _bins(known: Facts) -> np.ndarray:
@@ -119,7 +124,7 @@ def _worst(shown: Shown, known: Facts) -> None:
         config={name: st.column_config.NumberColumn(format="%.4f") for name in ("mean", "its Dice")},
     )
     if row is not None:
-        _open(shown, order[row], rows[row][2])
+        alone.look(shown, order[row], rows[row][2])
 
 
 def _confused(shown: Shown, known: Facts) -> None:
@@ -138,27 +143,7 @@ def _confused(shown: Shown, known: Facts) -> None:
         first, second = pairs[row][:2]
         both = known.dice[:, [shown.workspace.classes.index(name) for name in (first, second)]]
         place = int(np.nanargmin(np.nansum(both, axis=1) + np.where(np.isfinite(both).all(axis=1), 0, 9)))
-        _open(shown, place, first, f"{first},{second}")
-
-
-def _pose(shown: Shown, known: Facts) -> None:
-    splits = {entry.name: entry.split for entry in shown.workspace.entries}
-    names = [name for name, angle in known.axes.items() if np.isfinite(angle) and splits[name]]
-    if not names:
-        return
-    poses = Poses(
-        tuple(names), tuple(splits[name] for name in names), np.abs(np.array([known.axes[name] for name in names]))
-    )
-    st.markdown("##### Pose")
-    style.chart(charts.pose_histogram(poses))
-
-
-def _open(shown: Shown, place: int, bone: str, bones: str = "") -> None:
-    """Go to the picture. What was chosen in a table is forgotten, so that coming back does not jump again."""
-    for key in ("by_bone", "worst", "confused"):
-        st.session_state.pop(key, None)
-    state.change(**UNFILTERED, case=shown.workspace.entries[place].name, chosen=bone, bones=bones, at="")
-    st.switch_page(st.session_state.pages["look"])
+        alone.look(shown, place, first, f"{first},{second}")
 
 
 def _run(shown: Shown, path: Path) -> None:

@@ -8,14 +8,14 @@ export const PLAIN = { low: 0, high: 255, gamma: 1, invert: false, opacity: 0.35
 const KEYS = [
   ["← →", "the image before, the next one"], ["↑ ↓", "the bone before, the next one"], ["O", "outlines, fills, nothing"],
   ["C", "what is compared"], ["Space", "hold: the bare image"], ["I", "invert"], ["D", "pixels in doubt"], ["F", "whole image"],
-  ["Z", "zoom to the chosen bone"], ["A R X", "accept, reject, ignore: the chosen bone, or the image"],
-  ["U", "undo the last decision"], ["Esc", "no bone chosen, all bones shown"],
+  ["Z", "zoom to the chosen bone"], ["A R X", "accept, reject, ignore: the chosen bone, or all that have a mask and no verdict"],
+  ["U", "undo the last decision"], ["N P", "the next image, the one before, on which bones have no verdict"], ["Esc", "no bone chosen, all bones shown"],
 ];
 
 /**
  * @param told {step(by), look(changes), tone(changes), fit(), actual(), help()}; `tone` while a slider is held
  */
-export function controls({ data, view, open }, told) {
+export function controls({ data, view, open, range }, told) {
   const alone = data.rows.length < 2;
   return [
     h("button", { class: "icon", title: "the image before (←)", onclick: () => told.step(-1), "aria-label": "previous", disabled: alone }, "‹"),
@@ -25,7 +25,7 @@ export function controls({ data, view, open }, told) {
       ["first", data.first], ["second", data.second], ["difference", "Difference", "what is missed and what is made up"],
       ["swipe", "Swipe", "drag the line"], ["blink", "Blink"]], view.compare, (compare) => told.look({ compare }))] : []),
     h("details", { class: "tone", open, ontoggle: (event) => told.open(event.target.open) },
-      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, told))),
+      h("summary", {}, "Tone"), h("div", { class: "sheet" }, tones(view, range, told))),
     h("span", { class: "grow" }),
     h("button", { title: "the whole image (F)", onclick: told.fit }, "Fit"),
     h("button", { title: "a label pixel is a screen pixel", onclick: told.actual }, "1:1"),
@@ -33,11 +33,11 @@ export function controls({ data, view, open }, told) {
   ];
 }
 
-function tones(view, told) {
+function tones(view, { darkest, brightest }, told) {
   return [
-    slider("darkest", { min: 0, max: 253, step: 1, value: view.low },
+    slider("darkest", { min: darkest, max: brightest - 2, step: 1, value: view.low },
       (low) => told.tone({ low, high: Math.max(view.high, low + 2) })),
-    slider("brightest", { min: 2, max: 255, step: 1, value: view.high },
+    slider("brightest", { min: darkest + 2, max: brightest, step: 1, value: view.high },
       (high) => told.tone({ high, low: Math.min(view.low, high - 2) })),
     slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => told.tone({ gamma })),
     slider("opacity", { min: 0, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) },
@@ -54,12 +54,14 @@ export function facts({ data, view, pane, compared }) {
   const keys = compared && view.compare === "difference" && view.style !== "none"
     ? [["agreed", AGREED], ["missed", data.truth], ["made up", data.prediction],
       ...(view.style === "fill" ? [["taken for another", "#ff50ff"]] : [])] : [];
-  const size = pane ? `${pane.size[1]} × ${pane.size[0]}` : "";
-  const spacing = pane?.spacing ? millimetres(pane.spacing) : "";
+  // Of an image that cannot be read nothing is known, and the picture says why.
+  const known = pane?.size[0] > 0;
+  const size = known && `${pane.size[1]} × ${pane.size[0]}${pane.assumed ? ", size assumed (--size)" : ""}`;
+  const told = known ? [size, pane.spacing && millimetres(pane.spacing), pane.told].filter(Boolean).join("  ·  ") : "";
   return [
     h("span", { class: "where" }), h("span", { class: "grow" }),
     ...keys.map(([name, colour]) => h("span", { class: "key" }, h("i", { style: `background: ${colour}` }), name)),
-    h("span", {}, [size, spacing, pane?.told].filter(Boolean).join("  ·  ")),
+    h("span", { class: "told", title: told }, told),
   ];
 }
 

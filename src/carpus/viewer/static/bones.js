@@ -1,16 +1,15 @@
 // The list of bones: which are drawn, how well they agree, what was decided about them.
 
+import { SIGNS } from "./decisions.js";
 import { badness, h, score } from "./page.js";
 import { mark as leftOut } from "./selection.js";
 
-const VERDICTS = [["accept", "✓"], ["reject", "✕"], ["ignore", "–"]];
-
 /**
- * @param shown {classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found}
+ * @param shown {classes, groups, mask, chosen, also: bits of bones picked out with it, scores, areas, marks, deciding, compared, tolerance, found}
  * @param told {mask(mask), chosen(k), decide(name, verdict)}
  */
 export function bones(shown, told) {
-  const { classes, groups, mask, chosen, scores, areas, marks, deciding, compared, tolerance, found } = shown;
+  const { classes, groups, mask, chosen, also, scores, areas, marks, deciding, compared, tolerance, found } = shown;
   const all = classes.reduce((bits, _, k) => bits | (1 << k), 0);
   const head = h("div", { class: "bone head" },
     tick(mask === all, () => told.mask(mask === all ? 0 : all), "all bones"),
@@ -38,7 +37,7 @@ export function bones(shown, told) {
     const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name], judged = found?.bones[name];
     const absent = areas && !areas[k] && !compared;
     return h("div", {
-      class: `bone${chosen === k ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
+      class: `bone${chosen === k || (also >>> k) & 1 ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
       "data-bone": name, title: judged?.why,
       onclick: () => told.chosen(chosen === k ? -1 : k),
     },
@@ -46,11 +45,11 @@ export function bones(shown, told) {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, h("span", {}, name), !compared && leftOut(judged)),
+      h("span", { class: "name" }, h("span", {}, name), " ", !compared && leftOut(judged)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),
-      deciding && h("span", { class: "verdicts" }, VERDICTS.map(([verdict, sign]) =>
+      deciding && h("span", { class: "verdicts" }, Object.entries(SIGNS).map(([verdict, sign]) =>
         h("button", {
           class: `verdict ${verdict}`, "aria-pressed": String(mark === verdict), title: `${verdict} ${name}`,
           onclick: (event) => {
@@ -72,21 +71,4 @@ function tick(on, changed, name, colour) {
 function mean(values) {
   const there = values.filter((value) => typeof value === "number");
   return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
-}
-
-/** What was decided about an image as a whole, and how far one has come. */
-export function decisions({ folder, done, all, undo }, marks, told) {
-  const count = Object.keys(marks).length;
-  const button = (verdict, key) =>
-    h("button", { class: `verdict ${verdict}`, title: `${verdict} every bone of the image (${key})`, onclick: () => told.decide(verdict) },
-      `${verdict[0].toUpperCase()}${verdict.slice(1)}`, h("kbd", {}, key));
-  return h("div", { class: "decisions" },
-    h("div", { class: "told" }, count ? `${count} ${count === 1 ? "bone" : "bones"} of this image decided in ` : "nothing decided about this image in ",
-      h("em", { class: "folder" }, folder)),
-    h("div", { class: "line" }, button("accept", "A"), button("reject", "R"), button("ignore", "X")),
-    h("div", { class: "line" },
-      h("div", { class: "progress", role: "progressbar", "aria-valuenow": done, "aria-valuemax": all },
-        h("i", { style: `width: ${(100 * done) / Math.max(1, all)}%` })),
-      h("span", { class: "told" }, `${done} of ${all} images`),
-      h("button", { disabled: !undo, title: "take the last decision back (U)", onclick: told.undo }, "Undo")));
 }

@@ -24,10 +24,16 @@ async function ask(address) {
   return answer.arrayBuffer();
 }
 
+/**
+ * An image: its grey levels, of which `black` and `white` are the ends of the file's own window, and the `darkest` and
+ * `brightest` one there can be in 255ths of that window, which is what windows are told in.
+ */
 export async function image(place) {
   const buffer = await fetched(`/carpus/image/${place}`);
-  const [height, width] = new Int32Array(buffer, 0, 2);
-  return { height, width, grey: new Uint8Array(buffer, 8) };
+  const [height, width, bytes, black, white] = new Int32Array(buffer, 0, 5);
+  const grey = bytes === 1 ? new Uint8Array(buffer, 20) : new Uint16Array(buffer, 20), top = 256 ** bytes - 1;
+  const shade = (level) => (255 * (level - black)) / Math.max(1, white - black);
+  return { height, width, grey, top, shade, darkest: Math.min(0, Math.floor(shade(0))), brightest: Math.max(255, Math.ceil(shade(top))) };
 }
 
 export const labelsAt = (place, layer) => `/carpus/labels/${place}?layer=${encodeURIComponent(layer)}`;

@@ -2,6 +2,7 @@
 
 import { departures } from "./borders.js";
 import { outline } from "./labels.js";
+import { listen } from "./pointer.js";
 import { Doubt } from "./selection.js";
 
 const SMALLEST = 0.05, LARGEST = 40;
@@ -12,12 +13,12 @@ const BOTH_WRONG = 0xffff50ff; // taken for another bone: missed in one and made
 export const AGREED = "#b4bec8";
 
 export class Picture {
-  /** @param told {hover(picture, x, y, first, second), chosen(picture, bits), moved(picture), window(low, high)} */
+  /** @param told {hover(picture, x, y, at or null), chosen(picture, bits), moved(picture), window(dx, dy)} */
   constructor(canvas, told) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { alpha: false });
     this.told = told;
-    this.image = null; // {height, width, grey}
+    this.image = null; // what `packets.image` gives
     this.first = this.second = null; // what `unpack` gives
     this.toned = document.createElement("canvas");
     this.doubt = new Doubt();
@@ -27,7 +28,7 @@ export class Picture {
     this.moving = false;
     this.divider = 0.5;
     this.stale = { tone: true, fills: true };
-    this.listen();
+    listen(this);
   }
 
   show(image, first, second) {
@@ -195,7 +196,7 @@ export class Picture {
       const box = labels.boxes[k];
       if (!((look.mask >>> k) & 1) || !box) continue;
       if (box.right < left || box.left > right || box.bottom < top || box.top > bottom) continue;
-      const picked = look.chosen === k;
+      const picked = look.chosen === k || (look.also >>> k) & 1;
       context.globalAlpha = look.chosen < 0 || picked ? 1 : 0.35;
       context.lineWidth = width * (picked ? 1.7 : 1);
       for (const [path, colour] of paths(k)) {
@@ -218,6 +219,16 @@ export class Picture {
     context.font = `${11 * ratio}px system-ui`;
     context.textAlign = "center";
     context.fillText("⇆", at, canvas.height / 2 + 4 * ratio);
+    // Which labels are on which side.
+    const { first, second } = this.look.layers;
+    context.font = `${12.5 * ratio}px system-ui`;
+    context.fillStyle = "#fff";
+    Object.assign(context, { shadowColor: "#000", shadowBlur: 4 * ratio });
+    for (const [name, align, aside] of [[first, "right", -12], [second, "left", 12]]) {
+      context.textAlign = align;
+      context.fillText(name, at + aside * ratio, canvas.height - 12 * ratio);
+    }
+    context.shadowBlur = 0;
   }
 
   /** The image through window, gamma and inversion. */
@@ -226,11 +237,11 @@ export class Picture {
     this.stale.tone = false;
     if (toned.width !== image.width || toned.height !== image.height)
       Object.assign(toned, { width: image.width, height: image.height });
-    const table = new Uint32Array(256);
-    for (let grey = 0; grey < 256; grey++) {
-      const share = Math.min(1, Math.max(0, (grey - look.low) / Math.max(1, look.high - look.low)));
+    const table = new Uint32Array(image.top + 1);
+    for (let level = 0; level <= image.top; level++) {
+      const share = Math.min(1, Math.max(0, (image.shade(level) - look.low) / Math.max(1, look.high - look.low)));
       const bright = Math.round(255 * (look.invert ? 1 - share ** (1 / look.gamma) : share ** (1 / look.gamma)));
-      table[grey] = 0xff000000 | (bright << 16) | (bright << 8) | bright;
+      table[level] = 0xff000000 | (bright << 16) | (bright << 8) | bright;
     }
     const context = toned.getContext("2d");
     const pixels = context.createImageData(image.width, image.height);
@@ -281,68 +292,6 @@ export class Picture {
       }
     }
     context.putImageData(pixels, box.left, box.top);
-  }
-
-  listen() {
-    const { canvas } = this;
-    const at = (event) => [event.offsetX, event.offsetY];
-    let held = null, idle = null;
-    const busy = () => {
-      this.moving = true;
-      clearTimeout(idle);
-      idle = setTimeout(() => {
-        this.moving = false;
-        this.draw();
-      }, 140);
-    };
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      busy();
-      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), at(event));
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      const onDivider = this.look?.compare === "swipe" && this.first && this.second &&
-        Math.abs(event.offsetX - this.divider * canvas.clientWidth) < 12;
-      held = { at: at(event), how: onDivider ? "swipe" : event.button === 2 || event.shiftKey ? "window" : "pan", far: false };
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const [x, y] = at(event);
-      if (!held) {
-        this.told.hover(this, ...this.under([x, y]), [x, y]);
-        return;
-      }
-      const [dx, dy] = [x - held.at[0], y - held.at[1]];
-      if (!held.far && Math.abs(dx) + Math.abs(dy) < 4) return;
-      held.far = true;
-      held.at = [x, y];
-      busy();
-      if (held.how === "swipe") {
-        this.divider = Math.min(1, Math.max(0, x / canvas.clientWidth));
-        this.draw();
-      } else if (held.how === "window") this.told.window(dx, dy);
-      else {
-        this.fitted = false;
-        this.move(this.place.x - dx / this.place.scale, this.place.y - dy / this.place.scale, this.place.scale);
-      }
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      if (held && !held.far && held.how === "pan" && event.button === 0) {
-        const [first, second] = this.bits(...this.under(at(event)));
-        this.told.chosen(this, first | second);
-      }
-      held = null;
-    });
-    canvas.addEventListener("pointercancel", () => (held = null));
-    canvas.addEventListener("pointerleave", () => this.told.hover(this, -1, -1, null));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("dblclick", (event) => {
-      const [first, second] = this.bits(...this.under(at(event)));
-      const bones = bitsOf(first | second);
-      if (!bones.length) return this.fit();
-      this.fitted = false;
-      this.zoomTo(around(bones.flatMap((k) => [this.first?.boxes[k], this.second?.boxes[k]])));
-    });
   }
 }
 

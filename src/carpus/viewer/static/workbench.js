@@ -3,24 +3,26 @@
 // Whatever only changes how something is drawn happens here, at once. Which image, and what is decided, is told to
 // Streamlit, which answers with new data. The address always holds what is shown; see `view.py` for its words.
 
+import * as address from "./address.js";
 import * as bars from "./bar.js";
-import { bones, decisions } from "./bones.js";
-import { unpack } from "./labels.js";
+import { Judging } from "./judging.js";
+import * as keys from "./keys.js";
+import { fill } from "./loading.js";
 import * as packets from "./packets.js";
-import { h, renew, score } from "./page.js";
+import { h, renew } from "./page.js";
 import { around, bitsOf, Picture } from "./picture.js";
+import { pointed } from "./pointed.js";
 import * as rails from "./rail.js";
 import * as selections from "./selection.js";
+import { side } from "./side.js";
+import * as steps from "./steps.js";
 
 const BLINK_MS = 650;
-const PANE = 5; // in a row: rows of the same one are shown together
-const VERDICT_KEYS = { a: "accept", r: "reject", x: "ignore" };
 
 const benches = new WeakMap();
 
 /** How pictures were drawn when a page was left, and how Python had it then: coming back changes nothing of it. */
 let left = null;
-const DRAWING = ["style", "compare", "opacity", "window", "gamma", "invert"];
 
 export default function (component) {
   const { parentElement } = component;
@@ -39,31 +41,24 @@ class Workbench {
     this.blinked = this.bare = false;
     this.pictures = [];
     this.focus = 0;
+    this.judging = new Judging(this);
     this.unheard = []; // what was told and not answered yet
     const root = (this.root = parent.querySelector(".workbench"));
     this.parts = Object.fromEntries(
-      ["rail", "bar", "stage", "status", "side", "tip", "help"].map((name) => [name, h("div", { class: name })]));
-    const { rail, bar, stage, status, side, tip, help } = this.parts;
+      ["rail", "bar", "stage", "status", "side", "tip", "help", "empty"].map((name) => [name, h("div", { class: name })]));
+    const { rail, bar, stage, status, side, tip, help, empty } = this.parts;
     root.replaceChildren(rail, h("div", { class: "middle" }, bar, stage, status), side);
-    stage.append(tip);
+    stage.append(tip, empty);
+    empty.append("No image passes the filters.", h("button", { onclick: () => this.tell({ clear: true }) }, "Clear filters"));
     root.append(help);
-    help.hidden = tip.hidden = true;
+    help.hidden = tip.hidden = empty.hidden = true;
     this.sizes = new ResizeObserver(() => this.pictures.forEach((picture) => picture.resize()));
     this.ending = new AbortController();
-    const listening = { capture: true, signal: this.ending.signal };
     window.addEventListener("pointerdown", (event) => {
       const tone = bar.querySelector("details");
       if (tone && !event.composedPath().includes(tone)) tone.removeAttribute("open");
-    }, listening);
-    window.addEventListener("keydown", (event) => this.key(event), listening);
-    window.addEventListener("keyup", (event) => {
-      if (event.key === " ") this.look({}, (this.bare = false));
-    }, listening);
-    // A mouse leaves the focus nowhere, so that Space shows the bare image after a click too.
-    root.addEventListener("click", ({ detail }) => {
-      const focused = root.getRootNode().activeElement;
-      if (detail && focused?.matches("button, summary")) focused.blur();
-    }, listening);
+    }, { capture: true, signal: this.ending.signal });
+    keys.listen(this, root, this.ending.signal);
     this.timer = setInterval(() => {
       if (this.view?.compare !== "blink" || document.hidden) return;
       this.blinked = !this.blinked;
@@ -83,8 +78,13 @@ class Workbench {
     const before = this.data;
     this.data = data;
     this.unheard = this.unheard.filter(({ n }) => n > data.heard);
-    this.view ||= this.opened(data.view);
-    if (data.chosen && data.chosen !== before?.chosen) this.view.chosen = this.index(data.chosen);
+    this.view ||= address.opened(data, left);
+    const near = JSON.stringify([data.chosen, data.near]), moved = near !== this.near_;
+    if (moved && (before || data.near.length)) {
+      this.view.chosen = this.index(data.chosen);
+      this.view.also = data.near.reduce((bits, name) => bits | (1 << this.index(name)), 0);
+    }
+    this.near_ = near;
     const key = JSON.stringify([data.panes.map(({ place }) => place), data.first, data.second]);
     const fresh = key !== this.key_;
     if (fresh) this.focus = Math.max(0, data.panes.findIndex(({ name }) => name === data.case));
@@ -95,23 +95,18 @@ class Workbench {
     if (fresh) {
       this.key_ = key;
       this.load();
+    } else if (moved && before) {
+      this.look({});
+      this.side();
+      this.approach();
     } else this.side();
     this.remember();
   }
 
-  /** The parts of the address that are about drawing, as numbers. */
-  opened(view) {
-    const [low, high] = (view.window || "0-255").split("-").map(Number);
-    const names = view.bones.split(",").filter((name) => name === "none" || this.index(name) >= 0);
-    const mask = this.data.classes.reduce((bits, { name }, k) => (!names.length || names.includes(name) ? bits | (1 << k) : bits), 0);
-    const at = view.at ? view.at.split(",").map(Number) : null;
-    const same = left && DRAWING.every((name) => left.given[name] === view[name]) ? left.view : null;
-    return {
-      style: view.style, compare: view.compare, opacity: view.opacity, mask, chosen: this.index(view.chosen),
-      low: low >= 0 ? low : 0, high: high > low ? high : 255, gamma: view.gamma, invert: view.invert,
-      doubt: view.doubt, at: at && at.length === 3 && at.every(Number.isFinite) ? at : null,
-      ...(same && Object.fromEntries(["style", "compare", "opacity", "low", "high", "gamma", "invert"].map((name) => [name, same[name]]))),
-    };
+  /** Bring the bones near that are picked out together. */
+  approach() {
+    const bones = this.data.near.map((name) => this.index(name));
+    if (bones.length) this.zoomTo(...bones);
   }
 
   /** Tell Streamlit. Of messages that come while it is busy it keeps the last, so that one brings those before it. */
@@ -129,17 +124,7 @@ class Workbench {
   remember() {
     clearTimeout(this.remembering);
     this.remembering = setTimeout(() => {
-      const { view, data } = this, all = new URLSearchParams(data.address);
-      const names = data.classes.filter((_, k) => (view.mask >>> k) & 1).map(({ name }) => name);
-      const [picture] = this.pictures;
-      const own = {
-        style: view.style !== "outline" && view.style, compare: view.compare !== "difference" && view.compare,
-        opacity: view.opacity !== 0.35 && String(view.opacity), chosen: view.chosen >= 0 && data.classes[view.chosen].name,
-        bones: names.length < data.classes.length && (names.join(",") || "none"), gamma: view.gamma !== 1 && view.gamma,
-        window: (view.low > 0 || view.high < 255) && `${view.low}-${view.high}`, invert: view.invert && "1", doubt: view.doubt && "1",
-        at: picture && !picture.fitted && [picture.place.x, picture.place.y, picture.place.scale].map((n) => +n.toFixed(2)).join(","),
-      };
-      for (const [name, value] of Object.entries(own)) if (value) all.set(name, value);
+      const all = address.parameters(this.data, this.view, this.pictures[0]);
       history.replaceState(history.state, "", `${location.pathname}${all.size ? `?${all}` : ""}`);
     }, 250);
   }
@@ -154,48 +139,24 @@ class Workbench {
       old.frame.remove();
     }
     while (this.pictures.length < data.panes.length) this.pictures.push(this.picture());
-    if (!data.panes.length) parts.stage.dataset.empty = "No image passes the filters.";
-    else delete parts.stage.dataset.empty;
+    parts.empty.hidden = data.panes.length > 0;
     this.side();
     const layers = [data.first, data.second].filter(Boolean);
-    await Promise.all(data.panes.map(async (pane, n) => {
-      const picture = this.pictures[n];
-      picture.of = null;
-      picture.caption.textContent = pane.name;
-      picture.scores = {};
-      picture.scored = null;
-      let there = false;
-      try {
-        const asked = layers.map((layer) => packets.fetched(packets.labelsAt(pane.place, layer)));
-        Promise.allSettled(asked); // a label map that cannot be read is told below, after its image
-        const image = await packets.image(pane.place);
-        if (this.loading !== loading) return;
-        there = true;
-        picture.note.textContent = "";
-        const at = n === 0 && this.view.at;
-        picture.fitted = !at;
-        picture.set(this.drawn());
-        picture.show(image, null, null);
-        if (at) picture.move(...at);
-        this.view.at = null;
-        const [first, second] = (await Promise.all(asked)).map((buffer) => buffer && unpack(buffer));
-        if (this.loading !== loading) return;
-        picture.label(first || null, second || null);
-        picture.of = pane.place;
-        if (first && second) picture.scored = packets.compare(pane.place, data.first, data.second).catch(() => ({}));
-      } catch (error) {
-        if (this.loading !== loading) return;
-        if (!there) picture.show(null, null, null);
-        picture.note.textContent = error.message;
-      }
+    const stale = () => this.loading !== loading;
+    await Promise.all(data.panes.map((pane, n) => {
+      const at = n === 0 ? this.view.at : null;
+      return fill(this.pictures[n], pane, layers, { at, drawn: () => this.drawn(), stale });
     }));
-    if (this.loading !== loading) return;
+    if (stale()) return;
+    this.view.at = null;
     this.side();
-    this.status();
+    this.bar();
     this.doubt();
+    this.approach();
+    this.captions();
     parts.stage.dataset.shown = data.panes.map(({ name }) => name).join(" ");
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
-    if (this.loading !== loading) return;
+    if (stale()) return;
     this.side();
     packets.ahead(data.ahead, layers);
   }
@@ -211,12 +172,12 @@ class Workbench {
     const frame = h("div", { class: "pane" }, canvas, caption, note);
     this.parts.stage.insertBefore(frame, this.parts.tip);
     const picture = new Picture(canvas, {
-      hover: (...at) => this.hover(...at),
+      hover: (...at) => pointed(this, ...at),
       chosen: (from, bits) => this.pick(bits),
       moved: () => this.remember(),
       window: (dx, dy) => this.window(dx, dy),
     });
-    Object.assign(picture, { frame, caption, note, scores: {} });
+    Object.assign(picture, { frame, caption, note, scores: {}, faults: {} });
     this.sizes.observe(canvas);
     picture.resize();
     return picture;
@@ -227,16 +188,18 @@ class Workbench {
     const { data, view } = this;
     const colours = data.classes.map(({ colour }) => colour);
     return {
-      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word),
+      ...view, blinked: this.blinked, bare: this.bare, colours, words: colours.map(word), layers: data,
       truth: data.truth, prediction: data.prediction, tolerance: data.tolerance, truthWord: word(data.truth), predictionWord: word(data.prediction),
     };
   }
 
   /** Change the view and draw. */
   look(changes) {
+    if ("chosen" in changes) this.view.also = 0;
     Object.assign(this.view, changes);
     const drawn = this.drawn();
     this.pictures.forEach((picture) => picture.set(drawn));
+    this.captions();
     if (!Object.keys(changes).length) return;
     if (changes.doubt) this.doubt();
     this.remember();
@@ -244,10 +207,26 @@ class Workbench {
     this.bar();
   }
 
+  /** The name of each image, and of what is drawn over it where that is one of two. */
+  captions() {
+    const { data, view, bare } = this;
+    this.pictures.forEach((picture, n) => {
+      const sides = bare || view.style === "none" || !data.second ? [] : picture.sides();
+      const layer = sides.length === 1 ? data[sides[0][0]] : "";
+      picture.caption.textContent = [data.panes[n]?.name, layer].filter(Boolean).join("  ·  ");
+    });
+  }
+
+  /** The darkest and the brightest grey level that a window reaches. */
+  get range() {
+    return this.attended?.image || { darkest: 0, brightest: 255 };
+  }
+
   window(dx, dy) {
+    const { darkest, brightest } = this.range;
     const width = Math.max(2, this.view.high - this.view.low + dx), level = (this.view.low + this.view.high) / 2 + dy / 2;
-    const low = Math.max(0, Math.min(253, Math.round(level - width / 2)));
-    this.look({ low, high: Math.max(low + 2, Math.min(255, Math.round(level + width / 2))) });
+    const low = Math.max(darkest, Math.min(brightest - 2, Math.round(level - width / 2)));
+    this.look({ low, high: Math.max(low + 2, Math.min(brightest, Math.round(level + width / 2))) });
   }
 
   /** Choose among the bones that lie over each other: a second click takes the next. */
@@ -264,47 +243,19 @@ class Workbench {
     this.bar();
   }
 
-  hover(picture, x, y, at) {
-    const { tip, status } = this.parts, { data } = this;
-    if (at) this.attend(this.pictures.indexOf(picture));
-    const inside = picture.image && at && x >= 0 && y >= 0 && x < picture.image.width && y < picture.image.height;
-    const where = status.querySelector(".where");
-    tip.hidden = true;
-    if (!inside) {
-      where.textContent = "";
-      return;
-    }
-    const [column, row] = [Math.floor(x), Math.floor(y)];
-    where.textContent = `x ${column}  y ${row}  grey ${picture.image.grey[row * picture.image.width + column]}`;
-    const [first, second] = picture.bits(x, y);
-    if (!(first | second)) return;
-    const compared = picture.first && picture.second;
-    tip.replaceChildren(...bitsOf(first | second).map((k) => {
-      const [a, b] = [(first >>> k) & 1, (second >>> k) & 1];
-      const judged = this.data.panes[this.focus]?.found?.bones[data.classes[k].name];
-      const told = judged && !judged.kept ? judged.why : !compared || (a && b) ? "" : a ? `only in ${data.first}` : `only in ${data.second}`;
-      return h("div", {}, h("i", { style: `background: ${data.classes[k].colour}` }), data.classes[k].name, told && h("small", {}, told));
-    }));
-    tip.hidden = false;
-    const { left, top } = this.parts.stage.getBoundingClientRect(), over = picture.canvas.getBoundingClientRect();
-    const room = over.left - left + at[0] + 16 + tip.offsetWidth < this.parts.stage.clientWidth;
-    tip.style.left = `${over.left - left + at[0] + (room ? 16 : -16 - tip.offsetWidth)}px`;
-    tip.style.top = `${Math.min(over.top - top + at[1] + 12, this.parts.stage.clientHeight - tip.offsetHeight - 6)}px`;
-  }
-
   rail() {
     const { rail } = this.parts, { data } = this;
-    const key = JSON.stringify(data.rows);
+    const key = JSON.stringify([data.rows, data.hint]);
     if (key !== this.rows_) {
       this.rows_ = key;
-      rail.replaceChildren(h("div", { class: "count" }), rails.rows(data, (place) => this.go(place)));
+      rail.replaceChildren(h("div", { class: "count" }), data.hint ? h("div", { class: "hint" }, data.hint) : "", rails.rows(data, (place) => this.go(place)));
     }
     rails.select(rail, data, data.panes[this.focus]?.place);
   }
 
   bar() {
     const { data, view } = this;
-    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen }, {
+    renew(this.parts.bar, ...bars.controls({ data, view, open: this.toneOpen, range: this.range }, {
       step: (by) => this.step(by), look: (changes) => this.look(changes), tone: (changes) => this.tone(changes),
       open: (open) => (this.toneOpen = open), fit: () => this.fit(), help: () => this.help(),
       actual: () => this.each((picture) => picture.zoom(1 / picture.place.scale)),
@@ -317,15 +268,24 @@ class Workbench {
     this.parts.status.replaceChildren(...bars.facts({ data, view, pane, compared }));
   }
 
-  /** Whether the image has labels in both layers. */
-  get compared() {
-    const picture = this.pictures[this.focus];
-    return Boolean(picture?.first && picture?.second);
+  /** The picture that list of bones, decisions and keys are about: the one the pointer was over last. */
+  get attended() {
+    return this.pictures[this.focus];
   }
 
-  /** What the list of bones, decisions and keys are about: the image the pointer was over last. */
+  /** Whether the image has labels in both layers. */
+  get compared() {
+    return Boolean(this.attended?.first && this.attended?.second);
+  }
+
+  /** The image of it. */
   get pane() {
     return this.data.panes[this.focus];
+  }
+
+  /** The name of the chosen bone; empty for none. */
+  get chosen() {
+    return this.data.classes[this.view.chosen]?.name || "";
   }
 
   /** As `look`, while a slider is held: what holds it stays. */
@@ -336,54 +296,13 @@ class Workbench {
   }
 
   side() {
-    const { data, view, pane, compared } = this, { side } = this.parts;
-    const picture = this.pictures[this.focus], scroll = side.querySelector(".list")?.scrollTop || 0;
     // Of both hands, the one that list and decisions are about.
-    this.pictures.forEach((each) => each.frame.classList.toggle("attended", data.panes.length > 1 && each === picture));
-    const scores = picture?.scores || {};
-    const values = Object.values(scores).map(({ dice }) => dice);
-    const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
-    const deciding = data.deciding?.[pane?.folder];
-    const list = h("div", { class: "list" }, pane ? bones({
-      classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, scores,
-      areas: (picture?.first || picture?.second)?.areas, marks: pane.marks, deciding, compared, tolerance: data.tolerance,
-      found: pane.found,
-    }, {
-      mask: (mask) => this.look({ mask }),
-      chosen: (chosen) => this.choose(chosen),
-      decide: (bone, verdict) => this.decide(bone, verdict),
-    }) : []);
-    renew(side,
-      compared ? h("div", { class: "mean" }, h("b", {}, score(mean, 4)),
-        h("span", {}, "mean Dice, ", h("em", {}, data.second), " against ", h("em", {}, data.first))) : "",
-      list, data.selection && pane ? selections.box({
-        selection: data.selection, found: pane.found, chosen: data.classes[view.chosen]?.name || "", doubt: view.doubt,
-        open: this.originOpen,
-      }, { doubt: (doubt) => this.look({ doubt }), open: (open) => (this.originOpen = open) }) : "",
-      deciding ? decisions({ ...deciding, folder: pane.folder, undo: this.undoable }, pane.marks, {
-        decide: (verdict) => this.decide("", verdict), undo: () => this.undo() }) : "");
-    list.scrollTop = scroll;
+    this.pictures.forEach((each) => each.frame.classList.toggle("attended", this.data.panes.length > 1 && each === this.attended));
+    side(this);
   }
 
-  /** Decide on a bone, or with "" on all, of the image that is on the screen; another may have been asked for. */
-  decide(bone, verdict) {
-    const { pane } = this;
-    if (!pane?.folder) return;
-    if (this.unheard.some(({ go }) => go !== undefined) || this.pictures[this.focus].of !== pane.place) {
-      this.parts.status.querySelector(".where").textContent = "Nothing decided: the image is still on its way.";
-      return;
-    }
-    this.tell({ decide: { case: pane.name, bone, verdict, folder: pane.folder } });
-  }
-
-  /** The folder whose last decision can be taken back, that of the image first. */
-  get undoable() {
-    const { deciding } = this.data;
-    return [this.pane?.folder, ...Object.keys(deciding || {})].find((folder) => deciding?.[folder]?.undo);
-  }
-
-  undo() {
-    if (this.undoable) this.tell({ undo: this.undoable });
+  say(text) {
+    this.parts.status.querySelector(".where").textContent = text;
   }
 
   choose(k) {
@@ -394,9 +313,9 @@ class Workbench {
     this.zoomTo(k);
   }
 
-  zoomTo(k) {
+  zoomTo(...bones) {
     this.each((picture) => {
-      const box = around([picture.first?.boxes[k], picture.second?.boxes[k]]);
+      const box = around(bones.flatMap((k) => [picture.first?.boxes[k], picture.second?.boxes[k]]));
       if (!box) return;
       picture.fitted = false;
       picture.zoomTo(box, 3);
@@ -416,20 +335,19 @@ class Workbench {
     this.tell({ go: place });
   }
 
-  /** Go to another image, from the one that was asked for last though it may not be shown yet. */
   step(by) {
-    const { rows, case: shown } = this.data, asked = this.unheard.findLast(({ go }) => go !== undefined)?.go;
-    const at = rows.findIndex(([place, name]) => (asked === undefined ? name === shown : place === asked));
-    let next = at + by;
-    while (rows[next] && rows[next][PANE] === rows[at]?.[PANE]) next += by;
-    if (rows[next]) this.go(rows[next][0]);
+    const place = steps.next(this, by);
+    if (place !== undefined) this.go(place);
   }
 
-  /** The bone after the chosen one in the list, or before it. */
+  stepWaiting(by) {
+    const place = steps.nextWaiting(this, by);
+    if (place === undefined) this.say("No other image of the list waits for a verdict.");
+    else this.go(place);
+  }
+
   stepBone(by) {
-    const { classes, groups } = this.data, order = Object.values(groups).flat();
-    const at = order.indexOf(classes[this.view.chosen]?.name), next = Math.max(0, Math.min(order.length - 1, at + by));
-    this.choose(this.index(order[next]));
+    this.choose(steps.nextBone(this, by));
     this.parts.side.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   }
 
@@ -437,38 +355,6 @@ class Workbench {
     const { help } = this.parts;
     help.hidden = !help.hidden;
     help.replaceChildren(...bars.help());
-  }
-
-  key(event) {
-    const from = event.composedPath()[0];
-    const typing = from?.isContentEditable || /^(textarea|select)$/i.test(from?.tagName) || (from?.tagName === "INPUT" && from.type !== "range");
-    // Space uses the control that has the focus.
-    if (event.key === " " && from?.closest?.("button, summary, a")) return;
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
-    const { view, data } = this;
-    const next = (options, now) => options[(options.indexOf(now) + 1) % options.length];
-    const actions = {
-      ArrowRight: () => this.step(1), ArrowLeft: () => this.step(-1), n: () => this.step(1), p: () => this.step(-1),
-      ArrowDown: () => this.stepBone(1), ArrowUp: () => this.stepBone(-1),
-      o: () => this.look({ style: next(["outline", "fill", "none"], view.style) }),
-      c: () => data.second && this.look({ compare: next(["difference", "first", "second", "swipe", "blink"], view.compare) }),
-      i: () => this.look({ invert: !view.invert }), d: () => data.selection && this.look({ doubt: !view.doubt }), f: () => this.fit(), z: () => view.chosen >= 0 && this.zoomTo(view.chosen),
-      u: () => this.undo(),
-      " ": () => this.look({}, (this.bare = true)), "?": () => this.help(),
-      Escape: () => {
-        this.parts.help.hidden = true;
-        this.look({ chosen: -1, mask: data.classes.reduce((bits, _, k) => bits | (1 << k), 0) });
-      },
-    };
-    for (const [key, verdict] of Object.entries(VERDICT_KEYS))
-      actions[key] = () => this.decide(view.chosen >= 0 ? data.classes[view.chosen].name : "", verdict);
-    const action = actions[event.key] || actions[event.key.toLowerCase()];
-    if (from?.type === "range" && event.key.startsWith("Arrow")) return;
-    // Streamlit has keys of its own, R and C among them.
-    if (!action) return;
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    action();
   }
 }
 
