@@ -89,14 +89,23 @@ def test_runs_that_share_a_training_are_paired(
 def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_path: Path) -> None:
     quality = {"images": 24, "dice": 0.7, "kept_dice": 0.8, "kept": 0.055, "gain": 0.01, "low": -0.01, "high": 0.03}
     quality |= {"student": "the run", "in_sample": False, "poor": []}
-    taught = a_run(tmp_path / "taught", tiny(), pseudo={"images": {}, "quality": quality})
+    measured = quality | {"all_gain": -0.2, "all_low": -0.3, "all_high": -0.1}
+    taught = a_run(tmp_path / "taught", tiny(), pseudo={"images": {}, "quality": measured, "kept": 0.2})
+    naive = tiny("data.pseudo.selection=false")
+    every = a_run(tmp_path / "every", naive, pseudo={"images": {}, "quality": measured, "kept": 0.2})
+    before = a_run(tmp_path / "before", naive, pseudo={"images": {}, "quality": quality})
     blind = a_run(tmp_path / "blind", tiny(), pseudo={"images": {}, "quality": None})
-    arms = {"taught": an_arm("taught", taught, blind), "plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
+    arms = {name: an_arm(name, *of) for name, of in {"taught": (taught, blind), "naive": (every, before)}.items()}
+    arms |= {"plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
     rows = tables.labels(judge.judge(arms, [Contrast("taught", "plain")])).rows
-    assert [row[:3] for row in rows] == [["taught", "0", "6%"], ["taught", "1", "–"]]
-    assert "out of fold their Dice is 0.8000, +0.0100 (-0.0100 to +0.0300)" in rows[0][3]
-    assert "advised against" in rows[0][3]
-    assert "never measured" in rows[1][3]
+    kept = [["taught", "0", "20%", "6%"], ["taught", "1", "–", "–"]]
+    assert [row[:4] for row in rows] == [*kept, ["naive", "0", "100%", "100%"], ["naive", "1", "100%", "100%"]]
+    told = [row[4] for row in rows]
+    assert "out of fold 5.5% are kept, whose Dice is 0.8000, +0.0100 (-0.0100 to +0.0300)" in told[0]
+    assert "never measured" in told[1]
+    assert "out of fold the Dice of all is 0.7000, -0.2000 (-0.3000 to -0.1000)" in told[2]
+    assert told[3].endswith("0.7000, unknown how much above the run: it was not measured")
+    assert all("advised against" in told[n] for n in (0, 2))
 
 
 def test_a_training_that_only_one_arm_has_is_left_out(tiny: Tiny, tmp_path: Path) -> None:

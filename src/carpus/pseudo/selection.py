@@ -117,12 +117,13 @@ def tune(measures: Floats, dice: Floats) -> Rules:
     return replace(rules, limits=limits, quotas=quotas, tuned=tuned)
 
 
-def without(rules: Rules, measure: str) -> Rules:
-    """The same rules with the fixed limit of one measure."""
-    m = list(MEASURES).index(measure)
-    limits, tuned = rules.limits.copy(), rules.tuned.copy()
-    limits[:, m], tuned[:, m] = MEASURES[measure].limit, False
-    return replace(rules, limits=limits, tuned=tuned)
+def restricted(rules: Rules, where: Bools) -> Rules:
+    """The same rules with limits that are tuned only `where` (K, M), and fixed elsewhere."""
+    return replace(
+        rules,
+        limits=np.where(where, rules.limits, fixed(len(rules.limits)).limits),
+        tuned=rules.tuned & where,
+    )
 
 
 def right(dice: Floats) -> Bools:

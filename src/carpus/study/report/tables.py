@@ -128,11 +128,16 @@ def labels(judgement: Judgement) -> Listing:
     for name, arm in judgement.arms.items():
         for run in arm.runs:
             if pseudo := run.manifest.get("pseudo"):
-                quality = pseudo.get("quality")
-                kept = f"{quality['kept']:.0%}" if quality else "–"
-                rows.append([name, str(run.seed), kept, provenance.advice(quality)])
-    about = "Kept: of the labels out of fold. The rest counts neither as bone nor as background."
-    return Listing("Pseudo-labels, before they were learnt from", about, ["Arm", "Seed", "Kept", "Measured"], rows)
+                quality, selection = pseudo.get("quality"), not run.settings or run.settings.data.pseudo.selection
+                shares = [pseudo.get("kept"), quality and quality["kept"]] if selection else [1.0, 1.0]
+                kept = ["–" if share is None else f"{share:.0%}" for share in shares]
+                rows.append([name, str(run.seed), *kept, provenance.advice(quality, selection=selection)])
+    about = (
+        "Kept: of the labels that were learnt from, and of those out of fold, whose quality is known. The rest counts "
+        "neither as bone nor as background; without a selection all count."
+    )
+    columns = ["Arm", "Seed", "Kept", "Kept out of fold", "Measured"]
+    return Listing("Pseudo-labels, before they were learnt from", about, columns, rows)
 
 
 def costs(judgement: Judgement) -> Listing:
