@@ -3,15 +3,18 @@
 import csv
 import html.parser
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from carpus import run
 from carpus.cli import app
-from carpus.study import conduct, gather, judge, published, results, spec
-from carpus.study.report import answers
+from carpus.study import conduct, gather, judge, published, results, spec, stats
+from carpus.study.report import answers, tables
 from carpus.study.spec import Contrast
 from carpus.study.stats import Spread
 from study import planted
@@ -111,6 +114,51 @@ def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: 
     assert rows["never"] == "no runs"
 
 
+def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Path, tmp_path: Path) -> None:
+    """One that is worse wherever it did not see the images, as planted on Val alone."""
+    planted.write_study(tmp_path / "out", study, {}, cases=CASES, spread=CLOSE)
+    opened = conduct.open_(tmp_path / "out")
+    for row in opened.rows:
+        if row.arm == "semi":
+            path = tmp_path / "out" / "runs" / row.key / run.SCORES
+            table = pandas.read_csv(path)
+            table.loc[(table["split"] == "val") & (table["metric"] == "dice"), "value"] -= 0.05
+            table.to_csv(path, index=False)
+    arms, _ = gather.of_study(opened)
+    found = judge.judge(arms, opened.study.contrasts, study=opened.study)
+    semi, (on_val,) = by_arm(found)["semi"], found.on_val
+    assert (semi.word, semi.dice.patients, list(semi.flags)) == ("equivalent", 30, ["transductive"])
+    assert (on_val.pair, on_val.word, on_val.dice.patients, dict(on_val.flags)) == (semi.pair, "worse", 10, {})
+    assert found.tests == len(opened.study.contrasts) + 1
+    # All verdicts of the page are one family: Holm over seven tests.
+    p = [float(each.dice.p[0]) for each in (*found.judged, on_val)]
+    assert [each.p for each in (*found.judged, on_val)] == pytest.approx(stats.holm(p, tests=7))
+    done = carpus("study", "report", tmp_path / "out", "--no-pictures")
+    assert "Verdicts on Val" in done.output
+    shown = (tmp_path / "out" / "tables" / "tables.md").read_text()
+    assert "Holm-corrected over 7 tests, 6 contrasts and 1 of them on Val besides" in shown
+    assert "Val chose no checkpoint of these arms." in shown
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Flagged: transductive. On Val, whose images neither learnt from: worse, −0.0" in page
+    figure = (tmp_path / "out" / "figures" / "differences.svg").read_text()
+    assert "semi, on Val" in figure
+    assert "semi against plain, on Val: -0.0" in figure
+    best = replace(arms["semi"].runs[0], manifest={"weights": {"chosen_by_validation": True}})
+    told = tables.chosen_by_val(["plain", "semi"], arms | {"semi": results.Arm("semi", (best,))})
+    assert told == " Val chose the checkpoint of semi and is optimistic for them."
+
+
+def test_an_arm_without_val_says_nothing_of_images_it_never_saw(study: Path, tmp_path: Path) -> None:
+    cases = {split: of for split, of in CASES.items() if split != "val"}
+    planted.write_study(tmp_path / "out", study, {}, cases=cases, spread=CLOSE)
+    opened = conduct.open_(tmp_path / "out")
+    arms, _ = gather.of_study(opened)
+    found = judge.judge(arms, opened.study.contrasts, study=opened.study)
+    assert (found.on_val, found.tests) == ((), len(opened.study.contrasts))
+    (told,) = judge.left_out(found)
+    assert told.startswith("semi against plain: learnt from test images, and not every run has Val")
+
+
 def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) -> None:
     longer = judgement.arms["longer"]
     control = results.Arm("control", longer.runs)
@@ -168,7 +216,7 @@ def test_the_report_is_a_page_of_its_own_with_tables_and_figures_beside(out: Pat
     assert rows[1][:2] == ["good against plain", "better"]
     assert float(rows[1][2]) == pytest.approx(0.01, abs=0.002)
     latex = (out / "tables" / "tables.tex").read_text()
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 8
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 9
     assert not re.search(r"(?<!\\)[&%#_] ?(and|of) ", latex)
     markdown = (out / "tables" / "tables.md").read_text()
     assert "| good against plain | better |" in markdown

@@ -21,11 +21,17 @@ _COLOURS = {"better": "val", "worse": "test", "equivalent": "train", "cannot tel
 
 def forest(judgement: Judgement) -> Markup:
     """A row a contrast: the difference with its interval, the margin as a band, the verdict as shape and colour."""
-    rows = judgement.judged
-    ends = [value for each in rows for value in (each.interval or (each.difference, each.difference))]
+    again = {each.pair: each for each in judgement.on_val}
+    rows = [
+        (each, where)
+        for judged in judgement.judged
+        for each, where in ((judged, ""), (again.get(judged.pair), "on Val"))
+        if each is not None
+    ]
+    ends = [value for each, _ in rows for value in (each.interval or (each.difference, each.difference))]
     reach = max([abs(value) for value in ends] + [judgement.margin * 1.5]) * 1.06
-    flagged = any(each.flags for each in rows)
-    labels = [_label(judgement, each) for each in rows]
+    flagged = any(each.flags for each, _ in rows)
+    labels = [_label(judgement, each, where) for each, where in rows]
     top = 44.0 if flagged else 28.0
     frame = Frame(left=_LABELS, top=top, bottom=top + _below(labels)[-1] + 6, x=(-reach, reach))
     margin = judgement.margin
@@ -38,9 +44,9 @@ def forest(judgement: Judgement) -> Markup:
         class_="margin",
     )
     parts = [_shapes(flagged), band, line(frame.x(0), top, frame.x(0), frame.bottom, "limit")]
-    for each, label, start in zip(rows, labels, _below(labels), strict=False):
+    for (each, where), label, start in zip(rows, labels, _below(labels), strict=False):
         y = top + 3 + start + _height(label) / 2
-        told = f"{pair_name(each.pair)}: {each.difference:+.4f}, {verdict(each)}"
+        told = f"{_named(each, where)}: {each.difference:+.4f}, {verdict(each)}"
         marks = [element("title", told)]
         if each.interval:
             low, high = each.interval
@@ -48,9 +54,10 @@ def forest(judgement: Judgement) -> Markup:
         marks.append(_shape(each.word, frame.x(each.difference), y))
         parts.append(names.block(label, _LABELS - 10, y, "end ink"))
         parts.append(element("g", *marks, class_=_COLOURS[each.word]))
-    label = f"Difference of Dice, {_where(judgement)}; band: ± {margin:g}"
+    other = " or Val as named" if judgement.on_val else ""
+    label = f"Difference of Dice, {_where(judgement)}{other}; band: ± {margin:g}"
     parts.append(frame.x_axis(label))
-    description = "; ".join(f"{pair_name(each.pair)} {each.difference:+.4f} {verdict(each)}" for each in rows)
+    description = "; ".join(f"{_named(each, where)} {each.difference:+.4f} {verdict(each)}" for each, where in rows)
     return svg("Differences", description, frame.bottom + 40, *parts)
 
 
@@ -152,8 +159,13 @@ def _curve(arm: Arm) -> list[tuple[float, float]]:
     return [(step, float(np.mean(of))) for step, of in sorted(by_step.items())]
 
 
-def _label(judgement: Judgement, each: Judged) -> list[str]:
+def _named(each: Judged, where: str) -> str:
+    return ", ".join(filter(None, (pair_name(each.pair), where)))
+
+
+def _label(judgement: Judgement, each: Judged, where: str = "") -> list[str]:
     parts = names.contrast(judgement, each)
+    parts = [*parts[:-1], f"{parts[-1]}, {where}"] if where else parts
     whole = " ".join(parts)
     lines = [whole] if len(whole) < _LETTERS else [told for part in parts for told in names.wrapped(part, _LETTERS)]
     return [*lines[:-1], f"{lines[-1]} *"] if each.flags else lines

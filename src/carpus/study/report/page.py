@@ -106,10 +106,10 @@ def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict
 def findings(judgement: Judgement) -> list[tuple[str, str]]:
     """Verdict and sentence of every contrast, decided ones first, the largest differences first."""
     judged = sorted(judgement.judged, key=lambda each: (_ORDER.index(each.word), -abs(each.difference)))
-    return [(each.word, _sentence(each)) for each in judged]
+    return [(each.word, _sentence(each, tables.told_on_val(judgement, each.pair))) for each in judged]
 
 
-def _sentence(each: Judged) -> str:
+def _sentence(each: Judged, on_val: str) -> str:
     told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
     if each.interval:
         told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
@@ -118,12 +118,15 @@ def _sentence(each: Judged) -> str:
     if each.word == "cannot tell":
         told += f"; {tables.needed(each)}"
     kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
-    return f"{told}. Flagged: {', '.join(kinds)}." if kinds else f"{told}."
+    flagged = f" Flagged: {', '.join(kinds)}." if kinds else ""
+    return f"{told}.{flagged} {on_val[:1].upper()}{on_val[1:]}." if on_val else f"{told}.{flagged}"
 
 
 def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
-    count = Counter(each.word for each in judgement.judged)
-    tiles = [tile(word.capitalize(), str(count[word])) for word in _ORDER]
+    count, on_val = (Counter(each.word for each in of) for of in (judgement.judged, judgement.on_val))
+    tiles = [
+        tile(word.capitalize(), str(count[word]), f"on Val: {on_val[word]}" if on_val else None) for word in _ORDER
+    ]
     seeds = sorted({seeds for each in judgement.judged for seeds in each.dice.seeds})
     patients = sorted({each.dice.patients for each in judgement.judged})
     smallest = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
@@ -184,6 +187,7 @@ def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
     """All tables by file name, in the order of the page; those without rows are absent."""
     found = {
         "verdicts": tables.verdicts(judgement),
+        "verdicts_on_val": tables.verdicts_on_val(judgement),
         "scores": tables.scores(judgement, study),
         "flags": tables.warnings(judgement),
     }
