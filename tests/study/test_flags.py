@@ -15,7 +15,7 @@ from carpus import config, run
 from carpus.errors import DataWarning
 from carpus.labels import BONES
 from carpus.study import budget, judge, published, results, spec
-from carpus.study.report import page, tables
+from carpus.study.report import figures, page, tables
 from carpus.study.spec import Contrast
 from study import planted
 
@@ -47,10 +47,15 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     short, long, longest = (an_arm(path.name, path) for path in (first, second, third))
     assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
     assert budget.of(longest).steps == 17
+    assert longest.seconds == 3 * 60
+    judgement = judge.judge({"short": short, "longest": longest}, [Contrast("longest", "short")])
+    times = {row[0]: row[6] for row in tables.costs(judgement).rows}
+    assert times == {"short": "60 s", "longest": "3.0 min"}
+    assert "longest: 0.9000, 3.0 min" in str(figures.cost(judgement))
     moved = runs.rename(tmp_path / "moved")
     assert budget.of(an_arm("third", moved / "third")).steps == 17
     third = (moved / "third").rename(tmp_path / "third")
-    with pytest.warns(DataWarning, match="second, is not there; its steps are not counted"):
+    with pytest.warns(DataWarning, match="second, is not there; its steps and time are not counted"):
         assert budget.of(an_arm("third", third)).steps == 5
 
 

@@ -139,6 +139,8 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     assert "Holm-corrected over 7 tests, 6 contrasts and 1 of them on Val besides" in shown
     assert "Val chose no checkpoint of these arms." in shown
     page = (tmp_path / "out" / "report.html").read_text()
+    low, high = (f"{end([each.detectable for each in found.judged]):.4f}" for end in (min, max))
+    assert f"<dt>Detectable</dt><dd>{low}–{high}</dd>" in page
     assert "Flagged: transductive. On Val, whose images neither learnt from: worse, −0.0" in page
     figure = (tmp_path / "out" / "figures" / "differences.svg").read_text()
     assert "semi, on Val" in figure

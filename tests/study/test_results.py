@@ -66,7 +66,7 @@ def test_a_missing_score_is_refused_by_means_as_by_contrasts(tiny: Tiny, tmp_pat
 
 def test_a_run_is_not_the_run_of_the_same_name_that_it_started_from(tiny: Tiny, tmp_path: Path) -> None:
     path = a_run(tmp_path / "second" / "run", tiny(f"model.weights={tmp_path}/gone/run/{run.WEIGHTS}"))
-    with pytest.warns(DataWarning, match="gone/run, is not there; its steps are not counted"):
+    with pytest.warns(DataWarning, match="gone/run, is not there; its steps and time are not counted"):
         assert results.read_run(path).steps == 3
 
 

@@ -47,7 +47,7 @@ class Outcome:
         classes: its class list.
         settings: of its training; None of a submission.
         manifest: of its folder; empty for a submission.
-        steps: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
+        steps, seconds: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
         learnt: images with predictions for labels that it or those runs learnt from, by their names in a submission.
         trainings: those that its weights come from, its own and of the runs that it started from.
     """
@@ -60,6 +60,7 @@ class Outcome:
     settings: config.Config | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     steps: float = math.nan
+    seconds: float = math.nan
     learnt: frozenset[str] = frozenset()
     trainings: frozenset[str] = frozenset()
 
@@ -71,7 +72,8 @@ class Outcome:
 
     def images(self, splits: Sequence[str], metric: str) -> Images:
         """What it scored."""
-        return frozenset(self._rows(splits, metric).set_index(["patient", "image"]).index.unique())
+        known = self._named.loc[self._chosen(splits, metric), ["patient", "image"]].drop_duplicates()
+        return frozenset(zip(known["patient"], known["image"], strict=True))
 
     def by_patient(self, splits: Sequence[str], metric: str, images: Images | None = None) -> pandas.DataFrame:
         """The mean over a patient's images: (P, K), a row a patient, a column a class; empty without such scores.
@@ -83,7 +85,7 @@ class Outcome:
         Raises:
             DataError: a class of a patient without a score.
         """
-        rows = self._rows(splits, metric)
+        rows = self._named[self._chosen(splits, metric)]
         if images is not None:
             rows = rows[rows.set_index(["patient", "image"]).index.isin(list(images))]
         found = rows.groupby(["patient", "class"], sort=True)["value"].mean().unstack("class")
@@ -92,10 +94,14 @@ class Outcome:
             raise DataError(f"{self.path}: a {metric} is missing; every image has to be scored in every class")
         return found
 
-    def _rows(self, splits: Sequence[str], metric: str) -> pandas.DataFrame:
+    @cached_property
+    def _named(self) -> pandas.DataFrame:
         """The scores with the images' names in a submission, by which runs and submissions know the same."""
-        rows = self.table[self.table["split"].isin(splits) & (self.table["metric"] == metric)]
-        return rows.assign(image=rows["case"].map({case: image_name(case) for case in rows["case"].unique().tolist()}))
+        cases = self.table["case"]
+        return self.table.assign(image=cases.map({case: image_name(case) for case in cases.unique().tolist()}))
+
+    def _chosen(self, splits: Sequence[str], metric: str) -> pandas.Series:
+        return self.table["split"].isin(splits) & (self.table["metric"] == metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,7 @@ class Arm:
     _scores: dict[tuple[tuple[str, ...], str, Images | None], dict[int, pandas.DataFrame]] = field(
         default_factory=dict, init=False, repr=False
     )
+    _images: dict[tuple[tuple[str, ...], str], dict[int, Images]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -138,10 +145,13 @@ class Arm:
 
     def images(self, splits: Sequence[str], metric: str = "dice") -> dict[int, Images]:
         """By seed, what its folds scored together."""
-        found = dict.fromkeys(self.seeds, Images())
-        for outcome in self.runs:
-            found[outcome.seed] |= outcome.images(splits, metric)
-        return found
+        known = (tuple(splits), metric)
+        if known not in self._images:
+            found = dict.fromkeys(self.seeds, Images())
+            for outcome in self.runs:
+                found[outcome.seed] |= outcome.images(splits, metric)
+            self._images[known] = found
+        return self._images[known]
 
     def scores(
         self, splits: Sequence[str], metric: str = "dice", images: Images | None = None
@@ -172,6 +182,11 @@ class Arm:
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
         """(S,) the mean over patients and classes of every seed."""
         return np.array([table.to_numpy(float).mean() for table in self.scores(splits, metric).values()], np.float64)
+
+    @property
+    def seconds(self) -> float:
+        """The mean over its runs of the time behind their weights; NaN if a run does not tell."""
+        return float(np.mean([outcome.seconds for outcome in self.runs]))
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -233,6 +248,8 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
         ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
     scored = [arm.images(splits, metric)[seed] for arm, of in ((a, ours), (b, theirs)) for seed in of]
     common = _common(f"{a.name}, {b.name}", scored)
+    if all(images == common for images in scored):
+        common = None
     # Sorted by patient, of whom all have the same.
     ours, theirs = (
         {seed: arm.scores(splits, metric, common)[seed] for seed in of} for arm, of in ((a, ours), (b, theirs))
@@ -304,6 +321,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         settings=settings,
         manifest=manifest,
         steps=sum(one.get("steps", math.nan) for one in line),
+        seconds=sum(one.get("seconds", math.nan) for one in line),
         learnt=frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
         trainings=frozenset(
             of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of
@@ -339,5 +357,7 @@ def _parent(path: Path, known: Mapping[Path, Mapping[str, Any]]) -> Path | None:
             if sha256 in (None, manifest.get("files", {}).get(run.WEIGHTS)):
                 return folder
     if not weights.is_file() or (weights.parent / run.MANIFEST).is_file():
-        warn(f"{path}: the run that it started from, {weights.parent}, is not there; its steps are not counted")
+        warn(
+            f"{path}: the run that it started from, {weights.parent}, is not there; its steps and time are not counted"
+        )
     return None

@@ -120,11 +120,11 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
 
 
 def cost(judgement: Judgement) -> Markup | None:
-    """Time of a training against Dice, a point an arm; None where no run tells its time."""
+    """Time of the trainings behind a run against Dice, a point an arm; None where no run tells its time."""
     points = {
         name: (seconds, float(arm.mean(judgement.splits).mean()))
         for name, arm in judgement.arms.items()
-        if math.isfinite(seconds := arm.fact("seconds")) and len(arm.mean(judgement.splits))
+        if math.isfinite(seconds := arm.seconds) and len(arm.mean(judgement.splits))
     }
     if not points:
         return None
@@ -140,13 +140,13 @@ def cost(judgement: Judgement) -> Markup | None:
         y=(min(dice) - space, max(dice) + space),
         left=56,
     )
-    parts = [keys, frame.y_axis(f"Dice, {_where(judgement)}"), frame.x_axis(f"Time of a training, {name}")]
+    parts = [keys, frame.y_axis(f"Dice, {_where(judgement)}"), frame.x_axis(f"Time of training, {name}")]
     for place, (arm, (seconds, value)) in enumerate(points.items()):
         mark = element("circle", cx=frame.x(seconds / unit), cy=frame.y(value), r=5.0, class_=_mark(place))
         parts.append(
             element("g", element("title", f"{arm}: {value:.4f}, {duration(seconds)}"), mark, class_=_series(place))
         )
-    return svg("Cost", "Mean Dice of every arm over the time of a training.", frame.bottom + 40, *parts)
+    return svg("Cost", "Mean Dice of every arm over the time of training.", frame.bottom + 40, *parts)
 
 
 def _curve(arm: Arm) -> list[tuple[float, float]]:

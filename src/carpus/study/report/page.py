@@ -129,12 +129,13 @@ def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -
     ]
     seeds = sorted({seeds for each in judgement.judged for seeds in each.dice.seeds})
     patients = sorted({each.dice.patients for each in judgement.judged})
-    smallest = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
+    detectable = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
     sizes = f"{_range(seeds)} × {_range(patients)}"
     tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
-    if smallest:
-        tiles.append(tile("Detectable", f"{min(smallest):.4f}", "smallest true difference, power 0.8"))
+    if detectable:
+        ends = dict.fromkeys(f"{end:.4f}" for end in (min(detectable), max(detectable)))
+        tiles.append(tile("Detectable", "–".join(ends), "smallest true difference a contrast shows, power 0.8"))
     lines = [
         element("li", element("b", word, class_=word.replace(" ", "-")), sentence)
         for word, sentence in findings(judgement)
@@ -167,7 +168,7 @@ _CAPTIONS = {
         "which is Holm-corrected: an interval beside zero can still be undecided.",
     ),
     "seeds": ("Seeds.", "Every run's mean Dice; the line is the mean of the arm."),
-    "cost": ("Cost.", "What a training took, and what it gave."),
+    "cost": ("Cost.", "What training took, that of the runs that an arm started from included, and what it gave."),
     "classes": ("Classes.", "Where a difference comes from; carpals first."),
     "learning": ("Learning curves.", "Validation Dice, the mean over an arm's runs."),
 }

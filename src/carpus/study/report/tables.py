@@ -187,7 +187,7 @@ def costs(judgement: Judgement) -> Listing:
                 _count(given.images_a_step),
                 _count(given.image_size_px),
                 _count(given.training_patients),
-                duration(arm.fact("seconds")),
+                duration(arm.seconds),
                 _count(arm.fact("images_per_second"), "", 1),
                 _count(float(np.mean(peak)) if peak else math.nan, " MiB"),
                 device(arm),
@@ -195,8 +195,9 @@ def costs(judgement: Judgement) -> Listing:
         )
     columns = ["Arm", "Parameters", "Steps", "Images a step", "Side, px", "Patients", "Time a run", "Images/s", "Peak"]
     about = (
-        "Steps are all that made the weights, those of the runs that an arm started from included. Time is the wall "
-        "time of its own training with its validations on the device named, which may have been shared."
+        "Steps and time are all that made the weights, those of the runs that an arm started from included; those of "
+        "the teachers of pseudo-labels are not. Time is by the wall, with validations, on the device named, which may "
+        "have been shared."
     )
     return Listing("Cost", about, [*columns, "Device"], rows)
 
