@@ -13,8 +13,9 @@ import yaml
 
 from carpus import config, run
 from carpus.errors import DataWarning
+from carpus.formats import files
 from carpus.labels import BONES
-from carpus.study import budget, judge, published, results, spec
+from carpus.study import budget, judge, published, results, spec, tasks
 from carpus.study.report import figures, page, tables
 from carpus.study.spec import Contrast
 from study import planted
@@ -215,6 +216,24 @@ def test_what_one_run_of_an_arm_does_not_tell_is_no_difference(tiny: Tiny, tmp_p
     part = results.Arm("part", (silent, whole.runs[1]))
     assert math.isnan(budget.of(part).training_patients)
     assert both_ways(part, whole) == ({}, {})
+
+
+def test_thresholds_that_kept_nothing_say_that_nothing_helped(tiny: Tiny, tmp_path: Path) -> None:
+    draw, arms = np.random.default_rng(0).random((2, len(PATIENTS))), dict[str, results.Arm]()
+    for name in ("plain", "fitted"):
+        paths = [a_run(tmp_path / f"{name}{n}", tiny(), draw[n].tolist(), identity=f"{n}") for n in (0, 1)]
+        arms[name] = an_arm(name, *paths)
+    for outcome in arms["fitted"].runs:
+        files.write_json(outcome.path / tasks.CALIBRATION, {"kept": []})
+    judgement = judge.judge(arms, [Contrast("fitted", "plain")])
+    (only,) = judgement.judged
+    assert only.word == "cannot tell"
+    assert list(only.flags) == ["nothing fitted"]
+    assert only.flags["nothing fitted"].startswith("fitted: no threshold or repair helped beyond chance")
+    # Its validation patients are those that were fitted on.
+    drawing = str(figures.learning(judgement.arms))
+    assert "plain" in drawing
+    assert "fitted" not in drawing
 
 
 @pytest.mark.parametrize(("values", "flag"), [([0.0, 0.0], "collapsed"), ([0.9, 0.9], "no scatter")])

@@ -41,7 +41,7 @@ class Judged:
             hold nothing to judge by, which a flag explains.
         assumed: why the spread was not that of the contrast itself; empty if it was.
         flags: why a difference may come from something else: budget, transductive; or why there is nothing to
-            compare: collapsed, no scatter.
+            compare: collapsed, nothing fitted, no scatter.
     """
 
     pair: Contrast
@@ -194,7 +194,13 @@ def _test(
         if of.any()
     ]:
         nothing["collapsed"] = "; ".join(told)
-    if constant[ALL] and not all_collapsed:
+    unfitted = [name for name in pair if all(outcome.fitted == 0 for outcome in arms[name].runs)]
+    if unfitted and same_trainings and constant[ALL] and not all_collapsed:
+        nothing["nothing fitted"] = (
+            f"{' and '.join(unfitted)}: no threshold or repair helped beyond chance on the patients held out, so that "
+            "its predictions are those of the run without"
+        )
+    elif constant[ALL] and not all_collapsed:
         told = "differences of the same training do" if same_trainings else "scores do"
         nothing["no scatter"] = f"{told} not differ between seeds, nor the difference between patients"
     untested = constant | all_collapsed

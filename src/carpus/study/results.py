@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from carpus import config, evaluate, run
 from carpus.errors import DataError, warn
+from carpus.formats import files
 from carpus.formats.submission import image_name
 from carpus.labels import Classes
+from carpus.study import tasks
 
 Values = NDArray[np.float64]
 
@@ -69,6 +71,12 @@ class Outcome:
         """metrics.csv; None of a submission."""
         path = self.path / run.METRICS
         return pandas.read_csv(path) if path.is_file() else None
+
+    @cached_property
+    def fitted(self) -> int | None:
+        """How many thresholds and repairs were fitted on the patients held out and kept; None where none was tried."""
+        path = self.path / tasks.CALIBRATION
+        return len(files.read_json(path).get("kept", ())) if path.is_file() else None
 
     def images(self, splits: Sequence[str], metric: str) -> Images:
         """What it scored."""

@@ -152,7 +152,7 @@ def cost(judgement: Judgement) -> Markup | None:
 def _curve(arm: Arm) -> list[tuple[float, float]]:
     by_step: dict[float, list[float]] = {}
     for outcome in arm.runs:
-        if outcome.curve is not None:
+        if outcome.curve is not None and outcome.fitted is None:  # else these patients are what was fitted on
             rows = outcome.curve.dropna(subset=["val_dice"])
             for step, value in zip(rows["step"].tolist(), rows["val_dice"].tolist(), strict=True):
                 by_step.setdefault(float(step), []).append(float(value))

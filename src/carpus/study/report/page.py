@@ -18,9 +18,12 @@ from carpus.report.page import key
 from carpus.study.judge import Judged, Judgement, left_out
 from carpus.study.report import answers, by_class, figures, tables, worst, writers
 from carpus.study.results import TEST
-from carpus.study.spec import Study
+from carpus.study.spec import Contrast, Study
 
 _ORDER = ("better", "worse", "equivalent", "cannot tell")
+
+_WORDS = ("flags", "claims", "regrets", "labels")
+"""Tables of sentences, whose lines are broken."""
 
 
 def write(
@@ -54,7 +57,7 @@ def write(
         _header(judgement, title, lead, notes),
         _figures(judgement, drawn),
         *(
-            listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
+            listed(place, listing, dense=len(listing.columns) > 9, words=name in _WORDS)
             for place, (name, listing) in enumerate(_shown(listings).items(), start=1)
         ),
         _worst(cases, worst.gallery(list(cases), classes)),
@@ -104,9 +107,15 @@ def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict
 
 
 def findings(judgement: Judgement) -> list[tuple[str, str]]:
-    """Verdict and sentence of every contrast, decided ones first, the largest differences first."""
+    """Verdict and sentence of every contrast, decided ones first, the largest differences first; then those without."""
     judged = sorted(judgement.judged, key=lambda each: (_ORDER.index(each.word), -abs(each.difference)))
-    return [(each.word, _sentence(each, tables.told_on_val(judgement, each.pair))) for each in judged]
+    told = [(each.word, _sentence(each, tables.told_on_val(judgement, each.pair))) for each in judged]
+    return [*told, *(("not judged", _why_not(pair, judgement)) for pair in judgement.absent)]
+
+
+def _why_not(pair: Contrast, judgement: Judgement) -> str:
+    lacking = " and ".join(name for name in pair if name not in judgement.arms)
+    return f"{tables.pair_name(pair)}: no finished run of {lacking}."
 
 
 def _sentence(each: Judged, on_val: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from carpus.pseudo import provenance
 from carpus.report import Listing
 from carpus.report.charts import number
-from carpus.study import budget, stats
+from carpus.study import budget, planning, stats
 from carpus.study.judge import Judged, Judgement
 from carpus.study.results import ALL, METRICS, TEST, Arm
 from carpus.study.spec import Contrast, Published, Study
@@ -48,8 +48,9 @@ def verdicts(judgement: Judgement) -> Listing:
         f"On the {where} patients. Intervals: 95 % each, over patients and seeds. p: of no difference; p equivalent: "
         f"of a difference of {judgement.margin:g} or more; both Holm-corrected over {_family(judgement)}. P(A > B): "
         "the share of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many "
-        "seeds and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show "
-        "a difference as large as the one seen, but no smaller than the margin."
+        "seeds and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that "
+        "show, with power 0.8, a true difference as large as the one seen, but no smaller than the margin; out of "
+        f"reach: none of up to {planning.MOST_ADVISED} seeds does. {_MISSING}"
     )
     if where == "validation":
         about += chosen_by_val([name for each in judgement.judged for name in each.pair], judgement.arms)
@@ -113,6 +114,11 @@ def _rows(judged: Sequence[Judged]) -> list[list[str]]:
 _OTHERS = dict(zip(METRICS[1:], (("NSD 2 px", 4), ("HD95, px", 2)), strict=True))
 """Head and digits of every metric but Dice."""
 
+_MISSING = (
+    "A bone that only one of prediction and truth has counts 0 in NSD and the image's diagonal in HD95, so that "
+    "HD95 tells missed bones more than borders."
+)
+
 _VERDICTS = (
     "Contrast",
     "Verdict",
@@ -151,7 +157,10 @@ def borders(judgement: Judgement) -> Listing:
         "Worst class",
         "its Dice",
     ]
-    about = "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances."
+    about = (
+        "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances. "
+        f"{_MISSING}"
+    )
     return Listing("Borders, groups and the worst class", about, columns, rows)
 
 
@@ -281,8 +290,9 @@ def needed(each: Judged) -> str:
     design = each.needed
     basis = f", going by {each.assumed}" if each.assumed else ""
     if design is None:
-        return f"no design within reach would show {each.effect:.4f}{basis}"
-    return f"{design.seeds} seeds and {number(design.patients)} patients would show {each.effect:.4f}{basis}"
+        return f"no design within reach would show a true {each.effect:.4f}{basis}"
+    many = f"{design.seeds} seeds and {number(design.patients)} patients"
+    return f"{many} would show a true {each.effect:.4f} with power 0.8{basis}"
 
 
 def _design(each: Judged) -> str:
