@@ -240,13 +240,14 @@ def test_annotations_are_the_competitions(dataset, sheet, tmp_path):
     assert np.array_equal(annotations.read(case.annotation, images.size(case.image), BONES), data.read_labels(case))
 
 
-@pytest.mark.parametrize(("images", "tuned"), [(24, False), (40, True)])
-def test_the_quality_measured_is_of_the_rules_that_are_written(images, tuned):
-    """Four fifths of 24 images are too few to tune a limit on, though 24 would do."""
+@pytest.mark.parametrize(("images", "of_one", "tuned"), [(24, 1, True), (24, 10, False), (40, 1, True)])
+def test_the_quality_measured_is_of_the_rules_that_are_written(images, of_one, tuned):
+    """Without a patient who has 10 of 24 images no limit can be tuned, though it can with them."""
     measures = np.full((images, 2, len(MEASURES)), np.nan)
     measures[..., list(MEASURES).index("agreement")] = np.random.default_rng(0).uniform(0.6, 0.7, (images, 2))
     dice = np.full((images, 2), 0.8)
-    known = quality.OutOfFold([f"ID{n}" for n in range(images)], measures, dice, dice - 0.1)
+    patients = [f"ID{max(n, of_one)}" for n in range(images)]
+    known = quality.OutOfFold(patients, measures, dice, dice - 0.1)
     rules = quality.rules(known)
     assert selection.tune(measures, dice).tuned.any()
     assert rules.tuned.any() == tuned

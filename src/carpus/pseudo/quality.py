@@ -190,8 +190,9 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
 def rules(found: OutOfFold) -> Rules:
     """Rules tuned on all of it, by which those are tuned, too, whose labels `judge` measures.
 
-    A limit is tuned only where every four fifths of the patients can tune it, else it stays as it is: what is measured
-    would be another selection. How far runs agree with one another says nothing of how far they agree with submissions.
+    A limit is tuned only where every four fifths of the patients can tune it, too, on four fifths of the labels; else
+    it stays as it is, or what is measured would be another selection. How far runs agree with one another says nothing
+    of how far they agree with submissions.
     """
     return _rounds(found)[0]
 
@@ -204,7 +205,8 @@ def _rounds(found: OutOfFold) -> tuple[Rules, list[tuple[Bools, Rules]]]:
     dealt = crossfit.rounds_of(np.array(found.patients))
     outs = [dealt == n for n in np.unique(dealt)]
     of_all = tune(found.measures, found.dice)
-    of_others = [tune(found.measures[~out], found.dice[~out]) for out in outs]
+    share = 1 - 1 / crossfit.ROUNDS
+    of_others = [tune(found.measures[~out], found.dice[~out], share) for out in outs]
     where = np.logical_and.reduce([each.tuned for each in (of_all, *of_others)])
     if found.mixed:
         where[:, list(MEASURES).index("agreement")] = False
