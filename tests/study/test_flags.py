@@ -218,18 +218,22 @@ def test_what_one_run_of_an_arm_does_not_tell_is_no_difference(tiny: Tiny, tmp_p
     assert both_ways(part, whole) == ({}, {})
 
 
-def test_thresholds_that_kept_nothing_say_that_nothing_helped(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kept", "told"), [([[], []], "none"), ([[], ["Lunate"]], "1 in 2 runs, without a change")])
+def test_thresholds_that_changed_nothing_say_what_helped(
+    tiny: Tiny, tmp_path: Path, kept: list[list[str]], told: str
+) -> None:
     draw, arms = np.random.default_rng(0).random((2, len(PATIENTS))), dict[str, results.Arm]()
     for name in ("plain", "fitted"):
         paths = [a_run(tmp_path / f"{name}{n}", tiny(), draw[n].tolist(), identity=f"{n}") for n in (0, 1)]
         arms[name] = an_arm(name, *paths)
-    for outcome in arms["fitted"].runs:
-        files.write_json(outcome.path / tasks.CALIBRATION, {"kept": []})
+    for outcome, steps in zip(arms["fitted"].runs, kept, strict=True):
+        files.write_json(outcome.path / tasks.CALIBRATION, {"kept": steps})
     judgement = judge.judge(arms, [Contrast("fitted", "plain")])
     (only,) = judgement.judged
     assert only.word == "cannot tell"
     assert list(only.flags) == ["nothing fitted"]
-    assert only.flags["nothing fitted"].startswith("fitted: no threshold or repair helped beyond chance")
+    start = "fitted: thresholds and repairs that helped beyond chance on the patients held out: "
+    assert only.flags["nothing fitted"].startswith(start + told)
     # Its validation patients are those that were fitted on.
     drawing = str(figures.learning(judgement.arms))
     assert "plain" in drawing

@@ -167,6 +167,15 @@ def _splits(arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> tuple[str, ..
     return TEST if all(_has_test(arms[name]) for pair in pairs for name in pair) else VAL
 
 
+def _fitted(arm: Arm) -> str:
+    """That what was fitted for an arm after training has changed no score, in words; empty if nothing was tried."""
+    kept = [outcome.fitted for outcome in arm.runs if outcome.fitted is not None]
+    told = f"{sum(kept)} in {plural(len(kept), 'run')}, without a change of any score" if any(kept) else "none"
+    return (
+        f"{arm.name}: thresholds and repairs that helped beyond chance on the patients held out: {told}" if kept else ""
+    )
+
+
 def _learnt(pair: Contrast, arms: Mapping[str, Arm], study: Study | None) -> bool:
     """Whether an arm of a pair learnt from the test images, or from some of them, as far as that is known."""
     told = [name for name in pair if study is not None and "transductive" in study.arms[name].flags]
@@ -194,12 +203,8 @@ def _test(
         if of.any()
     ]:
         nothing["collapsed"] = "; ".join(told)
-    unfitted = [name for name in pair if all(outcome.fitted == 0 for outcome in arms[name].runs)]
-    if unfitted and same_trainings and constant[ALL] and not all_collapsed:
-        nothing["nothing fitted"] = (
-            f"{' and '.join(unfitted)}: no threshold or repair helped beyond chance on the patients held out, so that "
-            "its predictions are those of the run without"
-        )
+    if constant[ALL] and same_trainings and not dice.difference[ALL] and (fitted := _fitted(arm) or _fitted(against)):
+        nothing["nothing fitted"] = fitted
     elif constant[ALL] and not all_collapsed:
         told = "differences of the same training do" if same_trainings else "scores do"
         nothing["no scatter"] = f"{told} not differ between seeds, nor the difference between patients"
