@@ -68,6 +68,7 @@ def _pseudo(job: Job) -> dict[str, Any] | None:
         "sources": [{name: source[name] for name in ("kind", "sha256")} for source in content["sources"]],
         "seen": job.pseudo.seen.as_json(),
         "quality": content["quality"],
+        "kept": content["kept"],
         "images": job.pseudo.images,
     }
 

@@ -73,7 +73,7 @@ def train(
                 tell(f"{out}: is finished, and is what this command asks for; nothing was trained")
             return done.manifest["val_dice"]
         if job.pseudo and leads and tell:
-            tell(job.pseudo.advice)
+            tell(job.pseudo.advice(selection=settings.data.pseudo.selection))
         passed = _gates(job, launcher, tell if leads else None)
     with (
         ExitStack() as claimed,

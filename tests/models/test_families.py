@@ -97,6 +97,15 @@ def test_beit_reads_its_maps_after_the_last_block() -> None:
     assert not torch.allclose(network(images).logits, before, atol=1e-6)
 
 
+def test_beit_trains_in_a_process_that_predicted_before() -> None:
+    images = torch.zeros(1, 1, 32, 96)  # a size of no other test: what was made for it stays in the process
+    with torch.inference_mode():
+        build(settings("beit")).eval()(images)
+    network = build(settings("beit")).eval()
+    network(images).logits.sum().backward()
+    assert network.get_parameter("encoder.beit.layers.0.mlp.fc2.weight").grad is not None
+
+
 def test_beit_takes_any_size_by_interpolated_positions() -> None:
     network = build(settings("beit")).eval()
     assert network(torch.randn(1, 1, 96, 160)).logits.shape == (1, CLASSES, 24, 40)

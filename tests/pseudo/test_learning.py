@@ -98,6 +98,14 @@ def test_doubts_reach_the_batch_and_are_warped_with_the_labels(dataset):
     assert turned.labels.shape == (1, 48, 48)
 
 
+def test_who_takes_all_labels_is_told_the_quality_of_all(dataset, pseudo, tiny, tmp_path):
+    told = []
+    settings = tiny(f"data.pseudo.root={pseudo}", "data.pseudo.selection=false", "train.steps=1")
+    train.train(settings, dataset, tmp_path / "run", tell=told.append)
+    dice = provenance.read(pseudo).content["quality"]["dice"]
+    assert f"all of their bones count, selected or not; out of fold the Dice of all is {dice:.4f}, +0.0000" in told[0]
+
+
 def test_a_run_with_pseudo_labels_says_what_it_learnt_and_its_scores_are_transductive(
     dataset, trained, pseudo, tiny, tmp_path
 ):
@@ -206,7 +214,7 @@ def test_a_calibration_counts_as_taught_by_the_patients_it_was_fitted_on(dataset
     found = make.make([trained], dataset / "test" / "DCM", tmp_path / "data", choices=choices)
     learnt = opened.manifest["train_patients"]
     assert found.provenance.seen == Seen(frozenset([*learnt, *patients]))
-    assert "the calibration was fitted on these patients" in found.provenance.advice
+    assert "the calibration was fitted on these patients" in found.provenance.advice()
     with pytest.raises(DataError, match="trained or calibrated on patient"):
         prepared(tiny(f"data.pseudo.root={tmp_path / 'data'}"), dataset)
     Calibration({}, opened.classes).write(tmp_path / "cal.json")  # as one that does not say on whom

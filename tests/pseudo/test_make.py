@@ -10,8 +10,8 @@ from carpus import data, kernels, phantom, run, train
 from carpus.cli import app
 from carpus.errors import ConfigError, DataError
 from carpus.formats import annotations, files, images, submission
-from carpus.labels import BONES
-from carpus.pseudo import make, provenance, quality, trust
+from carpus.labels import BONES, Classes
+from carpus.pseudo import make, provenance, quality, selection, trust
 from carpus.pseudo.measures import MEASURES
 from carpus.pseudo.provenance import Seen
 from carpus.pseudo.sources import Sources
@@ -58,7 +58,7 @@ def test_provenance_says_what_was_kept_and_why_not(dataset, sheet, tmp_path):
     assert known.content["sources"] == [
         {"kind": "submission", "path": str(path.resolve()), "sha256": files.sha256(path), "seen": [None]}
     ]
-    assert "never measured" in known.advice
+    assert "never measured" in known.advice()
     for case in data.read(tmp_path / "pseudo").train:
         assert known.images[case.name] == images.digest(case.image)
         assert known.annotations[case.name] == files.sha256(case.annotation)
@@ -122,10 +122,10 @@ def test_runs_are_measured_on_the_patients_they_held_out(dataset, trained, tmp_p
     assert measured["images"] == 4
     assert measured["patients"] == len(opened.manifest["val_patients"]) == 2
     assert measured["kept_dice"] is measured["gain"] is None
-    assert f"no label would be kept (Dice of all: {measured['dice']:.4f}), advised against" in known.advice
+    assert f"no label would be kept (Dice of all: {measured['dice']:.4f}), advised against" in known.advice()
     assert known.content["tuned_on"] == opened.manifest["val_patients"]
     assert measured["poor"] == list(BONES)
-    assert f"hardly ever right: {', '.join(measured['poor'][:3])} and 26 more" in known.advice
+    assert f"hardly ever right: {', '.join(measured['poor'][:3])} and 26 more" in known.advice()
 
 
 def test_of_a_vote_with_submissions_no_quality_is_told(dataset, trained, sheet, tmp_path):
@@ -135,7 +135,7 @@ def test_of_a_vote_with_submissions_no_quality_is_told(dataset, trained, sheet, 
     assert found.quality is None
     assert content["quality"] is None
     told = f"out of fold the runs alone reach a Dice of {content['runs_alone']['dice']:.4f}; of the vote nobody knows"
-    assert found.provenance.advice.endswith(told)
+    assert found.provenance.advice().endswith(told)
 
 
 def test_folds_are_not_held_against_themselves(dataset, trained, tiny, tmp_path):
@@ -147,7 +147,7 @@ def test_folds_are_not_held_against_themselves(dataset, trained, tiny, tmp_path)
     assert np.isnan(beside.student).all()
     alone = quality.out_of_fold(Sources([trained], BONES, size), dataset)
     assert np.array_equal(alone.student, alone.dice)  # of one run this is so for the images to label, too
-    advice = make.make(folds, dataset / "test" / "DCM", tmp_path / "pseudo").provenance.advice
+    advice = make.make(folds, dataset / "test" / "DCM", tmp_path / "pseudo").provenance.advice()
     assert advice.endswith("every patient that was held out made some of them, so no fold of these can train with them")
 
 
@@ -169,15 +169,16 @@ def test_what_no_patient_shows_is_told_as_unknown():
     assert found["kept_dice"] == pytest.approx(0.95)
     assert found["gain"] is None
     told = provenance.advice(found)
-    assert told.endswith("Dice is 0.9500, unknown how much above the first run: no patient held out shows it")
+    unknown = "Dice is 0.9500, unknown how much above the first run: no patient held out shows it"
+    assert told == f"out of fold 100.0% are kept, whose {unknown}"
     assert "advised against" in provenance.advice(quality.judge(replace(known, student=dice), "it", BONES).as_json())
     none = quality.judge(replace(known, measures=np.full_like(measures, 1e9)), "the first run", BONES).as_json()
     assert provenance.advice(none) == "out of fold no label would be kept (Dice of all: 0.9500), advised against"
 
 
 def test_how_far_runs_agree_says_nothing_of_submissions():
-    measures = np.random.default_rng(0).uniform(0.97, 0.99, (24, 2, len(MEASURES)))
-    known = quality.OutOfFold([f"ID{n}" for n in range(24)], measures, np.full((24, 2), 0.95), np.full((24, 2), 0.9))
+    measures = np.random.default_rng(0).uniform(0.97, 0.99, (30, 2, len(MEASURES)))
+    known = quality.OutOfFold([f"ID{n}" for n in range(30)], measures, np.full((30, 2), 0.95), np.full((30, 2), 0.9))
     agreement = list(MEASURES).index("agreement")
     alone, mixed = quality.rules(known), quality.rules(replace(known, mixed=True))
     assert alone.tuned[:, agreement].all()
@@ -237,3 +238,37 @@ def test_annotations_are_the_competitions(dataset, sheet, tmp_path):
     assert content["filename"] == case.image.name
     assert content["parent_path"] == f"/{case.patient}"
     assert np.array_equal(annotations.read(case.annotation, images.size(case.image), BONES), data.read_labels(case))
+
+
+@pytest.mark.parametrize(("images", "of_one", "tuned"), [(24, 1, True), (24, 10, False), (40, 1, True)])
+def test_the_quality_measured_is_of_the_rules_that_are_written(images, of_one, tuned):
+    """Without a patient who has 10 of 24 images no limit can be tuned, though it can with them."""
+    measures = np.full((images, 2, len(MEASURES)), np.nan)
+    measures[..., list(MEASURES).index("agreement")] = np.random.default_rng(0).uniform(0.6, 0.7, (images, 2))
+    dice = np.full((images, 2), 0.8)
+    patients = [f"ID{max(n, of_one)}" for n in range(images)]
+    known = quality.OutOfFold(patients, measures, dice, dice - 0.1)
+    rules = quality.rules(known)
+    assert selection.tune(measures, dice).tuned.any()
+    assert rules.tuned.any() == tuned
+    measured, written = quality.judge(known, "it", Classes(("a", "b"))), selection.select(measures, rules).kept.mean()
+    assert measured.kept == pytest.approx(written, abs=0.1)
+    assert measured.kept == pytest.approx(float(tuned), abs=0.1)
+    assert provenance.advice(measured.as_json(), selection=False).startswith(
+        "out of fold the Dice of all is 0.8000, +0.1000 (+0.1000 to +0.1000) beside it"
+    )
+
+
+@pytest.mark.parametrize(("kept", "far"), [(0.42, True), (0.12, False)])
+def test_the_quality_of_another_share_of_labels_is_told_apart(tmp_path, kept, far):
+    dice, measures = np.full((8, 29), 0.9), np.full((8, 29, len(MEASURES)), np.nan)
+    known = quality.OutOfFold([f"ID{n}" for n in range(8)], measures, dice, dice - 0.1)
+    measured = replace(quality.judge(known, "it", BONES), kept=0.11)
+    content = {"quality": measured.as_json(), "kept": kept}
+    found = provenance.Provenance(tmp_path, content, Seen(), {"ID1/a": "0" * 64}, {})
+    assert f"{kept:.1%} of their bones kept; out of fold 11.0% are kept, whose Dice is 0.9000" in found.advice()
+    assert ("need not be the quality of these labels" in found.advice()) == far
+    assert found.advice(selection=False).startswith(
+        "1 pseudo-labelled images, all of their bones count, selected or not; out of fold the Dice of all is 0.9000"
+    )
+    assert "far apart" not in found.advice(selection=False)

@@ -13,9 +13,10 @@ import yaml
 
 from carpus import config, run
 from carpus.errors import DataWarning
+from carpus.formats import files
 from carpus.labels import BONES
-from carpus.study import budget, judge, published, results, spec
-from carpus.study.report import page, tables
+from carpus.study import budget, judge, published, results, spec, tasks
+from carpus.study.report import figures, page, tables
 from carpus.study.spec import Contrast
 from study import planted
 
@@ -47,10 +48,15 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     short, long, longest = (an_arm(path.name, path) for path in (first, second, third))
     assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
     assert budget.of(longest).steps == 17
+    assert longest.seconds == 3 * 60
+    judgement = judge.judge({"short": short, "longest": longest}, [Contrast("longest", "short")])
+    times = {row[0]: row[6] for row in tables.costs(judgement).rows}
+    assert times == {"short": "60 s", "longest": "3.0 min"}
+    assert "longest: 0.9000, 3.0 min" in str(figures.cost(judgement))
     moved = runs.rename(tmp_path / "moved")
     assert budget.of(an_arm("third", moved / "third")).steps == 17
     third = (moved / "third").rename(tmp_path / "third")
-    with pytest.warns(DataWarning, match="second, is not there; its steps are not counted"):
+    with pytest.warns(DataWarning, match="second, is not there; its steps and time are not counted"):
         assert budget.of(an_arm("third", third)).steps == 5
 
 
@@ -89,14 +95,23 @@ def test_runs_that_share_a_training_are_paired(
 def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_path: Path) -> None:
     quality = {"images": 24, "dice": 0.7, "kept_dice": 0.8, "kept": 0.055, "gain": 0.01, "low": -0.01, "high": 0.03}
     quality |= {"student": "the run", "in_sample": False, "poor": []}
-    taught = a_run(tmp_path / "taught", tiny(), pseudo={"images": {}, "quality": quality})
+    measured = quality | {"all_gain": -0.2, "all_low": -0.3, "all_high": -0.1}
+    taught = a_run(tmp_path / "taught", tiny(), pseudo={"images": {}, "quality": measured, "kept": 0.2})
+    naive = tiny("data.pseudo.selection=false")
+    every = a_run(tmp_path / "every", naive, pseudo={"images": {}, "quality": measured, "kept": 0.2})
+    before = a_run(tmp_path / "before", naive, pseudo={"images": {}, "quality": quality})
     blind = a_run(tmp_path / "blind", tiny(), pseudo={"images": {}, "quality": None})
-    arms = {"taught": an_arm("taught", taught, blind), "plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
+    arms = {name: an_arm(name, *of) for name, of in {"taught": (taught, blind), "naive": (every, before)}.items()}
+    arms |= {"plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
     rows = tables.labels(judge.judge(arms, [Contrast("taught", "plain")])).rows
-    assert [row[:3] for row in rows] == [["taught", "0", "6%"], ["taught", "1", "–"]]
-    assert "out of fold their Dice is 0.8000, +0.0100 (-0.0100 to +0.0300)" in rows[0][3]
-    assert "advised against" in rows[0][3]
-    assert "never measured" in rows[1][3]
+    kept = [["taught", "0", "20%", "6%"], ["taught", "1", "–", "–"]]
+    assert [row[:4] for row in rows] == [*kept, ["naive", "0", "100%", "100%"], ["naive", "1", "100%", "100%"]]
+    told = [row[4] for row in rows]
+    assert "out of fold 5.5% are kept, whose Dice is 0.8000, +0.0100 (-0.0100 to +0.0300)" in told[0]
+    assert "never measured" in told[1]
+    assert "out of fold the Dice of all is 0.7000, -0.2000 (-0.3000 to -0.1000)" in told[2]
+    assert told[3].endswith("0.7000, unknown how much above the run: it was not measured")
+    assert all("advised against" in told[n] for n in (0, 2))
 
 
 def test_a_training_that_only_one_arm_has_is_left_out(tiny: Tiny, tmp_path: Path) -> None:
@@ -201,6 +216,28 @@ def test_what_one_run_of_an_arm_does_not_tell_is_no_difference(tiny: Tiny, tmp_p
     part = results.Arm("part", (silent, whole.runs[1]))
     assert math.isnan(budget.of(part).training_patients)
     assert both_ways(part, whole) == ({}, {})
+
+
+@pytest.mark.parametrize(("kept", "told"), [([[], []], "none"), ([[], ["Lunate"]], "1 in 2 runs, without a change")])
+def test_thresholds_that_changed_nothing_say_what_helped(
+    tiny: Tiny, tmp_path: Path, kept: list[list[str]], told: str
+) -> None:
+    draw, arms = np.random.default_rng(0).random((2, len(PATIENTS))), dict[str, results.Arm]()
+    for name in ("plain", "fitted"):
+        paths = [a_run(tmp_path / f"{name}{n}", tiny(), draw[n].tolist(), identity=f"{n}") for n in (0, 1)]
+        arms[name] = an_arm(name, *paths)
+    for outcome, steps in zip(arms["fitted"].runs, kept, strict=True):
+        files.write_json(outcome.path / tasks.CALIBRATION, {"kept": steps})
+    judgement = judge.judge(arms, [Contrast("fitted", "plain")])
+    (only,) = judgement.judged
+    assert only.word == "cannot tell"
+    assert list(only.flags) == ["nothing fitted"]
+    start = "fitted: thresholds and repairs that helped beyond chance on the patients held out: "
+    assert only.flags["nothing fitted"].startswith(start + told)
+    # Its validation patients are those that were fitted on.
+    drawing = str(figures.learning(judgement.arms))
+    assert "plain" in drawing
+    assert "fitted" not in drawing
 
 
 @pytest.mark.parametrize(("values", "flag"), [([0.0, 0.0], "collapsed"), ([0.9, 0.9], "no scatter")])

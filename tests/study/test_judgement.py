@@ -3,15 +3,18 @@
 import csv
 import html.parser
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from carpus import run
 from carpus.cli import app
-from carpus.study import conduct, gather, judge, published, results, spec
-from carpus.study.report import answers
+from carpus.study import conduct, gather, judge, published, results, spec, stats, table, tasks
+from carpus.study.report import answers, tables
 from carpus.study.spec import Contrast
 from carpus.study.stats import Spread
 from study import planted
@@ -111,6 +114,68 @@ def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: 
     assert rows["never"] == "no runs"
 
 
+def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Path, tmp_path: Path) -> None:
+    """One that is worse wherever it did not see the images, as planted on Val alone."""
+    planted.write_study(tmp_path / "out", study, {}, cases=CASES, spread=CLOSE)
+    opened = conduct.open_(tmp_path / "out")
+    for row in opened.rows:
+        if row.arm == "semi":
+            path = tmp_path / "out" / "runs" / row.key / run.SCORES
+            scores = pandas.read_csv(path)
+            scores.loc[(scores["split"] == "val") & (scores["metric"] == "dice"), "value"] -= 0.05
+            scores.to_csv(path, index=False)
+    arms, _ = gather.of_study(opened)
+    found = judge.judge(arms, opened.study.contrasts, study=opened.study)
+    semi, (on_val,) = by_arm(found)["semi"], found.on_val
+    assert (semi.word, semi.dice.patients, list(semi.flags)) == ("equivalent", 30, ["transductive"])
+    assert (on_val.pair, on_val.word, on_val.dice.patients, dict(on_val.flags)) == (semi.pair, "worse", 10, {})
+    assert found.tests == len(opened.study.contrasts) + 1
+    # All verdicts of the page are one family: Holm over seven tests.
+    p = [float(each.dice.p[0]) for each in (*found.judged, on_val)]
+    assert [each.p for each in (*found.judged, on_val)] == pytest.approx(stats.holm(p, tests=7))
+    done = carpus("study", "report", tmp_path / "out", "--no-pictures")
+    assert "Verdicts on Val" in done.output
+    shown = (tmp_path / "out" / "tables" / "tables.md").read_text()
+    assert "Holm-corrected over 7 tests, 6 contrasts and 1 of them on Val besides" in shown
+    assert "Val chose no checkpoint of these arms." in shown
+    page = (tmp_path / "out" / "report.html").read_text()
+    low, high = (f"{end([each.detectable for each in found.judged]):.4f}" for end in (min, max))
+    assert f"<dt>Detectable</dt><dd>{low}–{high}</dd>" in page
+    assert "Flagged: transductive. On Val, whose images neither learnt from: worse, −0.0" in page
+    figure = (tmp_path / "out" / "figures" / "differences.svg").read_text()
+    assert "semi, on Val" in figure
+    assert "semi against plain, on Val: -0.0" in figure
+    best = replace(arms["semi"].runs[0], manifest={"weights": {"chosen_by_validation": True}})
+    told = tables.chosen_by_val(["plain", "semi"], arms | {"semi": results.Arm("semi", (best,))})
+    assert told == " Val chose the checkpoint of semi and is optimistic for them."
+
+
+def test_an_arm_without_val_says_nothing_of_images_it_never_saw(study: Path, tmp_path: Path) -> None:
+    cases = {split: of for split, of in CASES.items() if split != "val"}
+    planted.write_study(tmp_path / "out", study, {}, cases=cases, spread=CLOSE)
+    opened = conduct.open_(tmp_path / "out")
+    arms, _ = gather.of_study(opened)
+    found = judge.judge(arms, opened.study.contrasts, study=opened.study)
+    assert (found.on_val, found.tests) == ((), len(opened.study.contrasts))
+    (told,) = judge.left_out(found)
+    assert told.startswith("semi against plain: learnt from test images, and not every run has Val")
+
+
+def test_failed_arms_are_named_with_the_reason_and_their_contrasts_as_not_judged(study: Path, tmp_path: Path) -> None:
+    out = planted.write_study(tmp_path / "out", study, EFFECTS, cases=CASES, spread=CLOSE, skip=("never",))
+    rows = [row for row in conduct.open_(out).rows if row.arm == "never"]
+    for row in rows[::2]:
+        tasks.fail(out, row.key, ArithmeticError("step 2: the loss is nan"))
+    done = carpus("study", "report", out, "--no-pictures")
+    assert done.exit_code == 0, done.output
+    why = "never failed (seed 0, fold 0, seed 2, fold 0): ArithmeticError: step 2: the loss is nan"
+    assert why in (out / "tables" / "tables.md").read_text()
+    page = (out / "report.html").read_text()
+    assert why in page
+    assert '<b class="not-judged">not judged</b>never against plain: no finished run of never.' in page
+    assert list(table.standing(out, rows).failed) == [row.key for row in rows[::2]]
+
+
 def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) -> None:
     longer = judgement.arms["longer"]
     control = results.Arm("control", longer.runs)
@@ -168,7 +233,7 @@ def test_the_report_is_a_page_of_its_own_with_tables_and_figures_beside(out: Pat
     assert rows[1][:2] == ["good against plain", "better"]
     assert float(rows[1][2]) == pytest.approx(0.01, abs=0.002)
     latex = (out / "tables" / "tables.tex").read_text()
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 8
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 9
     assert not re.search(r"(?<!\\)[&%#_] ?(and|of) ", latex)
     markdown = (out / "tables" / "tables.md").read_text()
     assert "| good against plain | better |" in markdown
@@ -215,9 +280,39 @@ def test_a_plan_comes_from_a_pilot_or_from_what_is_assumed(out: Path) -> None:
     pilot = carpus("study", "plan", out, "--effect", "0.001", "--contrasts", "5")
     assert pilot.exit_code == 0, pilot.output
     assert "SD over patients 0.0006" in pilot.output
+    assert "in one of 5 contrasts" in " ".join(pilot.output.split())
+
+
+def test_a_plan_takes_contrasts_and_patients_from_its_pilot_or_from_a_study_file(out: Path, study: Path) -> None:
+    told = {text: " ".join(carpus("study", "plan", text).output.split()) for text in (str(out), str(study), "3_pseudo")}
+    assert "in one of 6 contrasts" in told[str(out)]
+    assert f"measured, over the 5 contrasts of {out} on 30 patients" in told[str(out)]
+    assert "smallest difference found on 30" in told[str(out)]
+    assert "in one of 6 contrasts" in told[str(study)]
+    assert "found on 144" in told[str(study)]  # it makes no data up
+    assert "assumed, as 3_pseudo tells only its 4 contrasts and 24 test patients" in told["3_pseudo"]
+    assert "smallest difference found on 24" in told["3_pseudo"]
+    given = carpus("study", "plan", study, "--contrasts", "2", "--patients", "50", "--seed-sd", "0.001").output
+    assert "seed as given; patient, residual assumed" in " ".join(given.split())
+    assert "in one of 2 contrasts" in " ".join(given.split())
+    assert "found on 50" in " ".join(given.split())
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "sheet.csv"])
+def test_a_plan_from_something_else_is_refused(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").touch()
+    done = carpus("study", "plan", tmp_path / wrong)
+    assert done.exit_code == 2
+    told = " ".join(done.output.split())
+    assert f"{wrong}: expected a folder of `carpus study run`, run folders" in told
+    assert "or one of the studies 1_auxiliary" in told
 
 
 def test_the_published_numbers_carry_what_they_carry(study: Path) -> None:
+    silent = yaml.safe_load(study.read_text())
+    for arm in silent["arms"].values():
+        arm.pop("published", None)
+    (study.parent / "none.yaml").write_text(yaml.safe_dump(silent | {"name": "Silent"}, sort_keys=False))
     found, apart = published.judge([spec.load(path) for path in sorted(spec.STUDIES.glob("*.yaml"))])
     word = {(each.pair.arm, each.pair.against): each.word for each in found}
     assert 0.0005 < apart < 0.002
@@ -226,6 +321,11 @@ def test_the_published_numbers_carry_what_they_carry(study: Path) -> None:
     assert word["+ up layer, 6k more iterations", "DeepLabV3+, GroupNorm, Dice"] == "confounded"
     by_seed_sd = {pair: each.holds_to for each in found if (pair := each.pair).against == "BCE"}
     assert max(by_seed_sd, key=lambda pair: by_seed_sd[pair]).arm == "Dice"
+    (listing,) = (each for each in published.listings([], found, apart) if each.title == "The report's contrasts")
+    assert "RMS, over all of the report's contrasts that have both numbers" in listing.told
+    none = carpus("study", "report", "--published", study.parent / "none.yaml")
+    assert none.exit_code == 2
+    assert "no contrast of two arms with published numbers" in " ".join(none.output.split())
     done = carpus("study", "report", "--published", "2_losses")
     assert done.exit_code == 0, done.output
     assert "not carried" in " ".join(done.output.split())

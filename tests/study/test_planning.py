@@ -56,6 +56,17 @@ def test_enough_is_enough_and_never_less_than_there_is() -> None:
     assert planning.enough(1e-9, Design(3, 144), spread) is None
 
 
+def test_no_more_seeds_are_advised_than_are_told() -> None:
+    scattered = Spread(0.001, 0.004, 0.001)
+    needed = planning.seeds(0.001, planning.MOST_PATIENTS, scattered)
+    assert needed is not None
+    assert needed > planning.MOST_ADVISED
+    assert planning.enough(0.001, Design(3, 144), scattered) is None
+    many = planning.enough(0.001, Design(80, 144), scattered)
+    assert many is not None
+    assert planning.MOST_ADVISED < many.seeds <= 4 * 80
+
+
 def test_a_pilot_is_pooled_without_the_contrasts_whose_runs_share_trainings() -> None:
     apart, shared = Spread(0.003, 0.001, 0.002), Spread(0.001, 0.0, 0.0, paired=True)
     assert planning.pooled([apart, shared]) == planning.pooled([apart])

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import long_names
 import pytest
 
 from carpus import config
 from carpus.labels import BONES
-from carpus.study import judge
-from carpus.study.report import by_class, figures, tables
+from carpus.study import judge, results
+from carpus.study.report import by_class, figures, page, tables
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,22 @@ def test_frames_are_corrected_for_classes_and_for_contrasts(judgement: judge.Jud
     many = [replace(each, p=0.9) for each in others]
     assert by_class.beyond_chance(replace(judgement, judged=(alone,))) == [{"all", "fingers"}]
     assert by_class.beyond_chance(replace(judgement, judged=(alone, *many)))[0] == {"all"}
+
+
+def test_the_words_about_labels_are_broken_into_lines(judgement: judge.Judgement, tmp_path: Path) -> None:
+    name, arm = next(iter(judgement.arms.items()))
+    quality = {"dice": 0.7, "kept_dice": 0.8, "kept": 0.5, "gain": 0.1, "low": 0.0, "high": 0.2, "student": "it"}
+    taught = {"pseudo": {"quality": quality | {"in_sample": False, "poor": []}, "kept": 0.5}}
+    runs = tuple(replace(outcome, manifest=outcome.manifest | taught) for outcome in arm.runs)
+    arms = {**judgement.arms, name: results.Arm(name, runs)}
+    page.write(tmp_path / "page.html", replace(judgement, arms=arms), title="Long")
+    told = (tmp_path / "page.html").read_text()
+    assert '<table aria-label="Pseudo-labels, before they were learnt from" class="words">' in told
+
+
+def test_a_missing_bone_is_told_where_borders_are(judgement: judge.Judgement) -> None:
+    for listing in (tables.verdicts(judgement), tables.borders(judgement)):
+        assert "counts 0 in NSD and the image's diagonal in HD95" in listing.told
 
 
 def test_nsd_and_hd95_have_intervals(judgement: judge.Judgement) -> None:

@@ -66,7 +66,7 @@ def test_a_missing_score_is_refused_by_means_as_by_contrasts(tiny: Tiny, tmp_pat
 
 def test_a_run_is_not_the_run_of_the_same_name_that_it_started_from(tiny: Tiny, tmp_path: Path) -> None:
     path = a_run(tmp_path / "second" / "run", tiny(f"model.weights={tmp_path}/gone/run/{run.WEIGHTS}"))
-    with pytest.warns(DataWarning, match="gone/run, is not there; its steps are not counted"):
+    with pytest.warns(DataWarning, match="gone/run, is not there; its steps and time are not counted"):
         assert results.read_run(path).steps == 3
 
 
@@ -91,3 +91,28 @@ def test_a_run_is_known_by_the_weights_that_another_started_from(tiny: Tiny, tmp
     else:
         with pytest.warns(DataWarning, match="first/start, is not there"):
             assert results.read_run(path).steps == 3
+
+
+def test_the_same_patients_on_other_images_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
+    """ID01 and ID02 in both arms, with these values of their images."""
+    shown = {"a": {"ID01/1": 0.2, "ID01/2": 0.4, "ID02/1": 0.6}, "b": {"ID01/1": 0.3, "ID02/1": 0.5, "ID02/9": 0.9}}
+    shown["c"] = {"ID01/7": 0.1, "ID02/8": 0.1}
+    arms = {}
+    for name, of in shown.items():
+        dice = np.repeat(np.array(list(of.values()))[:, None], len(BONES), axis=1)
+        table = planted.table(dice, [(case, case[:4]) for case in of], "test", BONES)
+        path = planted.write_run(tmp_path / name, {"test": table}, settings=tiny())
+        arms[name] = results.Arm(name, (results.read_run(path),))
+    with pytest.warns(DataWarning, match="a, b: 2 of 4 images were not scored by every seed of both"):
+        found = results.side_by_side(arms["a"], arms["b"], ["test"])
+    np.testing.assert_allclose(found.a[0, :, 0], [0.2, 0.6])
+    np.testing.assert_allclose(found.b[0, :, 0], [0.3, 0.5])
+    with pytest.raises(DataError, match="a, c: no image was scored by both, going by patient and name"):
+        results.side_by_side(arms["a"], arms["c"], ["test"])
+
+
+def test_a_run_and_a_submission_know_an_image_by_the_same_name(tiny: Tiny, tmp_path: Path) -> None:
+    run_of = results.read_run(a_run(tmp_path / "run", tiny()))
+    named = run_of.table.assign(case=run_of.table["case"].str.removeprefix("ID01/").str.removeprefix("ID02/") + ".png")
+    arms = [results.Arm("a", (run_of,)), results.Arm("b", (replace(run_of, table=named),))]
+    assert results.side_by_side(*arms, ["test"]).a.shape[1] == 2

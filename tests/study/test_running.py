@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from carpus import evaluate, run
 from carpus.cli import app
 from carpus.errors import BusyError, ConfigError, DataError
-from carpus.study import conduct, spec, tasks
+from carpus.study import conduct, perform, spec, tasks
 from carpus.study.local import Local, suited
 
 pytestmark = pytest.mark.timeout(900)
@@ -102,6 +102,20 @@ def test_every_run_is_scored_on_val_public_and_private(ran: tuple[Path, object])
     cases = table.groupby("split")["case"].nunique()
     assert cases["public"] == cases["private"] == 2
     assert not set(table[table["split"] == "public"]["patient"]) & set(table[table["split"] == "private"]["patient"])
+
+
+def test_what_a_killed_scoring_left_goes_when_the_run_is_scored(
+    ran: tuple[Path, object], tiny_study: Path, tmp_path: Path
+) -> None:
+    row = conduct.open_(ran[0]).rows[0]
+    folder = Path(shutil.copytree(tasks.folder(ran[0], row.key), tasks.folder(tmp_path, row.key)))
+    for name in (tasks.DONE, run.SCORES):
+        (folder / name).unlink()
+    begun = folder / f".scores.0a1b2c.{run.SCORES.rpartition('.')[2]}"
+    begun.write_text("half")
+    perform.perform(work_of(tiny_study).tasks[row.key], ran[0] / "data", tmp_path)
+    assert (folder / tasks.DONE).is_file()
+    assert not begun.exists()
 
 
 def test_a_run_starts_from_the_run_it_names(ran: tuple[Path, object]) -> None:

@@ -37,6 +37,13 @@ def test_numbers_stay_numbers(cell: str) -> None:
     assert "|---|--:|" in writers.markdown(listing(cell))
 
 
+@pytest.mark.parametrize("columns", [7, 8])
+def test_a_table_wider_than_a_page_is_made_to_fit_in_a_paper(columns: int) -> None:
+    made = writers.latex(Listing("Wide", "", [f"c{n}" for n in range(columns)], [["a"] * columns]))
+    assert made.count(r"\resizebox{\textwidth}{!}{%") == (columns == 8)
+    assert made.count("{") == made.count("}")
+
+
 @pytest.mark.parametrize("cell", NAMES)
 def test_names_that_a_spreadsheet_would_compute_are_escaped(cell: str) -> None:
     rows = list(csv.reader(writers.comma_separated(listing(cell)).splitlines()))

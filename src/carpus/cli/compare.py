@@ -77,7 +77,7 @@ def show(judgement: "Judgement") -> None:
 
     for sentence in judge.left_out(judgement):
         warn(sentence)
-    for listing in (tables.scores(judgement), tables.short(judgement), tables.warnings(judgement)):
+    for listing in (tables.scores(judgement), *tables.short(judgement), tables.warnings(judgement)):
         if listing.rows:
             table(listing)
 

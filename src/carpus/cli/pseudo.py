@@ -85,7 +85,7 @@ def pseudo(
     lines = [
         f"{found.images} images -> {out}",
         f"{found.kept} of {found.bones} bones kept; left out: {reasons}; pixels in doubt {found.doubtful:.2%}",
-        found.provenance.advice,
+        found.provenance.advice(),
     ]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -17,7 +17,6 @@ from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
     from carpus.study.conduct import Opened
-    from carpus.study.stats import Spread
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -176,11 +175,18 @@ def report(
 def plan(
     pilot: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PILOT...]", help="A folder of `carpus study run`, or arms as of `carpus compare`."),
+        typer.Argument(
+            metavar="[PILOT...]",
+            help="A folder of `carpus study run`, run folders as of `carpus compare`, or a study file or its name.",
+        ),
     ] = None,
     effect: Annotated[float, typer.Option(min=1e-6, max=1, help="The true difference of Dice to find.")] = 0.001,
-    contrasts: Annotated[int, typer.Option(min=1, help="How many contrasts the study will have.")] = 1,
-    patients: Annotated[int, typer.Option(min=5, help="How many there are.")] = 144,
+    contrasts: Annotated[
+        int | None, typer.Option(min=1, help="How many the study will have; those of PILOT if not given, else 1.")
+    ] = None,
+    patients: Annotated[
+        int | None, typer.Option(min=5, help="How many there are; those of PILOT if not given, else 144.")
+    ] = None,
     power: Annotated[float, typer.Option(min=0.05, max=0.999, help="The chance to find it.")] = 0.8,
     patient_sd: Annotated[
         float | None, typer.Option(min=0, help="SD of the paired difference over patients; without a pilot.")
@@ -191,19 +197,26 @@ def plan(
     """How many seeds and patients show a difference: `carpus study plan OUT --effect 0.001`.
 
     From a pilot (a study or some runs), or from assumed standard deviations: `carpus study plan --seed-sd 0.0007
-    --patient-sd 0.006`.
+    --patient-sd 0.006`; of a study that is still to be run, `carpus study plan 2_losses`.
     """
     from rich.table import Table
 
-    from carpus.study import planning, stats
+    from carpus.study import pilots, planning, stats
 
-    spread, source = _spread(pilot or [])
+    with bar("read") as progress:
+        known = pilots.read(pilot or [], progress)
     given = {"patient": patient_sd, "seed": seed_sd, "residual": residual_sd}
-    spread = replace(spread, **{name: value for name, value in given.items() if value is not None})
+    chosen = {name: value for name, value in given.items() if value is not None}
+    spread = replace(known.spread, **chosen)
+    contrasts, patients = contrasts or known.contrasts, patients or known.patients
     level = stats.LEVEL / contrasts
+    basis = known.basis
+    if chosen:
+        rest = ", ".join(name for name in given if name not in chosen)
+        basis = f"{', '.join(chosen)} as given" + (f"; {rest} {known.basis}" if rest else "")
     console.print(
-        f"SD over patients {spread.patient:.4f} (paired), over seeds {spread.seed:.4f}, rest {spread.residual:.4f}: "
-        f"{source if None in given.values() else 'as given'}.",
+        f"SD over patients {spread.patient:.4f} (paired), over seeds {spread.seed:.4f}, rest (residual) "
+        f"{spread.residual:.4f}: {basis}.",
         highlight=False,
     )
     seeds, alone = planning.alone(effect, spread, level, power)
@@ -260,6 +273,9 @@ def _published(names: list[str], page: Path | None) -> None:
     studies = [spec.load(path) for path in dict.fromkeys((*own, *chosen))]
     shown = [spec.load(path).name for path in chosen]
     found, apart = published.judge(studies)
+    for study in studies:
+        if study.name in shown and not any(each.study == study.name for each in found):
+            raise ConfigError(f"{study.name}: no contrast of two arms with published numbers (arms: published)")
     listings = published.listings(
         [study for study in studies if study.name in shown], [each for each in found if each.study in shown], apart
     )
@@ -268,26 +284,3 @@ def _published(names: list[str], page: Path | None) -> None:
     if page is not None:
         made = f"<!-- carpus study report --published {' '.join([*names, '--page', str(page)])} -->"
         files.write_text(page, f"{made}\n" + "\n".join(map(writers.markdown, listings)))
-
-
-def _spread(pilot: list[str]) -> "tuple[Spread, str]":
-    from carpus.labels import BONES
-    from carpus.study import conduct, gather, judge, planning, tasks
-    from carpus.study.spec import Contrast
-
-    if not pilot:
-        return planning.ASSUMED, "assumed, of a competition-sized study; a pilot tells better"
-    with bar("read") as progress:
-        if len(pilot) == 1 and (Path(pilot[0]) / tasks.INDEX).is_file():
-            opened = conduct.open_(Path(pilot[0]))
-            arms, _ = gather.of_study(opened, progress)
-            pairs = list(opened.study.contrasts)
-        else:
-            arms = gather.of_paths(pilot, classes=BONES, progress=progress)
-            control, *others = arms
-            pairs = [Contrast(name, control) for name in others]
-    judgement = judge.judge(arms, pairs)
-    spread = planning.pooled([of for each in judgement.judged if (of := each.dice.spread()) is not None])
-    if spread is None:
-        raise ConfigError(f"{pilot[0]}: no contrast with two seeds an arm and five patients; give --seed-sd and so on")
-    return spread, f"measured, over the contrasts of {pilot[0]}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import BeitConfig, BeitModel
-from transformers.models.beit.modeling_beit import BeitFPNNeck, BeitUperHead
+from transformers.models.beit.modeling_beit import BeitFPNNeck, BeitRelativePositionBias, BeitUperHead
 
 from carpus import config
 from carpus.errors import ConfigError
@@ -104,6 +104,10 @@ class Encoder(nn.Module):
         exporting = torch.compiler.is_exporting()
         if exporting:  # to ONNX, whose exporter loses the strides of what torch's fused attention gives
             self.beit.set_attn_implementation("eager")
+        elif not torch.compiler.is_compiling():
+            # transformers keeps these for every network of the process: made while predicting, none could train.
+            with torch.inference_mode(False):
+                BeitRelativePositionBias.generate_relative_position_index((rows, columns))
         for number, block in enumerate(self.beit.layers):
             tokens = block(tokens, resolution=(height, width))
             if number in self.read:

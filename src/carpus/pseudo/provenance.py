@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 FILE = data.PROVENANCE
 
+FAR = 0.15
+"""Shares of labels kept that differ by more are of other labels, or of other images."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -91,19 +94,24 @@ class Provenance:
     images: dict[str, str]
     annotations: dict[str, str]
 
-    @property
-    def advice(self) -> str:
-        """One line on whether the labels are worth learning from, as measured out of fold."""
-        quality = self.content.get("quality")
-        kept = f"{len(self.images)} pseudo-labelled images, {self.content['kept']:.1%} of their bones kept"
+    def advice(self, *, selection: bool = True) -> str:
+        """One line on whether the labels are worth learning from, as measured out of fold.
+
+        Args:
+            selection: whether only those are learnt from that are kept.
+        """
+        quality, kept = self.content.get("quality"), self.content["kept"]
+        count = f"{kept:.1%} of their bones kept" if selection else "all of their bones count, selected or not"
         if alone := self.content.get("runs_alone"):
             told = f"out of fold the runs alone reach a Dice of {alone['dice']:.4f}; of the vote nobody knows"
         else:
-            told = advice(quality)
+            told = advice(quality, selection=selection)
+            if selection and quality and abs(quality["kept"] - kept) > FAR:
+                told = f"{told}; the two shares kept lie far apart, so this need not be the quality of these labels"
         held_out = set(self.content.get("tuned_on", ()))
         if held_out and held_out <= self.seen.patients:
             told = f"{told}; every patient that was held out made some of them, so no fold of these can train with them"
-        return f"{kept}; {told}"
+        return f"{len(self.images)} pseudo-labelled images, {count}; {told}"
 
 
 def write(
@@ -321,14 +329,21 @@ def _digests(cases: Iterable[Case]) -> dict[str, str]:
         return dict(zip(named, pool.map(images.digest, named.values()), strict=True))
 
 
-def advice(quality: dict[str, Any] | None) -> str:
-    """What the quality measured out of fold, see `quality.Quality`, says about learning from the labels."""
+def advice(quality: Mapping[str, Any] | None, *, selection: bool = True) -> str:
+    """What the quality measured out of fold, see `quality.Quality`, says about learning from the labels.
+
+    Args:
+        quality: as in provenance.json.
+        selection: whether only those are learnt from that are kept, or all.
+    """
     if not quality:
         return "never measured out of fold, so nobody knows whether they help"
-    if quality["kept_dice"] is None:
+    if not selection:
+        told = f"out of fold the Dice of all is {quality['dice']:.4f}, {_gain(quality, 'all_')}"
+    elif quality["kept_dice"] is None:
         told = f"out of fold no label would be kept (Dice of all: {quality['dice']:.4f}), advised against"
     else:
-        told = f"out of fold their Dice is {quality['kept_dice']:.4f}, {_gain(quality)}"
+        told = f"out of fold {quality['kept']:.1%} are kept, whose Dice is {quality['kept_dice']:.4f}, {_gain(quality)}"
     if quality["in_sample"]:
         told = f"{told}; the calibration was fitted on these patients, so the Dice of both is optimistic"
     if poor := quality["poor"]:
@@ -337,9 +352,12 @@ def advice(quality: dict[str, Any] | None) -> str:
     return told
 
 
-def _gain(quality: dict[str, Any]) -> str:
-    if quality["gain"] is None:
-        return f"unknown how much above {quality['student']}: no patient held out shows it"
-    ends = ["unknown" if quality[end] is None else f"{quality[end]:+.4f}" for end in ("low", "high")]
-    told = f"{quality['gain']:+.4f} ({' to '.join(ends)}) beside {quality['student']}"
-    return told if (quality["low"] or 0) > 0 else f"{told}: not above it beyond chance, advised against"
+def _gain(quality: Mapping[str, Any], of: str = "") -> str:
+    """In words; of all labels, where `of` is "all_", which files of before do not tell."""
+    if quality.get(f"{of}gain") is None:
+        why = "no patient held out shows it" if f"{of}gain" in quality else "it was not measured"
+        return f"unknown how much above {quality['student']}: {why}"
+    low, high = quality[f"{of}low"], quality[f"{of}high"]
+    ends = ["unknown" if end is None else f"{end:+.4f}" for end in (low, high)]
+    told = f"{quality[f'{of}gain']:+.4f} ({' to '.join(ends)}) beside {quality['student']}"
+    return told if (low or 0) > 0 else f"{told}: not above it beyond chance, advised against"

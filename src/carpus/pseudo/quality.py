@@ -15,9 +15,10 @@ from carpus.errors import ConfigError, DataError
 from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.predict import Ensemble, Options, Predictor
+from carpus.pseudo.criteria import MEASURES
 from carpus.pseudo.measures import Floats, measure
 from carpus.pseudo.provenance import seen_by
-from carpus.pseudo.selection import Rules, select, tune, without
+from carpus.pseudo.selection import Bools, Rules, restricted, select, tune
 from carpus.pseudo.sources import Sources
 from carpus.run import WEIGHTS, Run
 
@@ -58,6 +59,7 @@ class Quality:
         kept: their share.
         gain, low, high: by how much the kept labels are better than what the student says of the same bones: mean over
             patients, and its 95 % interval. The rules were tuned on other patients. NaN where no patient shows it.
+        all_gain, all_low, all_high: the same of all labels, as one learns from who heeds no selection.
         student: who the student is, in words.
         in_sample: whether the calibration was fitted on some of these patients, so that Dice is optimistic.
         poor: the classes whose mean Dice is below `POOR`.
@@ -71,6 +73,9 @@ class Quality:
     gain: float
     low: float
     high: float
+    all_gain: float
+    all_low: float
+    all_high: float
     student: str
     in_sample: bool
     poor: tuple[str, ...]
@@ -164,28 +169,18 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
         student: who the student is, in words.
         classes: the K classes.
     """
-    patients = np.array(found.patients)
-    rounds = crossfit.rounds_of(patients)
     kept = np.zeros(found.dice.shape, bool)
-    for n in np.unique(rounds):
-        out = rounds == n
-        kept[out] = select(found.measures[out], tune(found.measures[~out], found.dice[~out])).kept
-    compared = kept & np.isfinite(found.student)
-    with_any = compared.any(axis=1)
-    gains = np.where(compared, found.dice - found.student, 0).sum(axis=1)[with_any] / compared[with_any].sum(axis=1)
-    gain, low, high = (
-        crossfit.interval(gains, patients[with_any], 0.05) if with_any.any() else (np.nan, -np.inf, np.inf)
-    )
+    for out, rules_of_others in _rounds(found)[1]:
+        kept[out] = select(found.measures[out], rules_of_others).kept
     of_kept = [found.dice[kept[:, k], k].mean() for k in range(len(kept[0])) if kept[:, k].any()]
     return Quality(
-        len(patients),
+        len(found.patients),
         len(set(found.patients)),
         float(found.dice.mean()),
         float(np.mean(of_kept)) if of_kept else np.nan,
         float(kept.mean()),
-        gain,
-        low,
-        high,
+        *_gain(found, kept),
+        *_gain(found, np.ones_like(kept)),
         student,
         found.in_sample,
         tuple(name for name, dice in zip(classes, found.dice.mean(axis=0), strict=True) if dice < POOR),
@@ -193,12 +188,41 @@ def judge(found: OutOfFold, student: str, classes: Classes) -> Quality:
 
 
 def rules(found: OutOfFold) -> Rules:
-    """Rules tuned on all of it; where that is little, most limits stay as they are.
+    """Rules tuned on all of it, by which those are tuned, too, whose labels `judge` measures.
 
-    How far runs agree with one another says nothing of how far they agree with submissions.
+    A limit is tuned only where every four fifths of the patients can tune it, too, on four fifths of the labels; else
+    it stays as it is, or what is measured would be another selection. How far runs agree with one another says nothing
+    of how far they agree with submissions.
     """
-    tuned = tune(found.measures, found.dice)
-    return without(tuned, "agreement") if found.mixed else tuned
+    return _rounds(found)[0]
+
+
+def _rounds(found: OutOfFold) -> tuple[Rules, list[tuple[Bools, Rules]]]:
+    """Rules tuned on all; and for every fifth of the patients, its images (N,) and the rules tuned on all others.
+
+    The same limits are tuned in all of them.
+    """
+    dealt = crossfit.rounds_of(np.array(found.patients))
+    outs = [dealt == n for n in np.unique(dealt)]
+    of_all = tune(found.measures, found.dice)
+    share = 1 - 1 / crossfit.ROUNDS
+    of_others = [tune(found.measures[~out], found.dice[~out], share) for out in outs]
+    where = np.logical_and.reduce([each.tuned for each in (of_all, *of_others)])
+    if found.mixed:
+        where[:, list(MEASURES).index("agreement")] = False
+    return restricted(of_all, where), [
+        (out, restricted(each, where)) for out, each in zip(outs, of_others, strict=True)
+    ]
+
+
+def _gain(found: OutOfFold, labels: Bools) -> tuple[float, float, float]:
+    """By how much labels (N, K) are better than the student, with the interval; see `Quality.gain`."""
+    compared = labels & np.isfinite(found.student)
+    any_of = compared.any(axis=1)
+    if not any_of.any():
+        return np.nan, -np.inf, np.inf
+    gains = np.where(compared, found.dice - found.student, 0).sum(axis=1)[any_of] / compared[any_of].sum(axis=1)
+    return crossfit.interval(gains, np.array(found.patients)[any_of], 0.05)
 
 
 def _dice(label: Sequence[Runs], truth: Sequence[Runs]) -> Floats:

@@ -91,7 +91,7 @@ def fixed(classes: int) -> Rules:
     return Rules(limits.astype(np.float64), np.ones(classes), np.zeros(limits.shape, bool))
 
 
-def tune(measures: Floats, dice: Floats) -> Rules:
+def tune(measures: Floats, dice: Floats, share: float = 1.0) -> Rules:
     """Limits and quotas from labels whose truth is known.
 
     A limit becomes what nearly all good labels of the class keep to. Where there are too few of them, it stays fixed.
@@ -99,6 +99,7 @@ def tune(measures: Floats, dice: Floats) -> Rules:
     Args:
         measures: (N, K, M), see `measures.measure`.
         dice: (N, K) against the truth.
+        share: of the images that there are; of fewer, fewer labels are enough.
     """
     rules = fixed(dice.shape[1])
     limits, tuned = rules.limits.copy(), rules.tuned.copy()
@@ -107,7 +108,7 @@ def tune(measures: Floats, dice: Floats) -> Rules:
         for m in np.flatnonzero(_TUNED):
             values = measures[good[:, k], k, m]
             values = values[np.isfinite(values)]
-            if len(values) >= ENOUGH:
+            if len(values) >= ENOUGH * share:
                 middle, end = np.quantile(values, (0.5, TAIL if _LOW[m] else 1 - TAIL))
                 # The farthest of few is not as far as others like it will be.
                 limits[k, m] = end + (end - middle) * FEW / len(values)
@@ -117,12 +118,13 @@ def tune(measures: Floats, dice: Floats) -> Rules:
     return replace(rules, limits=limits, quotas=quotas, tuned=tuned)
 
 
-def without(rules: Rules, measure: str) -> Rules:
-    """The same rules with the fixed limit of one measure."""
-    m = list(MEASURES).index(measure)
-    limits, tuned = rules.limits.copy(), rules.tuned.copy()
-    limits[:, m], tuned[:, m] = MEASURES[measure].limit, False
-    return replace(rules, limits=limits, tuned=tuned)
+def restricted(rules: Rules, where: Bools) -> Rules:
+    """The same rules with limits that are tuned only `where` (K, M), and fixed elsewhere."""
+    return replace(
+        rules,
+        limits=np.where(where, rules.limits, fixed(len(rules.limits)).limits),
+        tuned=rules.tuned & where,
+    )
 
 
 def right(dice: Floats) -> Bools:

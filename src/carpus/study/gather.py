@@ -14,6 +14,7 @@ from carpus.labels import Classes
 from carpus.study import tasks
 from carpus.study.conduct import Opened
 from carpus.study.results import Arm, Outcome, read_run
+from carpus.study.tasks import Row
 
 Progress = Callable[[int, int], None]
 
@@ -30,6 +31,7 @@ def of_study(opened: Opened, progress: Progress | None = None) -> tuple[dict[str
     runs: dict[str, list[Outcome]] = {name: [] for name in opened.study.arms}
     read: dict[str, Outcome] = {}
     notes, missing = [], dict.fromkeys(("failed", "begun", "waiting"), 0)
+    failed: dict[tuple[str, str], list[Row]] = {}
     for done, row in enumerate(opened.rows, start=1):
         state = tasks.state(opened.out, row.key)
         if state == "done":
@@ -38,11 +40,16 @@ def of_study(opened: Opened, progress: Progress | None = None) -> tuple[dict[str
             runs[row.arm].append(read[row.key])
         else:
             missing[state] += 1
+        if state == "failed":
+            failed.setdefault((row.arm, tasks.failure(opened.out, row.key)), []).append(row)
         if progress:
             progress(done, len(opened.rows))
     if any(missing.values()):
         told = ", ".join(f"{count} {state}" for state, count in missing.items() if count)
         notes.append(f"Not all runs are in: {told} of {len(opened.rows)}. What is below is of the others.")
+    for (arm, why), rows in failed.items():
+        which = ", ".join(f"seed {row.seed}, fold {row.fold}" for row in rows)
+        notes.append(f"{arm} failed ({which}): {why}")
     arms = {name: Arm(name, tuple(of)) for name, of in runs.items() if of}
     if not arms:
         raise DataError(f"{opened.out}: no run is finished; `carpus study run` goes on")
@@ -74,7 +81,7 @@ def of_paths(
         DataError: a path that is none of these, or one training given twice in an arm.
         ConfigError: a name twice, a folder of several methods without a name, or no truth for a submission.
     """
-    named = [_named(text) for text in given]
+    named = [named_paths(text) for text in given]
     total = sum(len(paths) for _, paths in named)
     arms: dict[str, list[Outcome]] = {}
     alike: dict[str, str] = {}
@@ -96,7 +103,8 @@ def of_paths(
     return {name: Arm(name, _apart(name, found)) for name, found in arms.items()}
 
 
-def _named(text: str) -> tuple[str | None, list[Path]]:
+def named_paths(text: str) -> tuple[str | None, list[Path]]:
+    """An arm of a command line: the name, if ``NAME=A,B,C`` gives one, and the paths."""
     name, equals, paths = text.partition("=")
     if equals and name and not Path(text).exists():
         return name, [Path(path) for path in paths.split(",") if path]
@@ -172,7 +180,7 @@ def _decisive(outcome: Outcome) -> dict[str, Any]:
     decisive = config.decisive(outcome.settings)
     decisive["train"].pop("seed", None)
     decisive["data"].pop("fold", None)
-    return decisive | {"calibrated": (outcome.path / tasks.CALIBRATION).is_file()}
+    return decisive | {"calibrated": outcome.fitted is not None}
 
 
 def _differing(one: Any, other: Any, name: str = "") -> Iterator[str]:

@@ -14,6 +14,9 @@ from carpus.study.results import ALL, METRICS, TEST, Arm, columns, side_by_side
 from carpus.study.spec import Contrast, Study
 from carpus.study.stats import Spread, Word
 
+VAL = ("val",)
+"""The split of the patients held out: no training saw them, but one may have chosen its checkpoint on them."""
+
 COLLAPSED = 0.02
 """A run with a lower mean Dice has learned nothing: to call every pixel every bone gives half of that."""
 
@@ -38,7 +41,7 @@ class Judged:
             hold nothing to judge by, which a flag explains.
         assumed: why the spread was not that of the contrast itself; empty if it was.
         flags: why a difference may come from something else: budget, transductive; or why there is nothing to
-            compare: collapsed, no scatter.
+            compare: collapsed, nothing fitted, no scatter.
     """
 
     pair: Contrast
@@ -76,6 +79,9 @@ class Judgement:
         absent: the others.
         splits: what the verdicts are about.
         margin: differences of Dice below this are as good as none.
+        tests: that p is corrected for: all contrasts, and those that are judged on Val besides.
+        on_val: of verdicts on test images, the contrasts with an arm that learnt from these: the same on the patients
+            held out, whose images it never saw.
     """
 
     arms: Mapping[str, Arm]
@@ -83,6 +89,8 @@ class Judgement:
     absent: tuple[Contrast, ...]
     splits: tuple[str, ...]
     margin: float
+    tests: int
+    on_val: tuple[Judged, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,9 +118,13 @@ def judge(
 ) -> Judgement:
     """Judge contrasts on the test images if every arm was scored on some, else all of them on the validation patients.
 
+    Where an arm learnt from the test images, these say nothing of images it never saw: on Val it is judged besides. So
+    there are more tests than contrasts, and p is corrected for all of them together: one page tells all the verdicts.
+
     Args:
         arms: by name, each with at least one run.
-        contrasts: in the order of the table; all of them count for the correction, those without runs too.
+        contrasts: in the order of the table; all of them count for the correction, those without runs too, and twice
+            if they are to be judged twice.
         margin: of equivalence, in Dice.
         study: whose flags are to be told.
 
@@ -124,22 +136,50 @@ def judge(
     """
     there = [pair for pair in contrasts if pair.arm in arms and pair.against in arms]
     splits = _splits(arms, there)
+    twice = [pair for pair in contrasts if splits == TEST and _learnt(pair, arms, study)]
+    again = [pair for pair in twice if pair in there and all("val" in arms[name].splits() for name in pair)]
+    tests = len(contrasts) + sum(pair in again or pair not in there for pair in twice)
     tested = [_test(pair, arms, splits, margin, study) for pair in there]
-    p = stats.holm([float(each.dice.p[ALL]) for each in tested], tests=len(contrasts))
-    p_equivalent = stats.holm([float(each.dice.p_equivalent[ALL]) for each in tested], tests=len(contrasts))
-    spreads = [spread for each in tested if (spread := each.dice.spread(ALL)) is not None]
-    known = planning.pooled([spread for spread in spreads if not spread.paired])
-    level = stats.LEVEL / max(len(contrasts), 1)
-    judged = [
-        _judged(*each, known=known, margin=margin, level=level) for each in zip(tested, p, p_equivalent, strict=True)
-    ]
+    on_val = [_test(pair, arms, VAL, margin, study) for pair in again]
+    judged = _corrected([tested, on_val], margin, tests)
     absent = tuple(pair for pair in contrasts if pair not in there)
-    return Judgement(arms, tuple(judged), absent, splits, margin)
+    return Judgement(arms, judged[0], absent, splits, margin, tests, judged[1])
+
+
+def _corrected(groups: Sequence[Sequence[_Tested]], margin: float, tests: int) -> list[tuple[Judged, ...]]:
+    """Groups of contrasts, each of patients of its own, judged as one family of so many tests."""
+    every = [each for group in groups for each in group]
+    p = iter(stats.holm([float(each.dice.p[ALL]) for each in every], tests=tests))
+    p_equivalent = iter(stats.holm([float(each.dice.p_equivalent[ALL]) for each in every], tests=tests))
+    level = stats.LEVEL / max(tests, 1)
+    judged = []
+    for group in groups:
+        spreads = [spread for each in group if (spread := each.dice.spread(ALL)) is not None]
+        known = planning.pooled([spread for spread in spreads if not spread.paired])
+        judged.append(
+            tuple(_judged(each, next(p), next(p_equivalent), known=known, margin=margin, level=level) for each in group)
+        )
+    return judged
 
 
 def _splits(arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> tuple[str, ...]:
     """What all verdicts of one table are about."""
-    return TEST if all(_has_test(arms[name]) for pair in pairs for name in pair) else ("val",)
+    return TEST if all(_has_test(arms[name]) for pair in pairs for name in pair) else VAL
+
+
+def _fitted(arm: Arm) -> str:
+    """That what was fitted for an arm after training has changed no score, in words; empty if nothing was tried."""
+    kept = [outcome.fitted for outcome in arm.runs if outcome.fitted is not None]
+    told = f"{sum(kept)} in {plural(len(kept), 'run')}, without a change of any score" if any(kept) else "none"
+    return (
+        f"{arm.name}: thresholds and repairs that helped beyond chance on the patients held out: {told}" if kept else ""
+    )
+
+
+def _learnt(pair: Contrast, arms: Mapping[str, Arm], study: Study | None) -> bool:
+    """Whether an arm of a pair learnt from the test images, or from some of them, as far as that is known."""
+    told = [name for name in pair if study is not None and "transductive" in study.arms[name].flags]
+    return bool(told) or any(_seen(arms[name]) for name in pair if name in arms)
 
 
 def _has_test(arm: Arm) -> bool:
@@ -163,17 +203,20 @@ def _test(
         if of.any()
     ]:
         nothing["collapsed"] = "; ".join(told)
-    if constant[ALL] and not all_collapsed:
+    if constant[ALL] and same_trainings and not dice.difference[ALL] and (fitted := _fitted(arm) or _fitted(against)):
+        nothing["nothing fitted"] = fitted
+    elif constant[ALL] and not all_collapsed:
         told = "differences of the same training do" if same_trainings else "scores do"
         nothing["no scatter"] = f"{told} not differ between seeds, nor the difference between patients"
     untested = constant | all_collapsed
+    untouched = ("transductive",) if tuple(splits) == VAL else ()  # the patients held out are nobody's
     return _Tested(
         pair=pair,
         dice=dice.untested(untested),
         columns=tuple(columns(arm.classes)),
         others=_others(arm, against, splits),
         empty=bool(untested[ALL]),
-        flags=flags(arm, against, study) | nothing,
+        flags={kind: why for kind, why in flags(arm, against, study).items() if kind not in untouched} | nothing,
     )
 
 
@@ -252,7 +295,15 @@ def left_out(judgement: Judgement) -> list[str]:
         for seed in judgement.arms[name].scores(judgement.splits)
         if seed not in judgement.arms[other].scores(judgement.splits)
     ]
-    return [images, *seeds] if 0 < len(untested) < len(compared) else seeds
+    found = [images, *seeds] if 0 < len(untested) < len(compared) else seeds
+    again = {each.pair for each in judgement.on_val}
+    found += [
+        f"{each.pair.arm} against {each.pair.against}: learnt from test images, and not every run has Val, which would "
+        "say what an arm is worth on images it never saw"
+        for each in judgement.judged
+        if "transductive" in each.flags and each.pair not in again and judgement.splits == TEST
+    ]
+    return found
 
 
 def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:

@@ -105,7 +105,9 @@ def _label(folder: Path, teachers: Sequence[Path], root: Path, settings: config.
 
 
 def _score(folder: Path, root: Path) -> None:
-    """Put all metrics of every split into the run's scores.csv at once."""
+    """Put all metrics of every split into the run's scores.csv at once; what a killed scoring began goes."""
+    for begun in folder.glob(f".{Path(run.SCORES).stem}.*"):
+        begun.unlink()
     trained, dataset = run.read(folder), data.read(root)
     fitted = folder / tasks.CALIBRATION
     calibration = fitted if fitted.is_file() else None

@@ -15,7 +15,10 @@ from carpus.study.stats import LEVEL, PATIENTS_NEEDED, SEEDS_NEEDED, Spread
 POWER = 0.8
 
 MOST_SEEDS, MOST_PATIENTS = 1000, 100_000
-"""Beyond these a design counts as out of reach."""
+"""The largest numbers that are looked at."""
+
+MOST_ADVISED = 50
+"""More seeds an arm than these count as out of reach, unless there are that many."""
 
 ASSUMED = Spread(patient=0.006, seed=0.0007, residual=0.003)
 """Of competition-sized studies of the hand (144 patients, 29 bones), where no pilot tells better."""
@@ -116,13 +119,14 @@ def enough(effect: float, now: Design, spread: Spread, level: float = LEVEL, wan
         spread, level, wanted: see `power`.
 
     Returns:
-        The design; None if none within `MOST_SEEDS` and `MOST_PATIENTS` does.
+        The design: with the same patients up to four times the seeds, or 20; else up to `MOST_ADVISED` seeds, or as
+        many as there are, with up to `MOST_PATIENTS` patients. None if none of these does.
     """
     needed = seeds(effect, now.patients, spread, level, wanted)
     if needed is not None and needed <= 4 * max(now.seeds, 5):
         return Design(max(needed, now.seeds), now.patients)
     designs = []
-    for number in sorted({now.seeds, 3, 5, 8, 12, 20, 32, 50}):
+    for number in sorted({now.seeds, 3, 5, 8, 12, 20, 32, MOST_ADVISED}):
         more = patients(effect, number, spread, level, wanted)
         if number >= now.seeds and more is not None:
             designs.append(Design(number, max(more, now.patients)))

@@ -135,7 +135,9 @@ def listings(studies: Sequence[Study], found: Sequence[Found], apart: float) -> 
     ]
     low, usual, high = SEED_SD
     told = (
-        f"Differences of one run each. Public and private disagree by {apart:.4f} (RMS). Holds to: the scatter over "
+        f"Differences of one run each. Public and private disagree by {apart:.4f} (RMS, over all of the report's "
+        "contrasts that have both numbers, of all studies: those that share an arm, which are not independent, and the "
+        f"confounded ones included). Holds to: the scatter over "
         f"seeds up to which the test difference is beyond chance, Holm-corrected; measured scatter is {low:g} to "
         f"{high:g}, usually {usual:g}. Carried: holds above {high:g}; likely: above {usual:g}. None of it replaces a "
         "second seed."

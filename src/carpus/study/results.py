@@ -17,10 +17,15 @@ from numpy.typing import NDArray
 
 from carpus import config, evaluate, run
 from carpus.errors import DataError, warn
+from carpus.formats import files
 from carpus.formats.submission import image_name
 from carpus.labels import Classes
+from carpus.study import tasks
 
 Values = NDArray[np.float64]
+
+Images = frozenset[tuple[str, str]]
+"""Patient and name, as a submission has it, of every image."""
 
 TEST = ("public", "private", "test")
 """The splits that no training saw and no checkpoint was chosen on; a verdict is about them together."""
@@ -44,7 +49,7 @@ class Outcome:
         classes: its class list.
         settings: of its training; None of a submission.
         manifest: of its folder; empty for a submission.
-        steps: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
+        steps, seconds: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
         learnt: images with predictions for labels that it or those runs learnt from, by their names in a submission.
         trainings: those that its weights come from, its own and of the runs that it started from.
     """
@@ -57,6 +62,7 @@ class Outcome:
     settings: config.Config | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
     steps: float = math.nan
+    seconds: float = math.nan
     learnt: frozenset[str] = frozenset()
     trainings: frozenset[str] = frozenset()
 
@@ -66,18 +72,44 @@ class Outcome:
         path = self.path / run.METRICS
         return pandas.read_csv(path) if path.is_file() else None
 
-    def by_patient(self, splits: Sequence[str], metric: str) -> pandas.DataFrame:
+    @cached_property
+    def fitted(self) -> int | None:
+        """How many thresholds and repairs were fitted on the patients held out and kept; None where none was tried."""
+        path = self.path / tasks.CALIBRATION
+        return len(files.read_json(path).get("kept", ())) if path.is_file() else None
+
+    def images(self, splits: Sequence[str], metric: str) -> Images:
+        """What it scored."""
+        known = self._named.loc[self._chosen(splits, metric), ["patient", "image"]].drop_duplicates()
+        return frozenset(zip(known["patient"], known["image"], strict=True))
+
+    def by_patient(self, splits: Sequence[str], metric: str, images: Images | None = None) -> pandas.DataFrame:
         """The mean over a patient's images: (P, K), a row a patient, a column a class; empty without such scores.
+
+        Args:
+            splits, metric: of which scores.
+            images: only these; None for all.
 
         Raises:
             DataError: a class of a patient without a score.
         """
-        rows = self.table[self.table["split"].isin(splits) & (self.table["metric"] == metric)]
+        rows = self._named[self._chosen(splits, metric)]
+        if images is not None:
+            rows = rows[rows.set_index(["patient", "image"]).index.isin(list(images))]
         found = rows.groupby(["patient", "class"], sort=True)["value"].mean().unstack("class")
         found = found.reindex(columns=list(self.classes))
         if rows["value"].isna().any() or found.isna().to_numpy().any():
             raise DataError(f"{self.path}: a {metric} is missing; every image has to be scored in every class")
         return found
+
+    @cached_property
+    def _named(self) -> pandas.DataFrame:
+        """The scores with the images' names in a submission, by which runs and submissions know the same."""
+        cases = self.table["case"]
+        return self.table.assign(image=cases.map({case: image_name(case) for case in cases.unique().tolist()}))
+
+    def _chosen(self, splits: Sequence[str], metric: str) -> pandas.Series:
+        return self.table["split"].isin(splits) & (self.table["metric"] == metric)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +122,10 @@ class Arm:
 
     name: str
     runs: tuple[Outcome, ...]
-    _scores: dict[tuple[tuple[str, ...], str], dict[int, pandas.DataFrame]] = field(
+    _scores: dict[tuple[tuple[str, ...], str, Images | None], dict[int, pandas.DataFrame]] = field(
         default_factory=dict, init=False, repr=False
     )
+    _images: dict[tuple[tuple[str, ...], str], dict[int, Images]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -118,32 +151,50 @@ class Arm:
         there = {split for outcome in self.runs for split in outcome.table["split"].unique()}
         return tuple(split for split in SPLITS if split in there)
 
-    def scores(self, splits: Sequence[str], metric: str = "dice") -> dict[int, pandas.DataFrame]:
+    def images(self, splits: Sequence[str], metric: str = "dice") -> dict[int, Images]:
+        """By seed, what its folds scored together."""
+        known = (tuple(splits), metric)
+        if known not in self._images:
+            found = dict.fromkeys(self.seeds, Images())
+            for outcome in self.runs:
+                found[outcome.seed] |= outcome.images(splits, metric)
+            self._images[known] = found
+        return self._images[known]
+
+    def scores(
+        self, splits: Sequence[str], metric: str = "dice", images: Images | None = None
+    ) -> dict[int, pandas.DataFrame]:
         """By seed (P, K), a row a patient and a column a class: the mean over the folds that scored the patient.
 
-        A seed whose folds are not all there is left out: it would compare other patients, or other means.
+        A seed whose folds are not all there is left out: it would compare other patients, or other means. Of `images`
+        alone, if these are given.
         """
-        known = (tuple(splits), metric)
+        known = (tuple(splits), metric, images)
         if known not in self._scores:
-            self._scores[known] = self._by_seed(splits, metric)
+            self._scores[known] = self._by_seed(splits, metric, images)
         return self._scores[known]
 
-    def _by_seed(self, splits: Sequence[str], metric: str) -> dict[int, pandas.DataFrame]:
-        of_seed: dict[int, dict[int | None, pandas.DataFrame]] = {}
+    def _by_seed(self, splits: Sequence[str], metric: str, images: Images | None) -> dict[int, pandas.DataFrame]:
+        of_seed: dict[int, dict[int | None, Outcome]] = {}
         for outcome in self.runs:
-            found = outcome.by_patient(splits, metric)
-            if len(found):
-                of_seed.setdefault(outcome.seed, {})[outcome.fold] = found
-        folds = max((set(tables) for tables in of_seed.values()), key=len, default=set())
-        return {
-            seed: pandas.concat(tables.values()).groupby(level=0, sort=True).mean()
-            for seed, tables in sorted(of_seed.items())
-            if set(tables) == folds
-        }
+            if outcome.images(splits, metric):
+                of_seed.setdefault(outcome.seed, {})[outcome.fold] = outcome
+        folds = max((set(runs) for runs in of_seed.values()), key=len, default=set())
+        found = {}
+        for seed, runs in sorted(of_seed.items()):
+            if set(runs) == folds:
+                tables = [outcome.by_patient(splits, metric, images) for outcome in runs.values()]
+                found[seed] = pandas.concat(tables).groupby(level=0, sort=True).mean()
+        return found
 
     def mean(self, splits: Sequence[str], metric: str = "dice") -> Values:
         """(S,) the mean over patients and classes of every seed."""
         return np.array([table.to_numpy(float).mean() for table in self.scores(splits, metric).values()], np.float64)
+
+    @property
+    def seconds(self) -> float:
+        """The mean over its runs of the time behind their weights; NaN if a run does not tell."""
+        return float(np.mean([outcome.seconds for outcome in self.runs]))
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -177,7 +228,9 @@ class SideBySide(NamedTuple):
 
 
 def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
-    """The scores of two arms on the patients that every seed of both scored; of shared trainings, of seeds of both.
+    """The scores of two arms on the images that every seed of both scored; of shared trainings, of seeds of both.
+
+    A patient of the same name is not enough: of other images, the difference would be theirs.
 
     Args:
         a, b: the arms.
@@ -185,10 +238,10 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
         metric: one of `METRICS`.
 
     Raises:
-        DataError: other classes, or no patient that both scored.
+        DataError: other classes, or no image that both scored.
 
     Warns:
-        DataWarning: of patients that are left out.
+        DataWarning: of images that are left out.
     """
     if not _same_lists(a.classes, b.classes):
         raise DataError(f"{a.name}, {b.name}: have other classes, or other groups of them")
@@ -201,23 +254,32 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
     same_trainings = _share_trainings(_trainings(a, both), _trainings(b, both))
     if same_trainings:  # the luck of a training that only one of them has would be taken for the difference
         ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
-    patients = _common_patients(f"{a.name}, {b.name}", [*ours.values(), *theirs.values()])
+    scored = [arm.images(splits, metric)[seed] for arm, of in ((a, ours), (b, theirs)) for seed in of]
+    common = _common(f"{a.name}, {b.name}", scored)
+    if all(images == common for images in scored):
+        common = None
+    # Sorted by patient, of whom all have the same.
+    ours, theirs = (
+        {seed: arm.scores(splits, metric, common)[seed] for seed in of} for arm, of in ((a, ours), (b, theirs))
+    )
     return SideBySide(
-        a=np.stack([_columns(table.loc[patients], a.classes) for table in ours.values()]),
-        b=np.stack([_columns(table.loc[patients], b.classes) for table in theirs.values()]),
+        a=np.stack([_columns(table, a.classes) for table in ours.values()]),
+        b=np.stack([_columns(table, b.classes) for table in theirs.values()]),
         same_trainings=same_trainings,
     )
 
 
-def _common_patients(names: str, tables: Sequence[pandas.DataFrame]) -> list[str]:
-    """The patients of every table, sorted; raises `DataError` without any, warns of others."""
-    scored = [set(table.index) for table in tables]
-    common, every = set[str].intersection(*scored), set[str].union(*scored)
+def _common(names: str, scored: Sequence[Images]) -> Images:
+    """The images that all scored; raises `DataError` without any, warns of others."""
+    common, every = Images.intersection(*scored), Images.union(*scored)
     if not common:
-        raise DataError(f"{names}: no patient was scored by both; compare runs of the same fold, or on test")
+        raise DataError(
+            f"{names}: no image was scored by both, going by patient and name; compare runs of the same fold, or on "
+            "the same test"
+        )
     if beyond := len(every - common):
-        warn(f"{names}: {beyond} patients were not scored by every seed of both and are left out")
-    return sorted(common)
+        warn(f"{names}: {beyond} of {len(every)} images were not scored by every seed of both and are left out")
+    return common
 
 
 def _columns(table: pandas.DataFrame, classes: Classes) -> Values:
@@ -267,6 +329,7 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         settings=settings,
         manifest=manifest,
         steps=sum(one.get("steps", math.nan) for one in line),
+        seconds=sum(one.get("seconds", math.nan) for one in line),
         learnt=frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
         trainings=frozenset(
             of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of
@@ -302,5 +365,7 @@ def _parent(path: Path, known: Mapping[Path, Mapping[str, Any]]) -> Path | None:
             if sha256 in (None, manifest.get("files", {}).get(run.WEIGHTS)):
                 return folder
     if not weights.is_file() or (weights.parent / run.MANIFEST).is_file():
-        warn(f"{path}: the run that it started from, {weights.parent}, is not there; its steps are not counted")
+        warn(
+            f"{path}: the run that it started from, {weights.parent}, is not there; its steps and time are not counted"
+        )
     return None

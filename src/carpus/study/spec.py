@@ -210,12 +210,16 @@ def read(path: Path) -> Study:
 
 def find(study: Path | str) -> Path:
     """The path of a study file, or of one that comes with Carpus by its name."""
-    own = {path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}
     if Path(study).is_file():
         return Path(study)
-    if str(study) in own:
-        return own[str(study)]
-    raise ConfigError(f"{study}: no such file, nor one of the studies {', '.join(own)}")
+    if str(study) in names():
+        return STUDIES / f"{study}.yaml"
+    raise ConfigError(f"{study}: no such file, nor one of the studies {', '.join(names())}")
+
+
+def names() -> tuple[str, ...]:
+    """The studies that come with Carpus."""
+    return tuple(path.stem for path in sorted(STUDIES.glob("*.yaml")))
 
 
 def settings(

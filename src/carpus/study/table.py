@@ -22,7 +22,7 @@ from carpus.study.tasks import Row
 def standing(out: Path, rows: Sequence[Row]) -> Standing:
     """Where a study stands by its folders alone; what was begun counts as running."""
     now = Standing(set(), set(), {})
-    for key in {row.key for row in rows}:
+    for key in dict.fromkeys(row.key for row in rows):
         state = tasks.state(out, key)
         if state == "done":
             now.done.add(key)

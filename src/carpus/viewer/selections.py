@@ -118,7 +118,7 @@ class Selection:
         return {
             # The share has five digits, which is exact up to 3,400 images of 29 bones.
             "summary": f"{round(content['kept'] * bones):,} of {bones:,} bones kept",
-            "advice": known.advice,
+            "advice": known.advice(),
             "made": ", ".join(made),
             "sources": [_source(source) for source in content["sources"]],
         }

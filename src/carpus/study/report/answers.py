@@ -4,7 +4,7 @@ import numpy as np
 
 from carpus.report import Listing
 from carpus.study.judge import Judgement
-from carpus.study.report.tables import pair_name, signed, verdict
+from carpus.study.report.tables import pair_name, signed, told_on_val, verdict
 from carpus.study.spec import Contrast, Published, Study
 
 
@@ -21,7 +21,7 @@ def claims(judgement: Judgement, study: Study) -> Listing:
                     pair_name(pair),
                     _reported(study, pair),
                     signed(each.difference) if each else "–",
-                    verdict(each) if each else "no runs",
+                    "; ".join(filter(None, (verdict(each), told_on_val(judgement, pair)))) if each else "no runs",
                 ]
             )
     about = "The report's difference is the mean of Public and Private, of one run each."
@@ -34,10 +34,11 @@ def regrets(judgement: Judgement, study: Study) -> Listing:
     for regret in study.regrets:
         for name in regret.arms:
             told = [
-                f"{verdict(each)} ({signed(each.difference)} to {each.pair.against})"
+                f"{verdict(each)} ({signed(each.difference)} to {each.pair.against}{where})"
                 if each.pair.arm == name
-                else f"{each.pair.arm} against it: {verdict(each)} ({signed(each.difference)})"
-                for each in judgement.judged
+                else f"{each.pair.arm} against it: {verdict(each)} ({signed(each.difference)}{where})"
+                for where, of in (("", judgement.judged), (", on Val", judgement.on_val))
+                for each in of
                 if name in each.pair
             ]
             waiting = name not in judgement.arms or any(name in pair for pair in judgement.absent)

@@ -21,11 +21,17 @@ _COLOURS = {"better": "val", "worse": "test", "equivalent": "train", "cannot tel
 
 def forest(judgement: Judgement) -> Markup:
     """A row a contrast: the difference with its interval, the margin as a band, the verdict as shape and colour."""
-    rows = judgement.judged
-    ends = [value for each in rows for value in (each.interval or (each.difference, each.difference))]
+    again = {each.pair: each for each in judgement.on_val}
+    rows = [
+        (each, where)
+        for judged in judgement.judged
+        for each, where in ((judged, ""), (again.get(judged.pair), "on Val"))
+        if each is not None
+    ]
+    ends = [value for each, _ in rows for value in (each.interval or (each.difference, each.difference))]
     reach = max([abs(value) for value in ends] + [judgement.margin * 1.5]) * 1.06
-    flagged = any(each.flags for each in rows)
-    labels = [_label(judgement, each) for each in rows]
+    flagged = any(each.flags for each, _ in rows)
+    labels = [_label(judgement, each, where) for each, where in rows]
     top = 44.0 if flagged else 28.0
     frame = Frame(left=_LABELS, top=top, bottom=top + _below(labels)[-1] + 6, x=(-reach, reach))
     margin = judgement.margin
@@ -38,9 +44,9 @@ def forest(judgement: Judgement) -> Markup:
         class_="margin",
     )
     parts = [_shapes(flagged), band, line(frame.x(0), top, frame.x(0), frame.bottom, "limit")]
-    for each, label, start in zip(rows, labels, _below(labels), strict=False):
+    for (each, where), label, start in zip(rows, labels, _below(labels), strict=False):
         y = top + 3 + start + _height(label) / 2
-        told = f"{pair_name(each.pair)}: {each.difference:+.4f}, {verdict(each)}"
+        told = f"{_named(each, where)}: {each.difference:+.4f}, {verdict(each)}"
         marks = [element("title", told)]
         if each.interval:
             low, high = each.interval
@@ -48,9 +54,10 @@ def forest(judgement: Judgement) -> Markup:
         marks.append(_shape(each.word, frame.x(each.difference), y))
         parts.append(names.block(label, _LABELS - 10, y, "end ink"))
         parts.append(element("g", *marks, class_=_COLOURS[each.word]))
-    label = f"Difference of Dice, {_where(judgement)}; band: ± {margin:g}"
+    other = " or Val as named" if judgement.on_val else ""
+    label = f"Difference of Dice, {_where(judgement)}{other}; band: ± {margin:g}"
     parts.append(frame.x_axis(label))
-    description = "; ".join(f"{pair_name(each.pair)} {each.difference:+.4f} {verdict(each)}" for each in rows)
+    description = "; ".join(f"{_named(each, where)} {each.difference:+.4f} {verdict(each)}" for each, where in rows)
     return svg("Differences", description, frame.bottom + 40, *parts)
 
 
@@ -113,11 +120,11 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
 
 
 def cost(judgement: Judgement) -> Markup | None:
-    """Time of a training against Dice, a point an arm; None where no run tells its time."""
+    """Time of the trainings behind a run against Dice, a point an arm; None where no run tells its time."""
     points = {
         name: (seconds, float(arm.mean(judgement.splits).mean()))
         for name, arm in judgement.arms.items()
-        if math.isfinite(seconds := arm.fact("seconds")) and len(arm.mean(judgement.splits))
+        if math.isfinite(seconds := arm.seconds) and len(arm.mean(judgement.splits))
     }
     if not points:
         return None
@@ -133,27 +140,32 @@ def cost(judgement: Judgement) -> Markup | None:
         y=(min(dice) - space, max(dice) + space),
         left=56,
     )
-    parts = [keys, frame.y_axis(f"Dice, {_where(judgement)}"), frame.x_axis(f"Time of a training, {name}")]
+    parts = [keys, frame.y_axis(f"Dice, {_where(judgement)}"), frame.x_axis(f"Time of training, {name}")]
     for place, (arm, (seconds, value)) in enumerate(points.items()):
         mark = element("circle", cx=frame.x(seconds / unit), cy=frame.y(value), r=5.0, class_=_mark(place))
         parts.append(
             element("g", element("title", f"{arm}: {value:.4f}, {duration(seconds)}"), mark, class_=_series(place))
         )
-    return svg("Cost", "Mean Dice of every arm over the time of a training.", frame.bottom + 40, *parts)
+    return svg("Cost", "Mean Dice of every arm over the time of training.", frame.bottom + 40, *parts)
 
 
 def _curve(arm: Arm) -> list[tuple[float, float]]:
     by_step: dict[float, list[float]] = {}
     for outcome in arm.runs:
-        if outcome.curve is not None:
+        if outcome.curve is not None and outcome.fitted is None:  # else these patients are what was fitted on
             rows = outcome.curve.dropna(subset=["val_dice"])
             for step, value in zip(rows["step"].tolist(), rows["val_dice"].tolist(), strict=True):
                 by_step.setdefault(float(step), []).append(float(value))
     return [(step, float(np.mean(of))) for step, of in sorted(by_step.items())]
 
 
-def _label(judgement: Judgement, each: Judged) -> list[str]:
+def _named(each: Judged, where: str) -> str:
+    return ", ".join(filter(None, (pair_name(each.pair), where)))
+
+
+def _label(judgement: Judgement, each: Judged, where: str = "") -> list[str]:
     parts = names.contrast(judgement, each)
+    parts = [*parts[:-1], f"{parts[-1]}, {where}"] if where else parts
     whole = " ".join(parts)
     lines = [whole] if len(whole) < _LETTERS else [told for part in parts for told in names.wrapped(part, _LETTERS)]
     return [*lines[:-1], f"{lines[-1]} *"] if each.flags else lines

@@ -18,9 +18,12 @@ from carpus.report.page import key
 from carpus.study.judge import Judged, Judgement, left_out
 from carpus.study.report import answers, by_class, figures, tables, worst, writers
 from carpus.study.results import TEST
-from carpus.study.spec import Study
+from carpus.study.spec import Contrast, Study
 
 _ORDER = ("better", "worse", "equivalent", "cannot tell")
+
+_WORDS = ("flags", "claims", "regrets", "labels")
+"""Tables of sentences, whose lines are broken."""
 
 
 def write(
@@ -54,7 +57,7 @@ def write(
         _header(judgement, title, lead, notes),
         _figures(judgement, drawn),
         *(
-            listed(place, listing, dense=len(listing.columns) > 9, words=name in ("flags", "claims", "regrets"))
+            listed(place, listing, dense=len(listing.columns) > 9, words=name in _WORDS)
             for place, (name, listing) in enumerate(_shown(listings).items(), start=1)
         ),
         _worst(cases, worst.gallery(list(cases), classes)),
@@ -104,12 +107,18 @@ def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict
 
 
 def findings(judgement: Judgement) -> list[tuple[str, str]]:
-    """Verdict and sentence of every contrast, decided ones first, the largest differences first."""
+    """Verdict and sentence of every contrast, decided ones first, the largest differences first; then those without."""
     judged = sorted(judgement.judged, key=lambda each: (_ORDER.index(each.word), -abs(each.difference)))
-    return [(each.word, _sentence(each)) for each in judged]
+    told = [(each.word, _sentence(each, tables.told_on_val(judgement, each.pair))) for each in judged]
+    return [*told, *(("not judged", _why_not(pair, judgement)) for pair in judgement.absent)]
 
 
-def _sentence(each: Judged) -> str:
+def _why_not(pair: Contrast, judgement: Judgement) -> str:
+    lacking = " and ".join(name for name in pair if name not in judgement.arms)
+    return f"{tables.pair_name(pair)}: no finished run of {lacking}."
+
+
+def _sentence(each: Judged, on_val: str) -> str:
     told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
     if each.interval:
         told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
@@ -118,20 +127,24 @@ def _sentence(each: Judged) -> str:
     if each.word == "cannot tell":
         told += f"; {tables.needed(each)}"
     kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
-    return f"{told}. Flagged: {', '.join(kinds)}." if kinds else f"{told}."
+    flagged = f" Flagged: {', '.join(kinds)}." if kinds else ""
+    return f"{told}.{flagged} {on_val[:1].upper()}{on_val[1:]}." if on_val else f"{told}.{flagged}"
 
 
 def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -> Markup:
-    count = Counter(each.word for each in judgement.judged)
-    tiles = [tile(word.capitalize(), str(count[word])) for word in _ORDER]
+    count, on_val = (Counter(each.word for each in of) for of in (judgement.judged, judgement.on_val))
+    tiles = [
+        tile(word.capitalize(), str(count[word]), f"on Val: {on_val[word]}" if on_val else None) for word in _ORDER
+    ]
     seeds = sorted({seeds for each in judgement.judged for seeds in each.dice.seeds})
     patients = sorted({each.dice.patients for each in judgement.judged})
-    smallest = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
+    detectable = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
     sizes = f"{_range(seeds)} × {_range(patients)}"
     tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
-    if smallest:
-        tiles.append(tile("Detectable", f"{min(smallest):.4f}", "smallest true difference, power 0.8"))
+    if detectable:
+        ends = dict.fromkeys(f"{end:.4f}" for end in (min(detectable), max(detectable)))
+        tiles.append(tile("Detectable", "–".join(ends), "smallest true difference a contrast shows, power 0.8"))
     lines = [
         element("li", element("b", word, class_=word.replace(" ", "-")), sentence)
         for word, sentence in findings(judgement)
@@ -164,7 +177,7 @@ _CAPTIONS = {
         "which is Holm-corrected: an interval beside zero can still be undecided.",
     ),
     "seeds": ("Seeds.", "Every run's mean Dice; the line is the mean of the arm."),
-    "cost": ("Cost.", "What a training took, and what it gave."),
+    "cost": ("Cost.", "What training took, that of the runs that an arm started from included, and what it gave."),
     "classes": ("Classes.", "Where a difference comes from; carpals first."),
     "learning": ("Learning curves.", "Validation Dice, the mean over an arm's runs."),
 }
@@ -184,6 +197,7 @@ def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
     """All tables by file name, in the order of the page; those without rows are absent."""
     found = {
         "verdicts": tables.verdicts(judgement),
+        "verdicts_on_val": tables.verdicts_on_val(judgement),
         "scores": tables.scores(judgement, study),
         "flags": tables.warnings(judgement),
     }

@@ -1,14 +1,14 @@
 """The tables of a study, every cell as text: HTML, Markdown, CSV, LaTeX and the terminal show the same."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from carpus.pseudo import provenance
 from carpus.report import Listing
 from carpus.report.charts import number
-from carpus.study import budget, stats
+from carpus.study import budget, planning, stats
 from carpus.study.judge import Judged, Judgement
 from carpus.study.results import ALL, METRICS, TEST, Arm
 from carpus.study.spec import Contrast, Published, Study
@@ -33,8 +33,7 @@ def scores(judgement: Judgement, study: Study | None = None) -> Listing:
         rows.append([*row, str(len(by_seed)), str(len(next(iter(by_seed.values()))) if by_seed else 0)])
     columns = ["Arm", *(NAMES[split] for split in splits), *(f"Report: {NAMES[split]}" for split in told)]
     about = "Mean Dice over classes, images of a patient, and patients; ± is the standard deviation over seeds."
-    if any(arm.fact("weights", "chosen_by_validation") > 0 for arm in arms.values()):
-        about += " Val chose the checkpoint of some arms and is optimistic."
+    about += chosen_by_val(list(arms), arms)
     if told:
         about += " The report's numbers are of one run each, and of other images."
     return Listing("Scores", about, [*columns, "Seeds", "Patients"], rows)
@@ -42,8 +41,53 @@ def scores(judgement: Judgement, study: Study | None = None) -> Listing:
 
 def verdicts(judgement: Judgement) -> Listing:
     """Every contrast with its verdict and what it stands on."""
+    rows = _rows(judgement.judged)
+    rows += [[pair_name(pair), "no runs", *["–"] * (6 + 2 * len(_OTHERS)), ""] for pair in judgement.absent]
+    where = "test" if set(judgement.splits) & set(TEST) else "validation"
+    about = (
+        f"On the {where} patients. Intervals: 95 % each, over patients and seeds. p: of no difference; p equivalent: "
+        f"of a difference of {judgement.margin:g} or more; both Holm-corrected over {_family(judgement)}. P(A > B): "
+        "the share of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many "
+        "seeds and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that "
+        "show, with power 0.8, a true difference as large as the one seen, but no smaller than the margin; out of "
+        f"reach: none of up to {planning.MOST_ADVISED} seeds does. {_MISSING}"
+    )
+    if where == "validation":
+        about += chosen_by_val([name for each in judgement.judged for name in each.pair], judgement.arms)
+    if same := [pair_name(each.pair) for each in judgement.judged if each.dice.paired]:
+        about += f" Compared seed by seed, because both arms' runs share a training: {'; '.join(same)}."
+    return Listing("Verdicts", about, _VERDICTS, rows)
+
+
+def verdicts_on_val(judgement: Judgement) -> Listing:
+    """The contrasts with an arm that learnt from test images, on the patients held out; without rows if none did."""
+    about = (
+        "Contrasts with an arm that learnt from the test images, on the validation patients, whose images it never "
+        f"saw: what it is worth on others. Both p are Holm-corrected over {_family(judgement)}, the rest is as above."
+    )
+    names = [name for each in judgement.on_val for name in each.pair]
+    about += chosen_by_val(names, judgement.arms) or " Val chose no checkpoint of these arms."
+    return Listing("Verdicts on Val", about, _VERDICTS, _rows(judgement.on_val))
+
+
+def chosen_by_val(names: Sequence[str], arms: Mapping[str, Arm]) -> str:
+    """The arms whose checkpoint the validation patients chose, as a sentence after others; empty if none."""
+    chosen = [name for name in dict.fromkeys(names) if arms[name].fact("weights", "chosen_by_validation") > 0]
+    return f" Val chose the checkpoint of {', '.join(chosen)} and is optimistic for them." if chosen else ""
+
+
+def _family(judgement: Judgement) -> str:
+    """What p is corrected for."""
+    count = len(judgement.judged) + len(judgement.absent)
+    more = judgement.tests - count
+    told = f"{judgement.tests} tests, {count} contrasts and {more} of them on Val besides"
+    return told if more else f"{count} contrasts"
+
+
+def _rows(judged: Sequence[Judged]) -> list[list[str]]:
+    """Contrasts as rows of `_VERDICTS`."""
     rows = []
-    for each in judgement.judged:
+    for each in judged:
         dice = each.dice
         others = [
             cell
@@ -64,34 +108,29 @@ def verdicts(judgement: Judgement) -> Listing:
                 _design(each),
             ]
         )
-    rows += [[pair_name(pair), "no runs", *["–"] * (6 + 2 * len(_OTHERS)), ""] for pair in judgement.absent]
-    where = "test" if set(judgement.splits) & set(TEST) else "validation"
-    count = len(judgement.judged) + len(judgement.absent)
-    about = (
-        f"On the {where} patients. Intervals: 95 % each, over patients and seeds. p: of no difference; p equivalent: "
-        f"of a difference of {judgement.margin:g} or more; both Holm-corrected over {count} contrasts. P(A > B): the "
-        "share of pairs of runs in which the first arm is ahead. MDE: the smallest true difference that so many seeds "
-        "and patients show with power 0.8 at the corrected level. Would take: seeds an arm × patients that show a "
-        "difference as large as the one seen, but no smaller than the margin."
-    )
-    if same := [pair_name(each.pair) for each in judgement.judged if each.dice.paired]:
-        about += f" Compared seed by seed, because both arms' runs share a training: {'; '.join(same)}."
-    columns = [
-        "Contrast",
-        "Verdict",
-        "Dice",
-        "95 %",
-        "p",
-        "p equivalent",
-        "P(A > B)",
-        "MDE",
-        *(head for name, _ in _OTHERS.values() for head in (name, f"{name.split(',')[0]}: 95 %")),
-    ]
-    return Listing("Verdicts", about, [*columns, "Would take"], rows)
+    return rows
 
 
 _OTHERS = dict(zip(METRICS[1:], (("NSD 2 px", 4), ("HD95, px", 2)), strict=True))
 """Head and digits of every metric but Dice."""
+
+_MISSING = (
+    "A bone that only one of prediction and truth has counts 0 in NSD and the image's diagonal in HD95, so that "
+    "HD95 tells missed bones more than borders."
+)
+
+_VERDICTS = (
+    "Contrast",
+    "Verdict",
+    "Dice",
+    "95 %",
+    "p",
+    "p equivalent",
+    "P(A > B)",
+    "MDE",
+    *(head for name, _ in _OTHERS.values() for head in (name, f"{name.split(',')[0]}: 95 %")),
+    "Would take",
+)
 
 
 def borders(judgement: Judgement) -> Listing:
@@ -118,7 +157,10 @@ def borders(judgement: Judgement) -> Listing:
         "Worst class",
         "its Dice",
     ]
-    about = "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances."
+    about = (
+        "NSD: the share of the border within 2 pixels of the other; HD95: the 95th percentile of border distances. "
+        f"{_MISSING}"
+    )
     return Listing("Borders, groups and the worst class", about, columns, rows)
 
 
@@ -128,11 +170,16 @@ def labels(judgement: Judgement) -> Listing:
     for name, arm in judgement.arms.items():
         for run in arm.runs:
             if pseudo := run.manifest.get("pseudo"):
-                quality = pseudo.get("quality")
-                kept = f"{quality['kept']:.0%}" if quality else "–"
-                rows.append([name, str(run.seed), kept, provenance.advice(quality)])
-    about = "Kept: of the labels out of fold. The rest counts neither as bone nor as background."
-    return Listing("Pseudo-labels, before they were learnt from", about, ["Arm", "Seed", "Kept", "Measured"], rows)
+                quality, selection = pseudo.get("quality"), not run.settings or run.settings.data.pseudo.selection
+                shares = [pseudo.get("kept"), quality and quality["kept"]] if selection else [1.0, 1.0]
+                kept = ["–" if share is None else f"{share:.0%}" for share in shares]
+                rows.append([name, str(run.seed), *kept, provenance.advice(quality, selection=selection)])
+    about = (
+        "Kept: of the labels that were learnt from, and of those out of fold, whose quality is known. The rest counts "
+        "neither as bone nor as background; without a selection all count."
+    )
+    columns = ["Arm", "Seed", "Kept", "Kept out of fold", "Measured"]
+    return Listing("Pseudo-labels, before they were learnt from", about, columns, rows)
 
 
 def costs(judgement: Judgement) -> Listing:
@@ -149,7 +196,7 @@ def costs(judgement: Judgement) -> Listing:
                 _count(given.images_a_step),
                 _count(given.image_size_px),
                 _count(given.training_patients),
-                duration(arm.fact("seconds")),
+                duration(arm.seconds),
                 _count(arm.fact("images_per_second"), "", 1),
                 _count(float(np.mean(peak)) if peak else math.nan, " MiB"),
                 device(arm),
@@ -157,8 +204,9 @@ def costs(judgement: Judgement) -> Listing:
         )
     columns = ["Arm", "Parameters", "Steps", "Images a step", "Side, px", "Patients", "Time a run", "Images/s", "Peak"]
     about = (
-        "Steps are all that made the weights, those of the runs that an arm started from included. Time is the wall "
-        "time of its own training with its validations on the device named, which may have been shared."
+        "Steps and time are all that made the weights, those of the runs that an arm started from included; those of "
+        "the teachers of pseudo-labels are not. Time is by the wall, with validations, on the device named, which may "
+        "have been shared."
     )
     return Listing("Cost", about, [*columns, "Device"], rows)
 
@@ -183,25 +231,48 @@ def warnings(judgement: Judgement) -> Listing:
         for each in judgement.judged
         for kind, why in each.flags.items()
     ]
+    rows += [
+        [f"{pair_name(each.pair)}, on Val", kind, why]
+        for each in judgement.on_val
+        for kind, why in each.flags.items()
+        if kind != "budget"
+    ]
     about = (
         "Confounded: the difference may be due to this, whatever its verdict; a control arm with the same removes the "
-        "doubt. Transductive: one arm learnt from test images. Collapsed: a run has learned nothing."
+        "doubt. Transductive: one arm learnt from test images; Verdicts on Val says what it is worth on others. "
+        "Collapsed: a run has learned nothing."
     )
     return Listing("Flags", about, ["Contrast", "What", "Why"], rows)
 
 
-def short(judgement: Judgement) -> Listing:
-    """The verdicts for a terminal: the five columns that fit, and what it would take."""
-    whole = verdicts(judgement)
+def short(judgement: Judgement) -> list[Listing]:
+    """The verdicts for a terminal, those on Val besides: the five columns that fit, and what it would take."""
+    told = (
+        "Interval over patients and seeds; p is Holm-corrected. Would take: seeds × patients that find it with power "
+        "0.8, if the true difference is the one seen, but no less than the margin."
+    )
+    on_val = verdicts_on_val(judgement)
+    return [_short(verdicts(judgement), told), _short(on_val, on_val.told)]
+
+
+def _short(whole: Listing, told: str) -> Listing:
     kept = [whole.columns.index(name) for name in ("Contrast", "Verdict", "Dice", "95 %", "p", "Would take")]
     rows = [[row[place] for place in kept] for row in whole.rows]
-    told = "Interval over patients and seeds; p is Holm-corrected. Would take: seeds × patients that decide it."
     return Listing(whole.title, told, [whole.columns[place] for place in kept], rows)
 
 
 def pair_name(pair: Contrast) -> str:
     """As in "Dice against BCE"."""
     return f"{pair.arm} against {pair.against}"
+
+
+def told_on_val(judgement: Judgement, pair: Contrast) -> str:
+    """The verdict on Val of a contrast with an arm that learnt from the test images; empty if none did."""
+    for each in judgement.on_val:
+        if each.pair == pair:
+            interval = f" ({_interval(each.dice)})" if each.interval else ""
+            return f"on Val, whose images neither learnt from: {verdict(each)}, {signed(each.difference)}{interval}"
+    return ""
 
 
 def verdict(each: Judged) -> str:
@@ -219,8 +290,9 @@ def needed(each: Judged) -> str:
     design = each.needed
     basis = f", going by {each.assumed}" if each.assumed else ""
     if design is None:
-        return f"no design within reach would show {each.effect:.4f}{basis}"
-    return f"{design.seeds} seeds and {number(design.patients)} patients would show {each.effect:.4f}{basis}"
+        return f"no design within reach would show a true {each.effect:.4f}{basis}"
+    many = f"{design.seeds} seeds and {number(design.patients)} patients"
+    return f"{many} would show a true {each.effect:.4f} with power 0.8{basis}"
 
 
 def _design(each: Judged) -> str:

@@ -20,6 +20,9 @@ _LATEX = {
     "\u202f": r"\,",
 }
 
+_FITTING = 7
+"""Columns that fit beside each other on a page of text."""
+
 _ONE = r"[+−]?\d[\d\u202f]*(\.\d+)?"
 _NUMBER = re.compile(rf"(< )?{_ONE}( (±|to|×) {_ONE})?( (M|MiB|s|min|h))?|–|")
 """What a cell with a number looks like, and nothing else: a name such as "+ 1x1" is none."""
@@ -49,20 +52,22 @@ def comma_separated(listing: Listing) -> str:
 
 
 def latex(listing: Listing) -> str:
-    """A floating table for the package booktabs."""
+    """A floating table for the package booktabs; one of many columns is made as narrow as the text by graphicx."""
+    wide = len(listing.columns) > _FITTING
     columns = "".join("r" if number else "l" for number in _numeric(listing))
     rows = [" & ".join(map(_escape, row)) + r" \\" for row in listing.rows]
     lines = [
         r"\begin{table}",
         r"\centering\small",
         rf"\caption{{{_escape(' '.join(filter(None, (f'{listing.title}.', listing.told))))}}}",
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(map(_escape, listing.columns)) + r" \\",
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}" + ("}" if wide else ""),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
