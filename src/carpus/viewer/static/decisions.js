@@ -26,7 +26,8 @@ export function standing(classes, areas, marks) {
  * @param told {decide(verdict), undo()}
  */
 export function decisions({ folder, done, all, share, undo }, { bone, bones, fault }, told) {
-  const { open, decided, absent } = bones, what = bone || (!open.length ? "none left" : `${decided.length ? "other" : "all"} ${open.length}`);
+  const { open, decided } = bones, left = open.length ? `${decided.length ? "other" : "all"} ${open.length}` : "none left";
+  const what = bone || (fault ? "all" : left);
   const button = (verdict) => {
     const key = KEYS[verdict].toUpperCase(), verb = `${verdict[0].toUpperCase()}${verdict.slice(1)}`;
     const about = bone || "every bone that has a mask and no verdict yet";

@@ -34,6 +34,7 @@ export async function fill(picture, { place, name }, layers, { at, drawn, stale 
   const [first, second] = answers.map(({ value }) => (image && value ? unpack(value) : null));
   picture.label(first || null, second || null);
   picture.of = place;
+  picture.note.classList.toggle("aside", Boolean(image));
   // Of an image that cannot be read its labels say the same.
   const told = picture.faults[""] ? [picture.faults[""]] : [...new Set(Object.values(picture.faults))];
   picture.note.replaceChildren(...told.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
