@@ -39,6 +39,16 @@ def test_arms_are_named_in_full(judgement: judge.Judgement) -> None:
         assert all(name in written(drawing) for name in long_names.ARMS)
 
 
+def test_an_arm_that_was_validated_once_is_a_point_among_the_curves(
+    judgement: judge.Judgement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = iter([[(50.0, 0.6), (100.0, 0.8)], [(100.0, 0.7)]])
+    monkeypatch.setattr(figures, "_curve", lambda arm: next(curves))
+    drawing = str(figures.learning(dict(list(judgement.arms.items())[:2])))
+    assert drawing.count('class="curve') == 2 + 1  # that of each key
+    assert drawing.count("<circle") == 2 + 1
+
+
 def test_classes_are_framed_only_where_the_mean_differs(judgement: judge.Judgement) -> None:
     framed = dict(zip(long_names.CONTRASTS, by_class.beyond_chance(judgement), strict=True))
     decided = {each.pair for each in judgement.judged if each.word == "better"}

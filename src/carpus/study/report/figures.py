@@ -114,7 +114,10 @@ def learning(arms: Mapping[str, Arm]) -> Markup | None:
     parts = [keys, frame.y_axis("Validation Dice"), frame.x_axis("Step")]
     for place, (name, points) in enumerate(curves.items()):
         inside = [(x, y if y >= lowest else math.nan) for x, y in points]
+        seen = [(x, y) for x, y in inside if math.isfinite(y)]
         drawn = frame.path([x for x, _ in inside], [y for _, y in inside], f"curve{_dashed(place)}")
+        if len(seen) == 1:  # one validation is no line
+            drawn = element("circle", cx=frame.x(seen[0][0]), cy=frame.y(seen[0][1]), r=3.5, class_=_mark(place))
         parts.append(element("g", element("title", name), drawn, class_=_series(place)))
     return svg("Learning", "Mean validation Dice over training steps by arm.", frame.bottom + 40, *parts)
 
