@@ -15,10 +15,8 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from typer.testing import CliRunner
 
 from carpus import capacity, config, devices, models, run, state, train
-from carpus.cli import app
 from carpus.errors import ConfigError, DataWarning
 from carpus.formats import files
 
@@ -117,26 +115,6 @@ def test_a_loss_over_the_batch_is_not_cut_into_parts(dataset: Path, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"train\.loss_over: batch .* 1 devices and .*accumulate 2 .* Take image"):
         train.train(settings, dataset, tmp_path / "run")
     assert "train.accumulate" not in capacity.advice(config.load(["demo"], ["train.loss_over=batch"]))
-
-
-def test_torchruns_processes_say_an_error_once_and_each_its_own(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = torch.distributed.TCPStore("localhost", 0, is_master=True)  # torchrun's
-    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setenv("MASTER_PORT", str(store.port))
-
-    def said(rank: int, setting: str) -> str:
-        monkeypatch.setenv("RANK", str(rank))
-        shown = CliRunner().invoke(app, ["train", "demo", f"--data={dataset}", "--out=run", f"--set={setting}"])
-        assert shown.exit_code == 2
-        return shown.stderr
-
-    assert "train.stepz" in said(1, "train.stepz=3")
-    assert not said(0, "train.stepz=3")
-    assert "train.stepz" in said(1, "train.stepz=3")
-    assert "train.lr" in said(0, "train.lr=3")
-    del store
-    assert "train.stepz" in said(0, "train.stepz=3")
 
 
 def test_what_torchrun_or_slurm_started_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:

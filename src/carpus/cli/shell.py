@@ -1,9 +1,7 @@
 """What all commands share: how an error becomes one line and an exit status, where lines are printed, the options."""
 
-import hashlib
 import os
 import warnings
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -29,8 +27,7 @@ class _Commands(typer.core.TyperGroup):
         except REFUSALS as error:
             _fail(ctx, "error", error, 2)
         except KeyboardInterrupt:
-            if _first("stopped"):
-                stderr.print("stopped")
+            stderr.print("stopped")
             raise typer.Exit(130) from None
         except StoppedError as error:
             if leads():
@@ -51,39 +48,20 @@ def leads() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
-def _first(text: str) -> bool:
-    """Whether this is the one of torchrun's processes to say `text`: whichever comes first, as any may be the only one.
-
-    They agree through the store by which torchrun had them find each other; one that cannot reach it speaks.
-    """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return True
-    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
-
-    address, me = os.environ["MASTER_ADDR"], os.environ["RANK"]
-    key = f"carpus/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}/{hashlib.sha256(text.encode()).hexdigest()}"
-    try:
-        store = TCPStore(address, int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=5))
-        return store.compare_set(key, "", me).decode() == me
-    except RuntimeError:
-        return True
-
-
 def _fail(ctx: Any, kind: str, error: Exception, status: int) -> None:
     if ctx.params["debug"]:
         raise error
     # Notes say at what it happened, as a worker that fails names its image; advice wraps the error that has them.
     notes = [note for one in (error, error.__cause__) for note in getattr(one, "__notes__", ())]
     told = f"{error} ({'; '.join(notes)})" if notes else str(error)
-    if _first(told):
-        stderr.print(f"[bold red]{kind}:[/] {escape(told)}", soft_wrap=True, highlight=False)
-        if kind.startswith("fault"):
-            stderr.print("This is a fault of Carpus; `carpus --debug ...` shows where.")
+    stderr.print(f"[bold red]{kind}:[/] {escape(told)}", soft_wrap=True, highlight=False)
+    if kind.startswith("fault"):
+        stderr.print("This is a fault of Carpus; `carpus --debug ...` shows where.")
     raise typer.Exit(status)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, DataWarning) and _first(str(message)):
+    if issubclass(category, DataWarning):
         stderr.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True, highlight=False)
 
 
