@@ -75,7 +75,7 @@ def test_weights_by_name_are_those_of_an_array() -> None:
     given = ensemble.votes([{"a": 3}, 2, {"b": 0}], 3, CLASSES)
     assert given.tolist() == [[3, 1], [2, 2], [1, 0]]
     assert ensemble.votes(given, 3, CLASSES) is given
-    with pytest.raises(DataError, match="c"):
+    with pytest.raises(ConfigError, match="weights: unknown class 'c'"):
         ensemble.votes([{"c": 3}, 2, 1], 3, CLASSES)
 
 

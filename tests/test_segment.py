@@ -190,6 +190,24 @@ def test_a_broken_image_is_named_and_the_others_are_kept(trained: Path, folder: 
     assert list(submission.read(tmp_path / "sub.csv", BONES, (96, 96))) == ["a.png", "c.png", "d.png"]
 
 
+def test_other_weights_do_not_go_on_with_what_is_there(
+    trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, target = [run.read(trained), run.read(trained)], tmp_path / "sub.csv"
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segment, "_write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            segment.segment(runs, folder, target, options=Options(weights=(1, 2)))
+    for weights in ((2, 1), (1, {"Lunate": 2}), ()):
+        with pytest.raises(DataError, match=r"sub\.csv\.partial: "):
+            segment.segment(runs, folder, target, options=Options(weights=weights))
+    assert segment.segment(runs, folder, target, options=Options(weights=(1, 2))).continued == 4
+
+
 def test_nothing_but_broken_images_is_an_error(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"")

@@ -111,13 +111,13 @@ def test_other_first_weights_in_the_same_file_are_noticed(
 
 def test_first_weights_in_a_folder_are_known_by_their_content(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"whole")
-    whole = job._sha256(str(tmp_path))
+    whole = job.start_sha256(str(tmp_path))
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
-    assert whole == job._sha256(str(tmp_path))
+    assert whole == job.start_sha256(str(tmp_path))
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"more")
-    parts = job._sha256(str(tmp_path))
+    parts = job.start_sha256(str(tmp_path))
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"other")
-    assert len({whole, parts, job._sha256(str(tmp_path))}) == 3
+    assert len({whole, parts, job.start_sha256(str(tmp_path))}) == 3
 
 
 def test_a_damaged_finished_run_is_not_taken_for_done(trained: Path, dataset: Path, tiny: Tiny, tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes
         return np.ones((members, len(classes)))
     if not isinstance(weights, np.ndarray):
         for name in (name for each in weights if isinstance(each, Mapping) for name in each):
-            classes.index(name)
+            try:
+                classes.index(name)
+            except DataError as error:
+                raise ConfigError(f"weights: {error}") from None
         weights = np.array(
             [[each.get(name, 1.0) if isinstance(each, Mapping) else each for name in classes] for each in weights],
             np.float64,

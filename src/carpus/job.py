@@ -54,13 +54,21 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the weights, for `run.claim`: only a run of the same may be gone on with."""
-        settings = config.decisive(self.settings)
-        if settings["data"]["hard"]:
-            settings["data"]["hard"] = files.sha256(settings["data"]["hard"])
-        if self.start_sha256:
-            settings["model"]["weights"] = self.start_sha256
+        settings = by_content(self.settings, self.start_sha256)
         del settings["data"]["pseudo"]["root"]  # what is there is among the fingerprints
         return {"settings": settings, "classes": list(self.classes.names), "data": self.fingerprints}
+
+
+def by_content(settings: config.Config, start: str | None) -> dict[str, Any]:
+    """`config.decisive` settings in which files go by their SHA-256, wherever they lie; `start` is `start_sha256`'s."""
+    found = config.decisive(settings)
+    if found["classes"]:
+        found["classes"] = files.sha256(found["classes"])
+    if found["data"]["hard"]:
+        found["data"]["hard"] = files.sha256(found["data"]["hard"])
+    if start:
+        found["model"]["weights"] = start
+    return found
 
 
 def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
@@ -122,13 +130,13 @@ def prepare(settings: config.Config, root: Path, launcher: Fabric) -> Job:
         ),
         batches=batches,
         start=start,
-        start_sha256=_sha256(settings.model.weights),
+        start_sha256=start_sha256(settings.model.weights),
         pseudo=labelled,
     )
 
 
-def _sha256(weights: str | None) -> str | None:
-    """Of the file that gives the first weights, or of a folder's hashes if they lie in several; None without one."""
+def start_sha256(weights: str | None) -> str | None:
+    """The SHA-256 of the file that gives the first weights, of its parts' hashes if there are several; None without."""
     path = config.weights_path(weights, Path()) if weights else None
     if path is None:
         return None

@@ -76,13 +76,14 @@ def _pseudo(job: Job) -> dict[str, Any] | None:
 def kept(state: State, options: config.Train) -> dict[str, Any]:
     """Which weights weights.safetensors holds, and whether the validation patients had a say in it."""
     chosen = options.keep == "best"
+    by_validation = chosen or state.step < options.steps  # or they ended the training
     content: dict[str, Any] = {
         "kept": options.keep,
         "step": state.best_step if chosen else state.step,
         "averaged": options.ema > 0,
-        "chosen_by_validation": chosen,
+        "chosen_by_validation": by_validation,
     }
-    if chosen:
+    if by_validation:
         content["note"] = "the validation patients chose this step, so their Dice is optimistic"
     return content
 

@@ -104,6 +104,14 @@ def test_clicked_bone_is_chosen_and_brought_near(address: str, open_page: Open) 
     asked(page, at=None, chosen="Lunate")
 
 
+def test_what_a_link_is_about_stays_in_the_address(address: str, open_page: Open) -> None:
+    page = open_page(f"{address}/?first=data&at=500,700,1.3")
+    shown(page)
+    page.set_viewport_size({"width": 1200, "height": 700})
+    page.keyboard.press("i")
+    asked(page, invert="1", at="500,700,1.3")
+
+
 def test_keys_walk_through_images_and_ways_to_look(address: str, planted: Path, open_page: Open) -> None:
     first, second = (case.name for case in cases(planted)[:2])
     page = open_page(address)

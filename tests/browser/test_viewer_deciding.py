@@ -249,3 +249,12 @@ def test_quick_steps_are_all_made(deciding: str, planted: Path, open_page: Open)
     shown(page, names[1])
     keys(page, "ArrowRight", "ArrowRight")
     shown(page, " ".join(names[4:6]))
+
+
+def test_quick_steps_to_images_that_wait_are_all_made(deciding: str, planted: Path, open_page: Open) -> None:
+    names = _names(planted)
+    page = open_page(f"{deciding}/?first=data")
+    shown(page, names[0])
+    keys(page, "n", "n", "n")
+    shown(page, names[3])
+    asked(page, case=names[3])

@@ -47,6 +47,9 @@ CONTROLS: dict[str, Callable[[Any], None]] = {
 }
 
 
+ADDRESSED = {"against": {"second": "truth.csv"}, "order": {"order": "mean"}, "split": {"split": "train"}}
+
+
 @pytest.mark.parametrize("control", CONTROLS)
 def test_arrows_step_after_the_use_of_a_control(address: str, planted: Path, open_page: Open, control: str) -> None:
     first, second, third = (case.name for case in cases(planted)[:3])
@@ -57,7 +60,11 @@ def test_arrows_step_after_the_use_of_a_control(address: str, planted: Path, ope
     if control == "tone":
         page.locator(".tone summary").click()
     CONTROLS[control](page)
-    page.wait_for_timeout(800)
+    if control == "both hands":
+        page.locator("canvas").nth(1).wait_for()
+    if control in ADDRESSED:
+        asked(page, **ADDRESSED[control])
+    page.wait_for_timeout(800)  # for whoever looks at what came of it
     page.keyboard.press("ArrowRight")
     shown(page, third if control == "both hands" else second)
 

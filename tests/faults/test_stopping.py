@@ -329,6 +329,7 @@ def test_a_run_replaces_another_across_an_interruption(
     assert not (out / run.EARLIER).exists()
 
 
+@pytest.mark.timeout(900)
 def test_the_command_is_stopped_and_goes_on(
     dataset: Path, settings: config.Config, tmp_path: Path, identical: Identical
 ) -> None:

@@ -98,6 +98,17 @@ def test_without_a_window_the_range_of_the_pixels_becomes_the_whole_range(put, b
     assert images.size(path) == (30, 20)
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.int8])
+def test_signed_values_that_span_more_than_half_their_kind_are_a_ramp(put, kind):
+    end = 100 if kind is np.int8 else 20_000
+    pixels = np.linspace(-end, end, 21).astype(kind).reshape(3, 7)
+    ramp = np.rint((pixels.astype(float) + end) / (2 * end) * 65535)
+    bits = 8 * pixels.itemsize
+    np.testing.assert_allclose(images.read(put(pixels, bits), 16), ramp, atol=1)
+    framed = put(pixels, bits, WindowCenter=0, WindowWidth=50)
+    np.testing.assert_allclose(images.unwindowed(framed)[0], ramp, atol=1)
+
+
 def test_signed_values_below_zero_are_darkest(put):
     np.testing.assert_array_equal(images.read(put(RAMP.astype(np.int16) - 2048), 16), images.read(put(), 16))
 

@@ -301,6 +301,11 @@ def test_a_source_with_a_part_of_its_place_gives_a_file_that_highdicom_reads(val
         ("StudyTime", "14:04:38", "140438"),
         ("StudyDate", "1993.10.15", "19931015"),
         ("PatientBirthDate", "19.03.1950", ""),
+        ("StudyDate", "20230231", ""),
+        ("StudyDate", "1993.13.45", ""),
+        ("StudyDate", "19930101-19940101", ""),
+        ("StudyTime", "25:99", ""),
+        ("StudyInstanceUID", "1.2.840.0113619.2.01", "1.2.840.0113619.2.01"),
         ("PatientSex", "Frau Meier", ""),
         ("PatientAge", "old", ""),
         ("PatientSex", "F", "F"),
@@ -311,7 +316,8 @@ def test_values_of_old_or_careless_files_cost_no_image(name: str, given: str, ta
         warnings.simplefilter("ignore")  # pydicom's, of the value
         source = referred(tmp_path / "a.dcm", **{name: given})
         dicomseg.write(tmp_path / "seg.dcm", np.ones((32, 32), np.int32), BONES, source)
-    assert str(highdicom.seg.segread(tmp_path / "seg.dcm").get(name) or "") == taken
+        made = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert str(made.get(name) or "") == taken
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_nodes_that_share_nothing_but_a_store_make_one_study(dataset: Path, tmp_
     assert first | second >= found["after"].keys()
     assert not (out / tasks.LOGS).exists()  # no node knew of this folder
     gathered, notes = gather.of_study(conduct.open_(out))
-    assert notes == [f"Not all runs are in: 1 failed of {len(arms)}. What is below is of the others."]
+    whole, broken = notes
+    assert whole == f"Not all runs are in: 1 failed of {len(arms)}. What is below is of the others."
+    assert broken.startswith("broken failed (seed 0, fold 0): ConfigError: train.batch_size: 3 images cannot be cut")
     assert gathered["refined"].runs[0].steps == 40
 
 

@@ -129,7 +129,7 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     semi, (on_val,) = by_arm(found)["semi"], found.on_val
     assert (semi.word, semi.dice.patients, list(semi.flags)) == ("equivalent", 30, ["transductive"])
     assert (on_val.pair, on_val.word, on_val.dice.patients, dict(on_val.flags)) == (semi.pair, "worse", 10, {})
-    assert found.tests == len(opened.study.contrasts) + 1
+    assert found.tests == judge.planned_tests(opened.study) == len(opened.study.contrasts) + 1
     # All verdicts of the page are one family: Holm over seven tests.
     p = [float(each.dice.p[0]) for each in (*found.judged, on_val)]
     assert [each.p for each in (*found.judged, on_val)] == pytest.approx(stats.holm(p, tests=7))
@@ -137,7 +137,7 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     assert "Verdicts on Val" in done.output
     shown = (tmp_path / "out" / "tables" / "tables.md").read_text()
     assert "Holm-corrected over 7 tests, 6 contrasts and 1 of them on Val besides" in shown
-    assert "Val chose no checkpoint of these arms." in shown
+    assert "seeds an arm, 10 patients. No manifest says that Val chose a checkpoint of these arms." in shown
     page = (tmp_path / "out" / "report.html").read_text()
     low, high = (f"{end([each.detectable for each in found.judged]):.4f}" for end in (min, max))
     assert f"<dt>Detectable</dt><dd>{low}–{high}</dd>" in page
@@ -280,21 +280,21 @@ def test_a_plan_comes_from_a_pilot_or_from_what_is_assumed(out: Path) -> None:
     pilot = carpus("study", "plan", out, "--effect", "0.001", "--contrasts", "5")
     assert pilot.exit_code == 0, pilot.output
     assert "SD over patients 0.0006" in pilot.output
-    assert "in one of 5 contrasts" in " ".join(pilot.output.split())
+    assert "in one of 5 tests" in " ".join(pilot.output.split())
 
 
 def test_a_plan_takes_contrasts_and_patients_from_its_pilot_or_from_a_study_file(out: Path, study: Path) -> None:
     told = {text: " ".join(carpus("study", "plan", text).output.split()) for text in (str(out), str(study), "3_pseudo")}
-    assert "in one of 6 contrasts" in told[str(out)]
+    assert "in one of 7 tests" in told[str(out)]
     assert f"measured, over the 5 contrasts of {out} on 30 patients" in told[str(out)]
     assert "smallest difference found on 30" in told[str(out)]
-    assert "in one of 6 contrasts" in told[str(study)]
+    assert "in one of 7 tests" in told[str(study)]
     assert "found on 144" in told[str(study)]  # it makes no data up
-    assert "assumed, as 3_pseudo tells only its 4 contrasts and 24 test patients" in told["3_pseudo"]
+    assert "assumed, as 3_pseudo tells only its 8 tests and 24 test patients" in told["3_pseudo"]
     assert "smallest difference found on 24" in told["3_pseudo"]
     given = carpus("study", "plan", study, "--contrasts", "2", "--patients", "50", "--seed-sd", "0.001").output
     assert "seed as given; patient, residual assumed" in " ".join(given.split())
-    assert "in one of 2 contrasts" in " ".join(given.split())
+    assert "in one of 2 tests" in " ".join(given.split())
     assert "found on 50" in " ".join(given.split())
 
 

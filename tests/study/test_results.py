@@ -116,3 +116,22 @@ def test_a_run_and_a_submission_know_an_image_by_the_same_name(tiny: Tiny, tmp_p
     named = run_of.table.assign(case=run_of.table["case"].str.removeprefix("ID01/").str.removeprefix("ID02/") + ".png")
     arms = [results.Arm("a", (run_of,)), results.Arm("b", (replace(run_of, table=named),))]
     assert results.side_by_side(*arms, ["test"]).a.shape[1] == 2
+
+
+def test_of_a_patient_the_images_of_all_folds_count(tiny: Tiny, tmp_path: Path) -> None:
+    """Two methods without a difference; a fold of the first scored only the easy image of the patient."""
+    every = {"ID01/easy": 0.9, "ID01/hard": 0.3}
+    arms = {}
+    for name, of_folds in (("a", (every, {"ID01/easy": 0.9})), ("b", (every, every))):
+        runs = []
+        for fold, shown in enumerate(of_folds):
+            dice = np.repeat(np.array(list(shown.values()))[:, None], len(BONES), axis=1)
+            table = planted.table(dice, [(case, case[:4]) for case in shown], "test", BONES)
+            settings = tiny(f"data.fold={fold}", "data.folds=2")
+            path = planted.write_run(tmp_path / name / str(fold), {"test": table}, settings=settings)
+            runs.append(results.read_run(path))
+        arms[name] = results.Arm(name, tuple(runs))
+    assert arms["a"].mean(["test"]) == pytest.approx([0.9])
+    with pytest.warns(DataWarning, match="a, b: 1 of 2 images were not scored by every seed of both"):
+        found = results.side_by_side(arms["a"], arms["b"], ["test"])
+    np.testing.assert_allclose(found.a, found.b)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_study import ARMS, BROKEN, study
 from typer.testing import CliRunner
 
@@ -204,6 +204,23 @@ def test_a_folder_is_opened_without_the_recipe_beside_the_study(dataset: Path, t
     opened = conduct.open_(out)
     assert list(opened.study.arms) == list(ARMS)
     assert opened.source == str(path)
+
+
+def test_a_task_knows_its_first_weights_by_their_content(trained: Path, tmp_path: Path) -> None:
+    def key(folder: Path) -> str:
+        path = folder / "tiny.yaml"
+        begun = {"base": "tiny", "set": {"model": {"weights": f"{folder}/start.safetensors"}}}
+        path.write_text(study({**ARMS, "begun": begun}))
+        return work_of(path, arms=["begun"]).rows[0].key
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        shutil.copy(trained / run.WEIGHTS, folder / "start.safetensors")
+    before = key(here)
+    assert key(there) == before
+    save_file({name: value + 1 for name, value in load_file(trained / run.WEIGHTS).items()}, here / "start.safetensors")
+    assert key(here) != before
 
 
 def test_line_ends_of_another_system_are_no_other_study(dataset: Path, tmp_path: Path) -> None:

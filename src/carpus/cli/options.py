@@ -118,7 +118,7 @@ def weights(given: list[str] | None) -> "tuple[Weight, ...]":
             continue
         except ValueError:
             by_class = files.read_json(Path(text))
-        if not isinstance(by_class, dict) or not all(isinstance(each, int | float) for each in by_class.values()):
+        if not isinstance(by_class, dict) or not all(type(each) in (int, float) for each in by_class.values()):
             raise ConfigError(f'--weight {text}: expected numbers by class, as in {{"Lunate": 2}}')
         found.append(by_class)
     return tuple(found)

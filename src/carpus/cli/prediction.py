@@ -46,7 +46,7 @@ def evaluate(
     """Dice, IoU, surface Dice and HD95 of a run at the labels' own resolution, by class and by kind of image.
 
     `carpus evaluate RUN --data DATA --split test --report page.html`. Several runs are scored as an ensemble. What one
-    run as it is (no views, tiles or calibration) comes to goes into RUN/scores.csv, a row a case, class and metric;
+    run as it is (no options, no calibration) comes to goes into RUN/scores.csv, a row a case, class and metric;
     docs/prediction.md says how they are defined.
     """
     from rich import box

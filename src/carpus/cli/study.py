@@ -182,7 +182,8 @@ def plan(
     ] = None,
     effect: Annotated[float, typer.Option(min=1e-6, max=1, help="The true difference of Dice to find.")] = 0.001,
     contrasts: Annotated[
-        int | None, typer.Option(min=1, help="How many the study will have; those of PILOT if not given, else 1.")
+        int | None,
+        typer.Option(min=1, help="How many, those also judged on Val twice; of PILOT if not given, else 1."),
     ] = None,
     patients: Annotated[
         int | None, typer.Option(min=5, help="How many there are; those of PILOT if not given, else 144.")
@@ -208,8 +209,8 @@ def plan(
     given = {"patient": patient_sd, "seed": seed_sd, "residual": residual_sd}
     chosen = {name: value for name, value in given.items() if value is not None}
     spread = replace(known.spread, **chosen)
-    contrasts, patients = contrasts or known.contrasts, patients or known.patients
-    level = stats.LEVEL / contrasts
+    tests, patients = contrasts or known.tests, patients or known.patients
+    level = stats.LEVEL / tests
     basis = known.basis
     if chosen:
         rest = ", ".join(name for name in given if name not in chosen)
@@ -220,7 +221,7 @@ def plan(
         highlight=False,
     )
     seeds, alone = planning.alone(effect, spread, level, power)
-    many = f"one of {contrasts} contrasts" if contrasts > 1 else "one contrast"
+    many = f"one of {tests} tests" if tests > 1 else "one contrast"
     console.print(
         f"To find {effect:g} in {many} with power {power:g}: at least {seeds or 'thousands of'} seeds an arm, however "
         f"many patients, and at least {alone or 'countless'} patients, however many seeds. Together:",

@@ -245,7 +245,8 @@ def _shown(path: Path, stored: NDArray[Any], dataset: FileDataset, windowed: boo
     if not np.isfinite(values).all():
         raise DataError(f"{path}: RescaleSlope: leads out of the numbers that can be computed with")
     present = stored[stored != padding] if padding is not None else stored
-    ends = (values[present.min() - lowest], values[present.max() - lowest]) if present.size else (0, 0)
+    # As Python's numbers, since a difference of two of 16 bits, signed, need not have room in 16.
+    ends = tuple(values[int(end) - lowest] for end in (present.min(), present.max())) if present.size else (0, 0)
     bottom, top, window = min(ends), max(ends), _WHOLE
     framed = dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None
     if dataset.get("VOILUTSequence"):

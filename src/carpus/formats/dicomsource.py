@@ -14,12 +14,15 @@ import numpy as np
 import pydicom.config
 from pydicom import DataElement, dcmread, uid
 from pydicom.dataset import Dataset
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import DA, TM, validate_value
 
 from carpus.errors import ConfigError, DataError
 from carpus.formats import dicom, files, images
 from carpus.formats.quiet import quiet
 from carpus.labels import LabelMap
+
+_CALENDAR = {"DA": DA, "TM": TM}
+"""Read a date or a time, with a ValueError if there is none such, or a range of them."""
 
 SOURCE = ".source.dcm"
 """What the name of a secondary capture ends in that was made for an image that is no DICOM file."""
@@ -74,6 +77,7 @@ def referred(image: Path) -> Dataset:
         for element in source:
             if not _valid(element):
                 element.value = _modern(element)
+                element.value = element.value if _valid(element) else None
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not source.get(name):
             raise DataError(f"{image}: {name}: is missing; a segmentation has to refer to it")
@@ -89,11 +93,15 @@ def _valid(element: DataElement) -> bool:
     """Whether a value is what its kind says; highdicom refuses an image for any that it copies and is not."""
     if element.keyword == "PatientSex" and element.value not in (None, "", "M", "F", "O"):
         return False
+    if element.VR == "UI":  # files in use have zeros in front of numbers, and whoever refers to them has to as well
+        return True
     values: Any = element.value
     try:
         for value in values if element.VM > 1 else [values]:
             if isinstance(value, str):
                 validate_value(element.VR, value, pydicom.config.RAISE)
+                if element.VR in _CALENDAR:
+                    _CALENDAR[element.VR](value)
     except ValueError:
         return False
     return True

@@ -176,6 +176,11 @@ def _fitted(arm: Arm) -> str:
     )
 
 
+def planned_tests(study: Study) -> int:
+    """How many tests `judge` will correct for: a contrast with an arm that learns from test images has two."""
+    return len(study.contrasts) + sum(_learnt(pair, {}, study) for pair in study.contrasts)
+
+
 def _learnt(pair: Contrast, arms: Mapping[str, Arm], study: Study | None) -> bool:
     """Whether an arm of a pair learnt from the test images, or from some of them, as far as that is known."""
     told = [name for name in pair if study is not None and "transductive" in study.arms[name].flags]
@@ -280,11 +285,13 @@ def left_out(judgement: Judgement) -> list[str]:
     compared = dict.fromkeys(name for each in judgement.judged for name in each.pair)
     untested = [name for name in compared if not _has_test(judgement.arms[name])]
     images = f"{', '.join(untested)}: no scores on test images, so that every verdict is about the validation patients"
+    val = [name for each in judgement.on_val for name in each.pair]
     seeds = [
-        f"{name}: seed {seed} is left out, because it has not every fold that others have"
-        for name, arm in judgement.arms.items()
-        for seed in arm.seeds
-        if (there := arm.scores(judgement.splits)) and seed not in there
+        f"{name}: seed {seed} is left out{where}, because it has not every fold that others have"
+        for where, splits, names in (("", judgement.splits, judgement.arms), (" on Val", VAL, dict.fromkeys(val)))
+        for name in names
+        for seed in judgement.arms[name].seeds
+        if (there := judgement.arms[name].scores(splits)) and seed not in there
     ]
     seeds += [
         f"{each.pair.arm} against {each.pair.against}: seed {seed} of {name} is left out, because the other arm has no "

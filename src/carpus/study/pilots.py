@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from carpus.errors import ConfigError
+from carpus.errors import ConfigError, warn
 from carpus.labels import BONES
 from carpus.report.findings import plural
 from carpus.study import conduct, gather, judge, planning, spec, tasks
 from carpus.study.results import Arm
-from carpus.study.spec import Contrast
+from carpus.study.spec import Contrast, Study
 from carpus.study.stats import Spread
 
 PATIENTS = 144
@@ -23,13 +23,13 @@ class Pilot:
     Args:
         spread: the standard deviations.
         basis: where they are from, in words.
-        contrasts: how many, for which p will be corrected.
+        tests: how many, for which p will be corrected: contrasts, and some of them on Val besides.
         patients: that score.
     """
 
     spread: Spread
     basis: str
-    contrasts: int
+    tests: int
     patients: int
 
 
@@ -38,7 +38,7 @@ def read(given: Sequence[str], progress: Callable[[int, int], None] | None = Non
 
     Args:
         given: a folder of `carpus study run`; run folders and folders of runs, as in `gather.of_paths`; or a study
-            file, or the name of one that comes along, which tells contrasts and patients, but no spread; none of these
+            file, or the name of one that comes along, which tells tests and patients, but no spread; none of these
             for what is assumed.
         progress: called with (runs read, runs in all).
 
@@ -59,10 +59,14 @@ def read(given: Sequence[str], progress: Callable[[int, int], None] | None = Non
                 )
     if len(given) == 1 and (Path(given[0]) / tasks.INDEX).is_file():
         opened = conduct.open_(Path(given[0]))
-        arms, _ = gather.of_study(opened, progress)
-        return _measured(given[0], arms, opened.study.contrasts)
+        arms, notes = gather.of_study(opened, progress)
+        for note in notes:
+            warn(note)
+        return _measured(given[0], arms, opened.study.contrasts, opened.study)
     arms = gather.of_paths(given, classes=BONES, progress=progress)
     control, *others = arms
+    if not others:
+        raise ConfigError(f"study plan: {control}: is one arm; a pilot compares two or more")
     return _measured(given[0], arms, [Contrast(name, control) for name in others])
 
 
@@ -78,18 +82,21 @@ def _ahead(text: str) -> Pilot:
     study = spec.load(text)
     phantom = next((scale.phantom for scale in study.scales.values() if scale.phantom), None)
     patients = phantom.test_patients if phantom else PATIENTS
-    count = plural(len(study.contrasts), "contrast")
+    count = plural(judge.planned_tests(study), "test")
     basis = f"assumed, as {text} tells only its {count} and {patients} test patients; a pilot tells better"
     if phantom is None:
         basis = f"assumed, as {text} tells only its {count}; a pilot tells better"
-    return Pilot(planning.ASSUMED, basis, len(study.contrasts), patients)
+    return Pilot(planning.ASSUMED, basis, judge.planned_tests(study), patients)
 
 
-def _measured(where: str, arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> Pilot:
-    judgement = judge.judge(arms, pairs)
+def _measured(where: str, arms: Mapping[str, Arm], pairs: Sequence[Contrast], study: Study | None = None) -> Pilot:
+    judgement = judge.judge(arms, pairs, study=study)
     spread = planning.pooled([of for each in judgement.judged if (of := each.dice.spread()) is not None])
     if spread is None:
-        raise ConfigError(f"{where}: no contrast with two seeds an arm and five patients; give --seed-sd and so on")
+        raise ConfigError(
+            f"{where}: no contrast with two seeds an arm and five patients; without a pilot, give --patient-sd, "
+            "--seed-sd and --residual-sd"
+        )
     patients = max(each.dice.patients for each in judgement.judged)
     basis = f"measured, over the {plural(len(judgement.judged), 'contrast')} of {where} on {patients} patients"
-    return Pilot(spread, basis, len(pairs), patients)
+    return Pilot(spread, basis, judgement.tests, patients)

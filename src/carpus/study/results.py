@@ -152,13 +152,13 @@ class Arm:
         return tuple(split for split in SPLITS if split in there)
 
     def images(self, splits: Sequence[str], metric: str = "dice") -> dict[int, Images]:
-        """By seed, what its folds scored together."""
+        """By seed, what its folds scored: of a patient, the images of every fold that scored the patient."""
         known = (tuple(splits), metric)
         if known not in self._images:
-            found = dict.fromkeys(self.seeds, Images())
+            of_seed: dict[int, list[Images]] = {seed: [] for seed in self.seeds}
             for outcome in self.runs:
-                found[outcome.seed] |= outcome.images(splits, metric)
-            self._images[known] = found
+                of_seed[outcome.seed].append(outcome.images(splits, metric))
+            self._images[known] = {seed: _agreed(of_folds) for seed, of_folds in of_seed.items()}
         return self._images[known]
 
     def scores(
@@ -183,7 +183,10 @@ class Arm:
         found = {}
         for seed, runs in sorted(of_seed.items()):
             if set(runs) == folds:
-                tables = [outcome.by_patient(splits, metric, images) for outcome in runs.values()]
+                agreed = self.images(splits, metric)[seed]
+                scored = [outcome.images(splits, metric) for outcome in runs.values()]
+                only = agreed if images is None and Images().union(*scored) != agreed else images
+                tables = [outcome.by_patient(splits, metric, only) for outcome in runs.values()]
                 found[seed] = pandas.concat(tables).groupby(level=0, sort=True).mean()
         return found
 
@@ -205,6 +208,21 @@ class Arm:
                 value = value.get(name) if isinstance(value, Mapping) else None
             values.append(float(value) if isinstance(value, int | float) else math.nan)
         return float(np.mean(values)) if values else math.nan
+
+
+def _agreed(of_folds: Sequence[Images]) -> Images:
+    """Of every patient, the images that all those folds scored which scored the patient.
+
+    Example:
+        >>> sorted(_agreed([Images({("p", "easy"), ("p", "hard"), ("q", "x")}), Images({("p", "easy")})]))
+        [('p', 'easy'), ('q', 'x')]
+    """
+    patients = [{patient for patient, _ in images} for images in of_folds]
+    return Images(
+        image
+        for image in Images().union(*of_folds)
+        if all(image in images for images, there in zip(of_folds, patients, strict=True) if image[0] in there)
+    )
 
 
 def columns(classes: Classes) -> dict[str, tuple[str, ...]]:

@@ -95,8 +95,9 @@ def work(
         ConfigError: naming file and key.
     """
     tasks: dict[str, Task] = {}
+    starts: dict[str, str | None] = {}
     rows = [
-        Row(arm, seed, fold, _task(tasks, study, path, scale, arm, seed, fold).key)
+        Row(arm, seed, fold, _task(tasks, starts, study, path, scale, arm, seed, fold).key)
         for seed in range(seeds)
         for fold in folds
         for arm in study.arms
@@ -106,10 +107,17 @@ def work(
 
 
 def _task(
-    tasks: dict[str, Task], study: spec.Study, path: Path, scale: spec.ScaleName, arm: str, seed: int, fold: int
+    tasks: dict[str, Task],
+    starts: dict[str, str | None],
+    study: spec.Study,
+    path: Path,
+    scale: spec.ScaleName,
+    arm: str,
+    seed: int,
+    fold: int,
 ) -> Task:
     def of(other: str) -> str:
-        return _task(tasks, study, path, scale, other, seed, fold).key
+        return _task(tasks, starts, study, path, scale, other, seed, fold).key
 
     chosen, content = study.arms[arm], dict[str, Any]()
     settings = spec.settings(study, arm, scale, path, seed=seed, fold=fold)
@@ -123,10 +131,28 @@ def _task(
         teachers = tuple(of(name) for name in chosen.pseudo.teachers)
         made = {"teachers": list(teachers)} | ({"soft": True} if settings.data.pseudo.soft else {})
         content["labels"] = _add(tasks, made, settings, teachers=teachers).key
-    task = _add(tasks, {"settings": config.decisive(settings)} | content, settings, **content)
+    task = _add(tasks, {"settings": _by_content(settings, starts)} | content, settings, **content)
     if chosen.calibrated:
         task = _add(tasks, {"calibrated": task.key}, settings, calibrates=task.key)
     return task
+
+
+def _by_content(settings: config.Config, starts: dict[str, str | None]) -> dict[str, Any]:
+    """See `job.by_content`, which is not imported, and torch with it, where no file has a say.
+
+    Args:
+        settings: of a training.
+        starts: the SHA-256 of first weights that were looked at before; filled.
+    """
+    weights = settings.model.weights or ""
+    local = bool(weights) and config.weights_path(weights, Path()) is not None
+    if not (local or settings.classes or settings.data.hard):
+        return config.decisive(settings)
+    from carpus import job
+
+    if local and weights not in starts:
+        starts[weights] = job.start_sha256(weights)
+    return job.by_content(settings, starts.get(weights))
 
 
 def _add(tasks: dict[str, Task], content: dict[str, Any], settings: config.Config, **needs: Any) -> Task:

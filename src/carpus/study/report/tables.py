@@ -66,13 +66,28 @@ def verdicts_on_val(judgement: Judgement) -> Listing:
         f"saw: what it is worth on others. Both p are Holm-corrected over {_family(judgement)}, the rest is as above."
     )
     names = [name for each in judgement.on_val for name in each.pair]
-    about += chosen_by_val(names, judgement.arms) or " Val chose no checkpoint of these arms."
+    about += f" {_design_of(judgement.on_val)}" if judgement.on_val else ""
+    about += chosen_by_val(names, judgement.arms) or " No manifest says that Val chose a checkpoint of these arms."
     return Listing("Verdicts on Val", about, _VERDICTS, _rows(judgement.on_val))
+
+
+def _design_of(judged: Sequence[Judged]) -> str:
+    seeds = sorted({count for each in judged for count in each.dice.seeds})
+    patients = sorted({each.dice.patients for each in judged})
+    return f"{_from_to(seeds)} seeds an arm, {_from_to(patients)} patients."
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def chosen_by_val(names: Sequence[str], arms: Mapping[str, Arm]) -> str:
     """The arms whose checkpoint the validation patients chose, as a sentence after others; empty if none."""
-    chosen = [name for name in dict.fromkeys(names) if arms[name].fact("weights", "chosen_by_validation") > 0]
+    chosen = [
+        name
+        for name in dict.fromkeys(names)
+        if any(of.manifest.get("weights", {}).get("chosen_by_validation") for of in arms[name].runs)
+    ]
     return f" Val chose the checkpoint of {', '.join(chosen)} and is optimistic for them." if chosen else ""
 
 

@@ -3,13 +3,17 @@
 import { KEYS as VERDICT_KEYS } from "./decisions.js";
 
 const STYLES = ["outline", "fill", "none"], COMPARED = ["difference", "first", "second", "swipe", "blink"];
-const SETTLED_MS = 80; // after which a control has the focus back from its list of choices
+const SETTLED_MS = 80; // after which a control has done what it does with a click
 const NOT_TYPED = /^(range|checkbox|radio|button|submit|reset|color|file)$/;
 
 /** Listen until `signal`: keys act on the workbench wherever the focus is, but where somebody types. */
 export function listen(bench, root, signal) {
   const listening = { capture: true, signal };
-  window.addEventListener("keydown", (event) => pressed(bench, event), listening);
+  let chosen = false; // whether the pointer's last click took a choice from a list, which has the focus back from it
+  window.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") chosen = false;
+    pressed(bench, event, chosen);
+  }, listening);
   window.addEventListener("keyup", (event) => {
     if (event.key === " ") bench.look({}, (bench.bare = false));
   }, listening);
@@ -19,16 +23,16 @@ export function listen(bench, root, signal) {
     if (detail && focused?.matches("button, summary, input")) focused.blur();
   }, listening);
   window.addEventListener("pointerup", ({ target }) => {
-    const made = target.closest?.('[role="option"]'), focused = document.activeElement;
-    setTimeout(() => focused === document.activeElement && release(made), SETTLED_MS);
+    const focused = document.activeElement;
+    chosen = Boolean(target.closest?.('[role="option"]'));
+    setTimeout(() => focused === document.activeElement && release(), SETTLED_MS);
   }, listening);
 }
 
-/** Take the focus from a control of Streamlit's that is not typed in; from a list of choices once one was `made`. */
-function release(made) {
+/** Take the focus from a control of Streamlit's that is not typed in. */
+function release() {
   const focused = document.activeElement;
-  const control = !typing(focused) && focused?.matches("input, button, [role='slider']");
-  if (control || (made && focused?.matches("[role='combobox']"))) focused.blur();
+  if (!typing(focused) && focused?.matches("input, button, [role='slider']")) focused.blur();
 }
 
 /** Whether an element takes letters. */
@@ -37,9 +41,10 @@ function typing(element) {
     (element?.tagName === "INPUT" && !NOT_TYPED.test(element.type));
 }
 
-function pressed(bench, event) {
+function pressed(bench, event, chosen) {
   const from = event.composedPath()[0];
-  if (typing(from)) {
+  if (chosen && from?.matches?.("[role='combobox']:not([aria-expanded='true'])")) from.blur();
+  else if (typing(from)) {
     // Whoever has made a choice, or written what is looked for, goes on to look.
     if (event.key === "Enter") setTimeout(() => from.blur());
     return;

@@ -24,10 +24,13 @@ export async function fill(picture, { place, name }, layers, { at, drawn, stale 
   }
   if (stale()) return;
   picture.note.replaceChildren();
-  picture.fitted = !at;
+  picture.fitted = true;
   picture.set(drawn());
   picture.show(image, null, null);
-  if (at && image) picture.move(...at);
+  if (at && image) {
+    picture.fitted = false;
+    picture.move(...at);
+  }
   const answers = await asked;
   if (stale()) return;
   answers.forEach(({ reason }, n) => reason && (picture.faults[layers[n]] = reason.message));

@@ -18,7 +18,7 @@ export function pointed(bench, picture, x, y, at) {
     return;
   }
   const [column, row] = [Math.floor(x), Math.floor(y)];
-  where.textContent = `x ${column}  y ${row}  grey ${picture.image.grey[row * picture.image.width + column]}`;
+  where.textContent = `x ${column}  y ${row}  grey ${Math.round(picture.image.shade(picture.image.grey[row * picture.image.width + column]))}`;
   const [first, second] = picture.bits(x, y);
   if (!(first | second)) return;
   tip.replaceChildren(...bitsOf(first | second).map((k) => named(bench, picture, k, (first >>> k) & 1, (second >>> k) & 1)));
