@@ -138,10 +138,10 @@ def test_several_runs_are_scored_as_the_ensemble_they_are(trained: Path, dataset
 
 
 def test_a_weighted_ensemble_is_scored_as_it_is_handed_in(trained: Path, dataset: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(trained, tmp_path / "other"))
+    own, other = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("own", "other"))
     weights = load_file(other / run.WEIGHTS)
     save_file(weights | {"head.bias": weights["head.bias"] + 20}, other / run.WEIGHTS)
-    runs = [run.read(trained), replace(run.read(trained), path=other)]
+    runs = [run.read(own), replace(run.read(own), path=other)]
     alone = evaluate.evaluate(runs[:1], data.read(dataset), "test")
     first = evaluate.evaluate(runs, data.read(dataset), "test", options=Options(weights=(1, 0)))
     mixed = evaluate.evaluate(runs, data.read(dataset), "test", options=Options(weights=(1, {"Lunate": 0})))
