@@ -109,12 +109,18 @@ def test_only_labels_of_the_named_folder_are_decided_on(
     assert not (undecided / decisions.FILE).exists()
 
 
-def test_buttons_are_about_what_they_say_as_the_keys_are(deciding: str, undecided: Path, open_page: Open) -> None:
+def _rejected(deciding: str, undecided: Path, open_page: Open, bone: str) -> tuple[str, Any]:
+    """The first image and its page, on which a bone is chosen and was just rejected."""
     name = _names(undecided)[0]
-    page = open_page(f"{deciding}/?first=pseudo&case={name}&chosen=Hamate")
+    page = open_page(f"{deciding}/?first=pseudo&case={name}&chosen={bone}")
     shown(page)
     page.keyboard.press("r")
-    _pressed(page, "Hamate", "reject").wait_for()
+    _pressed(page, bone, "reject").wait_for()
+    return name, page
+
+
+def test_buttons_are_about_what_they_say_as_the_keys_are(deciding: str, undecided: Path, open_page: Open) -> None:
+    name, page = _rejected(deciding, undecided, open_page, "Hamate")
     accept = page.locator(".decisions .verdict.accept")
     assert accept.inner_text().split() == ["Accept", "A", "Hamate"]
     accept.click()
@@ -226,11 +232,7 @@ def test_verdicts_in_quick_succession_are_all_heard(deciding: str, undecided: Pa
 
 
 def test_undo_tells_what_somebody_decided_since(deciding: str, undecided: Path, open_page: Open) -> None:
-    name = _names(undecided)[0]
-    page = open_page(f"{deciding}/?first=pseudo&case={name}&chosen=Lunate")
-    shown(page)
-    page.keyboard.press("r")
-    _pressed(page, "Lunate", "reject").wait_for()
+    name, page = _rejected(deciding, undecided, open_page, "Lunate")
     decisions.decide(undecided, name, "Lunate", "accept", "lee")
     page.keyboard.press("u")
     page.get_by_text("somebody has decided anew on Lunate").wait_for()

@@ -109,19 +109,19 @@ def _typed(name: str, value: Any) -> list[str]:
 
 def weights(given: list[str] | None) -> "tuple[Weight, ...]":
     """The values of --weight."""
+    return tuple(map(_weight, given or ()))
+
+
+def _weight(text: str) -> "Weight":
     from carpus.formats import files
 
-    found: list[Weight] = []
-    for text in given or ():
-        try:
-            found.append(float(text))
-            continue
-        except ValueError:
-            by_class = files.read_json(Path(text))
-        if not isinstance(by_class, dict) or not all(type(each) in (int, float) for each in by_class.values()):
-            raise ConfigError(f'--weight {text}: expected numbers by class, as in {{"Lunate": 2}}')
-        found.append(by_class)
-    return tuple(found)
+    try:
+        return float(text)
+    except ValueError:
+        by_class = files.read_json(Path(text))
+    if not isinstance(by_class, dict) or not all(type(each) in (int, float) for each in by_class.values()):
+        raise ConfigError(f'--weight {text}: expected numbers by class, as in {{"Lunate": 2}}')
+    return by_class
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

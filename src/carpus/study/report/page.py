@@ -10,7 +10,6 @@ from carpus import run
 from carpus.formats import files
 from carpus.pictures import PREDICTION, TRUTH
 from carpus.report import Listing
-from carpus.report.charts import number
 from carpus.report.document import document, figure_file, listed, repeat, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
@@ -136,11 +135,9 @@ def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -
     tiles = [
         tile(word.capitalize(), str(count[word]), f"on Val: {on_val[word]}" if on_val else None) for word in _ORDER
     ]
-    seeds = sorted({seeds for each in judgement.judged for seeds in each.dice.seeds})
-    patients = sorted({each.dice.patients for each in judgement.judged})
     detectable = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
-    sizes = f"{_range(seeds)} × {_range(patients)}"
+    sizes = " × ".join(tables.design(judgement.judged))
     tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
     if detectable:
         ends = dict.fromkeys(f"{end:.4f}" for end in (min(detectable), max(detectable)))
@@ -246,9 +243,3 @@ def _write_tables(folder: Path, listings: Mapping[str, Listing], title: str, not
     files.write_text(folder / "tables.md", head + "\n".join(map(writers.markdown, listings.values())))
     remarks = "".join(f"% {note}\n" for note in notes)
     files.write_text(folder / "tables.tex", remarks + "\n".join(map(writers.latex, listings.values())))
-
-
-def _range(values: Sequence[int]) -> str:
-    if not values:
-        return "–"
-    return number(values[0]) if len(values) == 1 else f"{number(values[0])}–{number(values[-1])}"

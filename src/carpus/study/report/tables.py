@@ -1,7 +1,7 @@
 """The tables of a study, every cell as text: HTML, Markdown, CSV, LaTeX and the terminal show the same."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -66,19 +66,23 @@ def verdicts_on_val(judgement: Judgement) -> Listing:
         f"saw: what it is worth on others. Both p are Holm-corrected over {_family(judgement)}, the rest is as above."
     )
     names = [name for each in judgement.on_val for name in each.pair]
-    about += f" {_design_of(judgement.on_val)}" if judgement.on_val else ""
+    if judgement.on_val:
+        seeds, patients = design(judgement.on_val)
+        about += f" {seeds} seeds an arm, {patients} patients."
     about += chosen_by_val(names, judgement.arms) or " No manifest says that Val chose a checkpoint of these arms."
     return Listing("Verdicts on Val", about, _VERDICTS, _rows(judgement.on_val))
 
 
-def _design_of(judged: Sequence[Judged]) -> str:
-    seeds = sorted({count for each in judged for count in each.dice.seeds})
-    patients = sorted({each.dice.patients for each in judged})
-    return f"{_from_to(seeds)} seeds an arm, {_from_to(patients)} patients."
+def design(judged: Sequence[Judged]) -> tuple[str, str]:
+    """How many seeds an arm and how many patients contrasts stand on, as 3, or 3–5 where they differ."""
+    seeds = {count for each in judged for count in each.dice.seeds}
+    return _range(seeds), _range({each.dice.patients for each in judged})
 
 
-def _from_to(counts: Sequence[int]) -> str:
-    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+def _range(values: Collection[int]) -> str:
+    if not values:
+        return "–"
+    return "–".join(dict.fromkeys(number(end) for end in (min(values), max(values))))
 
 
 def chosen_by_val(names: Sequence[str], arms: Mapping[str, Arm]) -> str:
