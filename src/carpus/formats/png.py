@@ -10,7 +10,6 @@ Palettes, 1 to 4 bits, transparency by colour, interlacing and animation are lef
 """
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from PIL.Image import Exif
+from zlib_ng import zlib_ng as zlib  # inflates in 0.6 of the time
 
 from carpus.formats.grey import orientation
 
