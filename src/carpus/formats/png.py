@@ -99,7 +99,7 @@ def decode(content: bytes, header: Header) -> NDArray[np.uint8] | NDArray[np.uin
             if equal:  # while the lines are still in the processor's cache
                 ready = filled // stride
                 equal, done = _unfilter(lines, done, ready, header.channels, step, one), ready
-    except zlib.error as error:
+    except zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues] (its stub says Exception, not type)
         raise DamagedError(str(error)) from error
     if filled < len(filtered):
         raise DamagedError(f"the pixels end in row {filled // stride} of {header.height}")
