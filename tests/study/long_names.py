@@ -7,7 +7,7 @@ import numpy as np
 from carpus import config
 from carpus.labels import BONES
 from carpus.study import judge, results
-from carpus.study.spec import Contrast
+from carpus.study.spec import Pair
 from study import planted
 
 ARMS = (
@@ -18,7 +18,7 @@ ARMS = (
     "SegFormer + as many parameters, one pixel",
     "SegFormer + as many parameters, two pixels",
 )
-CONTRASTS = tuple(Contrast(one, other) for n, one in enumerate(ARMS) for other in ARMS[:n])
+CONTRASTS = tuple(Pair(one, other) for n, one in enumerate(ARMS) for other in ARMS[:n])
 BETTER = ARMS[-1]
 PATIENTS = [f"ID{number:02}" for number in range(20)]
 

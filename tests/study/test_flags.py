@@ -17,7 +17,7 @@ from carpus.formats import files
 from carpus.labels import BONES
 from carpus.study import budget, judge, published, results, spec, tasks
 from carpus.study.report import figures, page, tables
-from carpus.study.spec import Contrast
+from carpus.study.spec import Pair
 from study import planted
 
 Tiny = Callable[..., config.Config]
@@ -49,7 +49,7 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
     assert budget.of(longest).steps == 17
     assert longest.seconds == 3 * 60
-    judgement = judge.judge({"short": short, "longest": longest}, [Contrast("longest", "short")])
+    judgement = judge.judge({"short": short, "longest": longest}, [Pair("longest", "short")])
     times = {row[0]: row[6] for row in tables.costs(judgement).rows}
     assert times == {"short": "60 s", "longest": "3.0 min"}
     assert "longest: 0.9000, 3.0 min" in str(figures.cost(judgement))
@@ -86,7 +86,7 @@ def test_runs_that_share_a_training_are_paired(
             about = named(facts, seed) if name == "second" else {"identity": f"first{seed}"}
             folders.append(a_run(tmp_path / f"{name}{seed}", chosen, draw.random(len(PATIENTS)), **about))
         arms[name] = an_arm(name, *folders)
-    (judged,) = judge.judge(arms, [Contrast("second", "first")]).judged
+    (judged,) = judge.judge(arms, [Pair("second", "first")]).judged
     assert judged.dice.paired == paired
     assert {name: of.paired for name, of in judged.others.items()} == {"nsd_2px": paired, "hd95_px": paired}
     assert all(np.isnan(of.p_equivalent).all() for of in judged.others.values())  # a margin is one of Dice
@@ -103,7 +103,7 @@ def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_pa
     blind = a_run(tmp_path / "blind", tiny(), pseudo={"images": {}, "quality": None})
     arms = {name: an_arm(name, *of) for name, of in {"taught": (taught, blind), "naive": (every, before)}.items()}
     arms |= {"plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
-    rows = tables.labels(judge.judge(arms, [Contrast("taught", "plain")])).rows
+    rows = tables.labels(judge.judge(arms, [Pair("taught", "plain")])).rows
     kept = [["taught", "0", "20%", "6%"], ["taught", "1", "–", "–"]]
     assert [row[:4] for row in rows] == [*kept, ["naive", "0", "100%", "100%"], ["naive", "1", "100%", "100%"]]
     told = [row[4] for row in rows]
@@ -123,7 +123,7 @@ def test_a_training_that_only_one_arm_has_is_left_out(tiny: Tiny, tmp_path: Path
             a_run(tmp_path / f"{name}{n}", tiny(), 0.8 + gain + luck[n], identity=f"training {n}") for n in range(seeds)
         ]
         arms[name] = an_arm(name, *folders)
-    judgement = judge.judge(arms, [Contrast("fitted", "base")])
+    judgement = judge.judge(arms, [Pair("fitted", "base")])
     (judged,) = judgement.judged
     assert (judged.dice.paired, judged.dice.seeds) == (True, (2, 2))
     assert judged.difference == pytest.approx(0.001)
@@ -141,7 +141,7 @@ def test_the_scatter_of_shared_trainings_plans_no_others(tiny: Tiny, tmp_path: P
         for name in ("base", "fitted")
     )  # fmt: skip
     other = an_arm("other", a_run(tmp_path / "other", tiny(), 0.81 + luck[0]))
-    pairs = [Contrast("fitted", "base"), Contrast("other", "base")]
+    pairs = [Pair("fitted", "base"), Pair("other", "base")]
     shared, alone = judge.judge({"base": base, "fitted": fitted, "other": other}, pairs).judged
     assert shared.dice.paired
     assert shared.assumed == ""
@@ -228,7 +228,7 @@ def test_thresholds_that_changed_nothing_say_what_helped(
         arms[name] = an_arm(name, *paths)
     for outcome, steps in zip(arms["fitted"].runs, kept, strict=True):
         files.write_json(outcome.path / tasks.CALIBRATION, {"kept": steps})
-    judgement = judge.judge(arms, [Contrast("fitted", "plain")])
+    judgement = judge.judge(arms, [Pair("fitted", "plain")])
     (only,) = judgement.judged
     assert only.word == "cannot tell"
     assert list(only.flags) == ["nothing fitted"]
@@ -248,7 +248,7 @@ def test_scores_that_do_not_differ_are_no_equivalence(
         name: an_arm(name, *(a_run(tmp_path / f"{name}{seed}", tiny(), values[seed]) for seed in (0, 1)))
         for name in ("a", "b")
     }
-    judgement = judge.judge(made, [Contrast("a", "b")])
+    judgement = judge.judge(made, [Pair("a", "b")])
     (only,) = judgement.judged
     assert only.word == "cannot tell"
     assert only.interval is None
@@ -265,7 +265,7 @@ def test_an_arm_that_collapsed_is_worse_and_named(tiny: Tiny, tmp_path: Path) ->
     draw = np.random.default_rng(0)
     good = [a_run(tmp_path / f"g{n}", tiny(), draw.uniform(0.85, 0.95, len(PATIENTS)).tolist()) for n in (0, 1)]
     bad = [a_run(tmp_path / f"b{n}", tiny(), 0.0) for n in (0, 1)]
-    judgement = judge.judge({"good": an_arm("good", *good), "bad": an_arm("bad", *bad)}, [Contrast("bad", "good")])
+    judgement = judge.judge({"good": an_arm("good", *good), "bad": an_arm("bad", *bad)}, [Pair("bad", "good")])
     (only,) = judgement.judged
     assert only.word == "worse"
     assert only.flags == {"collapsed": "bad: 2 of 2 runs below a mean Dice of 0.02"}
@@ -279,14 +279,14 @@ def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, 
             cases = [(f"{split}/{number}", f"{split}{number}") for number in range(6)]
             made[split] = planted.table(draw.uniform(0.8, 0.9, (6, 29)), cases, split, BONES)
         arms[name] = an_arm(name, planted.write_run(tmp_path / name, made, settings=tiny()))
-    both = judge.judge(arms, [Contrast("b", "a")])
+    both = judge.judge(arms, [Pair("b", "a")])
     assert both.splits == results.TEST
     assert judge.left_out(both) == []
-    judgement = judge.judge(arms, [Contrast("b", "a"), Contrast("c", "a")])
+    judgement = judge.judge(arms, [Pair("b", "a"), Pair("c", "a")])
     assert judgement.splits == ("val",)
     told = "c: no scores on test images, so that every verdict is about the validation patients"
     assert judge.left_out(judgement) == [told]
-    none = judge.judge(arms, [Contrast("c", "c")])
+    none = judge.judge(arms, [Pair("c", "c")])
     assert judge.left_out(none) == []
     page.write(tmp_path / "page.html", judgement, title="Three")
     assert told in (tmp_path / "page.html").read_text()

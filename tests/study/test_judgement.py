@@ -15,7 +15,7 @@ from carpus import run
 from carpus.cli import app
 from carpus.study import conduct, gather, judge, published, results, spec, stats, table, tasks
 from carpus.study.report import answers, tables
-from carpus.study.spec import Contrast
+from carpus.study.spec import Pair
 from carpus.study.stats import Spread
 from study import planted
 
@@ -86,7 +86,7 @@ def test_the_verdicts_are_those_that_were_planted(judgement: judge.Judgement) ->
     assert good.interval is not None
     assert good.interval[0] < 0.01 < good.interval[1]
     assert good.dice.patients == 30  # public and private together, both hands of a patient one
-    assert judgement.absent == (Contrast("never", "plain"),)
+    assert judgement.absent == (Pair("never", "plain"),)
 
 
 def test_a_difference_is_found_in_the_classes_where_it_was_planted(judgement: judge.Judgement) -> None:
@@ -185,7 +185,7 @@ def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) 
 def test_one_seed_cannot_tell_whatever_the_difference(study: Path, tmp_path: Path) -> None:
     planted.write_study(tmp_path / "out", study, {"good": 0.3}, cases=CASES, seeds=1, spread=CLOSE)
     arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
-    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    (only,) = judge.judge(arms, [Pair("good", "plain")]).judged
     assert only.word == "cannot tell"
     assert only.interval is None
     assert only.needed is not None
@@ -195,7 +195,7 @@ def test_one_seed_cannot_tell_whatever_the_difference(study: Path, tmp_path: Pat
 def test_an_undecided_contrast_says_what_it_would_take(study: Path, tmp_path: Path) -> None:
     planted.write_study(tmp_path / "out", study, {"good": 0.002}, cases=CASES, seeds=2)
     arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
-    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    (only,) = judge.judge(arms, [Pair("good", "plain")]).judged
     assert only.word == "cannot tell"
     assert only.needed is not None
     assert only.needed.seeds > 2 or only.needed.patients > 30

@@ -46,7 +46,7 @@ def compare(
     from carpus.labels import class_list
     from carpus.study import gather, judge, stats
     from carpus.study.report import page, worst
-    from carpus.study.spec import Contrast
+    from carpus.study.spec import Pair
 
     with bar("compare") as progress:
         found = gather.of_paths(
@@ -55,7 +55,7 @@ def compare(
     control, *others = found
     if not others:
         raise ConfigError(f"compare: all that was given is one arm, {control}; name them, as in A=RUN,RUN B=RUN,RUN")
-    judgement = judge.judge(found, [Contrast(name, control) for name in others], margin=margin)
+    judgement = judge.judge(found, [Pair(name, control) for name in others], margin=margin)
     show(judgement)
     if report is not None:
         cases = []

@@ -11,7 +11,7 @@ from carpus.report.findings import plural
 from carpus.study import budget, planning, stats
 from carpus.study.planning import Design
 from carpus.study.results import ALL, METRICS, TEST, Arm, columns, side_by_side
-from carpus.study.spec import Contrast, Study
+from carpus.study.spec import Pair, Study
 from carpus.study.stats import Spread, Word
 
 VAL = ("val",)
@@ -44,7 +44,7 @@ class Judged:
             compare: collapsed, nothing fitted, no scatter.
     """
 
-    pair: Contrast
+    pair: Pair
     dice: stats.Contrast
     columns: tuple[str, ...]
     others: Mapping[str, stats.Contrast]
@@ -86,7 +86,7 @@ class Judgement:
 
     arms: Mapping[str, Arm]
     judged: tuple[Judged, ...]
-    absent: tuple[Contrast, ...]
+    absent: tuple[Pair, ...]
     splits: tuple[str, ...]
     margin: float
     tests: int
@@ -101,7 +101,7 @@ class _Tested:
         empty: whether the scores hold nothing to judge by.
     """
 
-    pair: Contrast
+    pair: Pair
     dice: stats.Contrast
     columns: tuple[str, ...]
     others: Mapping[str, stats.Contrast]
@@ -111,7 +111,7 @@ class _Tested:
 
 def judge(
     arms: Mapping[str, Arm],
-    contrasts: Sequence[Contrast],
+    contrasts: Sequence[Pair],
     *,
     margin: float = stats.MARGIN,
     study: Study | None = None,
@@ -162,7 +162,7 @@ def _corrected(groups: Sequence[Sequence[_Tested]], margin: float, tests: int) -
     return judged
 
 
-def _splits(arms: Mapping[str, Arm], pairs: Sequence[Contrast]) -> tuple[str, ...]:
+def _splits(arms: Mapping[str, Arm], pairs: Sequence[Pair]) -> tuple[str, ...]:
     """What all verdicts of one table are about."""
     return TEST if all(_has_test(arms[name]) for pair in pairs for name in pair) else VAL
 
@@ -181,7 +181,7 @@ def planned_tests(study: Study) -> int:
     return len(study.contrasts) + sum(_learnt(pair, {}, study) for pair in study.contrasts)
 
 
-def _learnt(pair: Contrast, arms: Mapping[str, Arm], study: Study | None) -> bool:
+def _learnt(pair: Pair, arms: Mapping[str, Arm], study: Study | None) -> bool:
     """Whether an arm of a pair learnt from the test images, or from some of them, as far as that is known."""
     told = [name for name in pair if study is not None and "transductive" in study.arms[name].flags]
     return bool(told) or any(_seen(arms[name]) for name in pair if name in arms)
@@ -191,9 +191,7 @@ def _has_test(arm: Arm) -> bool:
     return bool(set(arm.splits()) & set(TEST))
 
 
-def _test(
-    pair: Contrast, arms: Mapping[str, Arm], splits: Sequence[str], margin: float, study: Study | None
-) -> _Tested:
+def _test(pair: Pair, arms: Mapping[str, Arm], splits: Sequence[str], margin: float, study: Study | None) -> _Tested:
     """A contrast by itself, without tests where there is nothing to test."""
     arm, against = arms[pair.arm], arms[pair.against]
     a, b, same_trainings = side_by_side(arm, against, splits)
@@ -294,8 +292,7 @@ def left_out(judgement: Judgement) -> list[str]:
         if (there := judgement.arms[name].scores(splits)) and seed not in there
     ]
     seeds += [
-        f"{each.pair.arm} against {each.pair.against}: seed {seed} of {name} is left out, because the other arm has no "
-        "run of its training"
+        f"{each.pair}: seed {seed} of {name} is left out, because the other arm has no run of its training"
         for each in judgement.judged
         if each.dice.paired
         for name, other in (each.pair, tuple(reversed(each.pair)))
@@ -305,7 +302,7 @@ def left_out(judgement: Judgement) -> list[str]:
     found = [images, *seeds] if 0 < len(untested) < len(compared) else seeds
     again = {each.pair for each in judgement.on_val}
     found += [
-        f"{each.pair.arm} against {each.pair.against}: learnt from test images, and not every run has Val, which would "
+        f"{each.pair}: learnt from test images, and not every run has Val, which would "
         "say what an arm is worth on images it never saw"
         for each in judgement.judged
         if "transductive" in each.flags and each.pair not in again and judgement.splits == TEST
@@ -323,7 +320,7 @@ def flags(arm: Arm, against: Arm, study: Study | None = None) -> dict[str, str]:
     Returns:
         By kind, "budget" or "transductive", what differs.
     """
-    found = study.flags(Contrast(arm.name, against.name)) if study is not None else {}
+    found = study.flags(Pair(arm.name, against.name)) if study is not None else {}
     ours, theirs = _seen(arm), _seen(against)
     if bool(ours) != bool(theirs):
         found.setdefault("transductive", ours or f"{against.name}: {theirs}")

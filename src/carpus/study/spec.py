@@ -89,18 +89,21 @@ class Arm(_Section):
     )
 
 
-class Contrast(NamedTuple):
-    """Two arms: does `arm` differ from `against`, and by how much?"""
+class Pair(NamedTuple):
+    """Two arms: does `arm` differ from `against`, and by how much? As text it is "Dice against BCE"."""
 
     arm: str
     against: str
+
+    def __str__(self) -> str:
+        return f"{self.arm} against {self.against}"
 
 
 class Claim(_Section):
     """A conclusion of the report, and the contrasts that would have to bear it."""
 
     text: str
-    contrasts: tuple[Contrast, ...] = Field(min_length=1)
+    contrasts: tuple[Pair, ...] = Field(min_length=1)
 
 
 class Regret(_Section):
@@ -149,7 +152,7 @@ class Study(_Section):
     control: str = Field(description="the arm that the others are compared with")
     margin: float = Field(default=0.001, gt=0, lt=1, description="Dice; smaller differences are as good as none")
     arms: dict[str, Arm] = Field(min_length=1)
-    contrasts: tuple[Contrast, ...] = Field(min_length=1, description="pre-registered, in the table's order")
+    contrasts: tuple[Pair, ...] = Field(min_length=1, description="pre-registered, in the table's order")
     claims: tuple[Claim, ...] = Field(default=())
     regrets: tuple[Regret, ...] = Field(default=())
     scales: dict[ScaleName, Scale] = Field(min_length=1)
@@ -159,7 +162,7 @@ class Study(_Section):
         control = self.arms[arm].control or self.control
         return None if control == arm else control
 
-    def flags(self, pair: Contrast) -> dict[str, str]:
+    def flags(self, pair: Pair) -> dict[str, str]:
         """Why the difference of a pair may come from something else, as the file says of either arm."""
         found: dict[str, str] = {}
         for one, other in (pair, (pair.against, pair.arm)):
@@ -274,16 +277,16 @@ def _wrong_names(study: Study) -> Iterator[tuple[str, str]]:
                     f"arms.{name}.base",
                     f"expected one of scales.{scale}.bases {', '.join(what.bases)}, got {arm.base}",
                 )
-    for place, contrast in enumerate(study.contrasts):
-        yield from unknown(f"contrasts[{place}]", *contrast)
-        if contrast.arm == contrast.against:
-            yield f"contrasts[{place}]", f"compares {contrast.arm} with itself"
-        if contrast in study.contrasts[:place]:
-            yield f"contrasts[{place}]", f"{contrast.arm} against {contrast.against} stands twice"
+    for place, pair in enumerate(study.contrasts):
+        yield from unknown(f"contrasts[{place}]", *pair)
+        if pair.arm == pair.against:
+            yield f"contrasts[{place}]", f"compares {pair.arm} with itself"
+        if pair in study.contrasts[:place]:
+            yield f"contrasts[{place}]", f"{pair} stands twice"
     for place, claim in enumerate(study.claims):
-        for contrast in claim.contrasts:
-            if contrast not in study.contrasts:
-                yield f"claims[{place}].contrasts", f"{contrast.arm} against {contrast.against} is none of contrasts"
+        for pair in claim.contrasts:
+            if pair not in study.contrasts:
+                yield f"claims[{place}].contrasts", f"{pair} is none of contrasts"
     for place, regret in enumerate(study.regrets):
         yield from unknown(f"regrets[{place}].arms", *regret.arms)
     yield from _circles(study)

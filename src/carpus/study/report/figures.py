@@ -10,7 +10,7 @@ from carpus.report.charts import Frame, below, line, number, svg, ticks
 from carpus.report.markup import Markup, element, join
 from carpus.study.judge import Judged, Judgement
 from carpus.study.report import names
-from carpus.study.report.tables import NAMES, duration, pair_name, verdict
+from carpus.study.report.tables import NAMES, duration, verdict
 from carpus.study.results import TEST, Arm
 
 _LABELS, _LETTERS = 204.0, 29
@@ -163,7 +163,7 @@ def _curve(arm: Arm) -> list[tuple[float, float]]:
 
 
 def _named(each: Judged, where: str) -> str:
-    return ", ".join(filter(None, (pair_name(each.pair), where)))
+    return ", ".join(filter(None, (str(each.pair), where)))
 
 
 def _label(judgement: Judgement, each: Judged, where: str = "") -> list[str]:

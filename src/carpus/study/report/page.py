@@ -17,7 +17,7 @@ from carpus.report.page import key
 from carpus.study.judge import Judged, Judgement, left_out
 from carpus.study.report import answers, by_class, figures, tables, worst, writers
 from carpus.study.results import TEST
-from carpus.study.spec import Contrast, Study
+from carpus.study.spec import Pair, Study
 
 _ORDER = ("better", "worse", "equivalent", "cannot tell")
 
@@ -112,13 +112,13 @@ def findings(judgement: Judgement) -> list[tuple[str, str]]:
     return [*told, *(("not judged", _why_not(pair, judgement)) for pair in judgement.absent)]
 
 
-def _why_not(pair: Contrast, judgement: Judgement) -> str:
+def _why_not(pair: Pair, judgement: Judgement) -> str:
     lacking = " and ".join(name for name in pair if name not in judgement.arms)
-    return f"{tables.pair_name(pair)}: no finished run of {lacking}."
+    return f"{pair}: no finished run of {lacking}."
 
 
 def _sentence(each: Judged, on_val: str) -> str:
-    told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
+    told = f"{each.pair}: {tables.signed(each.difference)}"
     if each.interval:
         told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
     if min(each.dice.seeds) < 2:

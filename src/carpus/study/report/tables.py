@@ -11,7 +11,7 @@ from carpus.report.charts import number
 from carpus.study import budget, planning, stats
 from carpus.study.judge import Judged, Judgement
 from carpus.study.results import ALL, METRICS, TEST, Arm
-from carpus.study.spec import Contrast, Published, Study
+from carpus.study.spec import Pair, Published, Study
 
 NAMES = {"val": "Val", "public": "Public", "private": "Private", "test": "Test"}
 
@@ -42,7 +42,7 @@ def scores(judgement: Judgement, study: Study | None = None) -> Listing:
 def verdicts(judgement: Judgement) -> Listing:
     """Every contrast with its verdict and what it stands on."""
     rows = _rows(judgement.judged)
-    rows += [[pair_name(pair), "no runs", *["–"] * (6 + 2 * len(_OTHERS)), ""] for pair in judgement.absent]
+    rows += [[str(pair), "no runs", *["–"] * (6 + 2 * len(_OTHERS)), ""] for pair in judgement.absent]
     where = "test" if set(judgement.splits) & set(TEST) else "validation"
     about = (
         f"On the {where} patients. Intervals: 95 % each, over patients and seeds. p: of no difference; p equivalent: "
@@ -54,7 +54,7 @@ def verdicts(judgement: Judgement) -> Listing:
     )
     if where == "validation":
         about += chosen_by_val([name for each in judgement.judged for name in each.pair], judgement.arms)
-    if same := [pair_name(each.pair) for each in judgement.judged if each.dice.paired]:
+    if same := [str(each.pair) for each in judgement.judged if each.dice.paired]:
         about += f" Compared seed by seed, because both arms' runs share a training: {'; '.join(same)}."
     return Listing("Verdicts", about, _VERDICTS, rows)
 
@@ -115,7 +115,7 @@ def _rows(judged: Sequence[Judged]) -> list[list[str]]:
         ]
         rows.append(
             [
-                pair_name(each.pair),
+                str(each.pair),
                 verdict(each),
                 signed(each.difference),
                 _interval(dice),
@@ -239,19 +239,19 @@ def by_class(judgement: Judgement) -> Listing:
         [name, *(signed(float(each.dice.difference[place])) for each in judgement.judged)]
         for place, name in enumerate(names)
     ]
-    columns = ["Class", *(pair_name(each.pair) for each in judgement.judged)]
+    columns = ["Class", *(str(each.pair) for each in judgement.judged)]
     return Listing("Differences by class", "Dice of the first arm less that of the second.", columns, rows)
 
 
 def warnings(judgement: Judgement) -> Listing:
     """Contrasts whose difference may come from something else than what they are named after, or from nothing."""
     rows = [
-        [pair_name(each.pair), kind if kind != "budget" else "confounded: budget", why]
+        [str(each.pair), kind if kind != "budget" else "confounded: budget", why]
         for each in judgement.judged
         for kind, why in each.flags.items()
     ]
     rows += [
-        [f"{pair_name(each.pair)}, on Val", kind, why]
+        [f"{each.pair}, on Val", kind, why]
         for each in judgement.on_val
         for kind, why in each.flags.items()
         if kind != "budget"
@@ -280,12 +280,7 @@ def _short(whole: Listing, told: str) -> Listing:
     return Listing(whole.title, told, [whole.columns[place] for place in kept], rows)
 
 
-def pair_name(pair: Contrast) -> str:
-    """As in "Dice against BCE"."""
-    return f"{pair.arm} against {pair.against}"
-
-
-def told_on_val(judgement: Judgement, pair: Contrast) -> str:
+def told_on_val(judgement: Judgement, pair: Pair) -> str:
     """The verdict on Val of a contrast with an arm that learnt from the test images; empty if none did."""
     for each in judgement.on_val:
         if each.pair == pair:
