@@ -13,7 +13,7 @@ from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
     from carpus.report import Listing
-    from carpus.study.judge import Judgement
+    from carpus.study.judgement import Judgement
 
 OutOption = Annotated[
     Path | None, typer.Option("--report", help="HTML page to write, with tables/ and figures/ beside.")
@@ -72,12 +72,13 @@ def compare(
 
 def show(judgement: "Judgement") -> None:
     """Print scores, verdicts and warnings."""
-    from carpus.study import judge
-    from carpus.study.report import tables
+    from carpus.study import omissions
+    from carpus.study.report import arm_tables, contrast_tables
 
-    for sentence in judge.left_out(judgement):
+    for sentence in omissions.sentences(judgement):
         warn(sentence)
-    for listing in (tables.scores(judgement), *tables.short(judgement), tables.warnings(judgement)):
+    shown = (arm_tables.scores(judgement), *contrast_tables.short(judgement), contrast_tables.warnings(judgement))
+    for listing in shown:
         if listing.rows:
             table(listing)
 

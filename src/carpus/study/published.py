@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from carpus.report import Listing
-from carpus.study.spec import Pair, Published, Study
+from carpus.study.spec import Cause, Pair, Published, Study
 from carpus.study.stats import LEVEL
 
 SEED_SD = (0.0005, 0.0007, 0.0015)
@@ -89,14 +89,14 @@ def _found(study: Study, pair: Pair, differences: tuple[float, float, float], te
         word = "not carried"
     told = study.flags(pair)
     steps = [of.iterations for name in pair if (of := study.arms[name].published)]
-    if "budget" in told:
-        why.append(told["budget"])
+    if Cause.BUDGET in told:
+        why.append(told[Cause.BUDGET])
         word = "confounded"
     elif len(steps) == 2 and None not in steps and steps[0] != steps[1]:
         why.append(f"{steps[0]:,} iterations against {steps[1]:,}")
         word = "confounded"
-    if "transductive" in told:
-        why.append(told["transductive"])
+    if Cause.TRANSDUCTIVE in told:
+        why.append(told[Cause.TRANSDUCTIVE])
     return Found(study.name, pair, differences, test, reach, word, "; ".join(why))
 
 

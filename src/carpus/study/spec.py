@@ -22,6 +22,7 @@ control and margin are written down before anything runs, and are all that a ver
 
 import json
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -34,9 +35,15 @@ STUDIES = Path(__file__).parents[1] / "studies"
 """The studies that come with Carpus; on the command line their bare name is enough."""
 
 ScaleName = Literal["full", "quick"]
-Flag = Literal["budget", "transductive"]
 Settings = Annotated[dict[str, Any], Field(description="settings as in a recipe")]
 Dice = Annotated[float, Field(ge=0, le=1)]
+
+
+class Cause(StrEnum):
+    """What a difference may come from besides what its arms are named after."""
+
+    BUDGET = "budget"
+    TRANSDUCTIVE = "transductive"
 
 
 class _Section(BaseModel):
@@ -82,7 +89,7 @@ class Arm(_Section):
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")
     published: Published | None = Field(default=None, description="the report's numbers; null: not in the report")
     note: str = Field(default="", description="what a reader must know of it")
-    flags: dict[Flag, str] = Field(
+    flags: dict[Cause, str] = Field(
         default={},
         description="why a difference may come from something else: budget, it had more steps, resolution, parameters "
         "or data than its control; transductive, it saw the test images",
@@ -162,14 +169,17 @@ class Study(_Section):
         control = self.arms[arm].control or self.control
         return None if control == arm else control
 
-    def flags(self, pair: Pair) -> dict[str, str]:
+    def flags(self, pair: Pair) -> dict[Cause, str]:
         """Why the difference of a pair may come from something else, as the file says of either arm."""
-        found: dict[str, str] = {}
+        found: dict[Cause, str] = {}
         for one, other in (pair, (pair.against, pair.arm)):
             whose = "" if one == pair.arm else f"{one}: "
-            for kind, why in self.arms[one].flags.items():
-                if self.control_of(one) == other if kind == "budget" else kind not in self.arms[other].flags:
-                    found[kind] = whose + why
+            for cause, why in self.arms[one].flags.items():
+                of_pair = cause not in self.arms[other].flags
+                if cause is Cause.BUDGET:  # which is told of an arm and its control
+                    of_pair = self.control_of(one) == other
+                if of_pair:
+                    found[cause] = whose + why
         return found
 
     def needs(self, arm: str) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from carpus.report import Listing
-from carpus.study.judge import Judgement
-from carpus.study.report.tables import signed, told_on_val, verdict
+from carpus.study.judgement import Judgement
+from carpus.study.report.cells import signed
+from carpus.study.report.words import told_on_val, verdict
 from carpus.study.spec import Pair, Published, Study
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from carpus.report.charts import WIDTH, shorten, svg
 from carpus.report.markup import Markup, element, join
 from carpus.study import stats
-from carpus.study.judge import Judgement
+from carpus.study.judgement import Judgement
+from carpus.study.pairing import ALL
 from carpus.study.report import names
-from carpus.study.results import ALL
 
 _LEFT, _HEIGHT, _LETTER, _LINE = 92.0, 17.0, 5.4, 11.0
 _SLANTED = 24
