@@ -27,9 +27,9 @@ from carpus.study import (
     table,
     tasks,
 )
-from carpus.study.flags import Flag
+from carpus.study.flags import Flag, Lack
 from carpus.study.judgement import Judged, Judgement
-from carpus.study.report import answers, words
+from carpus.study.report import answers, contrast_tables, words
 from carpus.study.spec import Cause, Pair
 from carpus.study.stats import Spread
 from study import planted
@@ -164,6 +164,16 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     best = replace(arms["semi"].runs[0], manifest={"weights": {"chosen_by_validation": True}})
     told = words.chosen_by_val(["plain", "semi"], arms | {"semi": results.Arm("semi", (best,))})
     assert told == " Val chose the checkpoint of semi and is optimistic for them."
+
+
+def test_another_budget_is_told_once_and_not_on_val_again(judgement: Judgement) -> None:
+    longer = by_arm(judgement)["longer"]
+    again = replace(longer, flags=(*longer.flags, Flag(Lack.COLLAPSED, "low")))
+    listing = contrast_tables.warnings(replace(judgement, judged=(longer,), on_val=(again,)))
+    assert listing.rows == [
+        ["longer against plain", "confounded: budget", "more steps; steps 9 against 6"],
+        ["longer against plain, on Val", "collapsed", "low"],
+    ]
 
 
 def test_an_arm_without_val_says_nothing_of_images_it_never_saw(study: Path, tmp_path: Path) -> None:
