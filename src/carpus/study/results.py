@@ -1,4 +1,4 @@
-"""What arms came to: their runs' scores as arrays, learning curves, and what each run took.
+"""What arms came to: runs as their folders tell them, and arms, whose scores are tables of their runs'.
 
 Dimension key: S seeds, P patients, K classes.
 """
