@@ -97,7 +97,7 @@ def equal_labels(logits: Tensor, theirs: LabelMap, mine: LabelMap) -> str:
 def comparisons(quick: bool) -> Iterator[Comparison]:
     folder = Path(tempfile.mkdtemp(prefix="carpus-benchmark-"))
     try:
-        for n in range(1 if quick else 4):
+        for n in range(1 if quick else 12):
             images.write(folder / f"{n}.png", inputs.hand(n).image, rgb=True)
         settings = config.load(["unet"], ["model.weights=null"]).model
         unet = models.build(settings, len(BONES)).eval()

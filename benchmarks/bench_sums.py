@@ -30,6 +30,13 @@ def plain(z: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * functional.binary_cross_entropy_with_logits(z, targets) + 0.5 * dice.mean()
 
 
+def metric(z: Tensor, targets: Tensor) -> Tensor:
+    """With the Dice of soft labels (Wang et al. 2023): |p + t| - |p - t| = 2 min(p, t)."""
+    p = torch.sigmoid(z)
+    dice = 1 - 2 * torch.minimum(p, targets).sum((2, 3)) / (p.sum((2, 3)) + targets.sum((2, 3)))
+    return 0.5 * functional.binary_cross_entropy_with_logits(z, targets) + 0.5 * dice.mean()
+
+
 def library(z: Tensor, targets: Tensor) -> Tensor:
     bce, dice = smp.losses.SoftBCEWithLogitsLoss(), smp.losses.DiceLoss("multilabel")
     return 0.5 * bce(z, targets) + 0.5 * dice(z, targets)
@@ -54,9 +61,11 @@ def usual(
     return loss.detach(), leaf.grad
 
 
-def ours(logits: Tensor, labels: Tensor, formula: losses.Loss = PLAIN) -> tuple[Tensor, Tensor]:
+def ours(
+    logits: Tensor, labels: Tensor, formula: losses.Loss = PLAIN, soft: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     leaf = logits.clone().requires_grad_()
-    loss = formula(leaf, labels)
+    loss = formula(leaf, labels, soft=soft)
     loss.backward()
     assert leaf.grad is not None
     return loss.detach(), leaf.grad
@@ -89,3 +98,11 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
             lambda formula=formula: ours(logits, labels, formula),
             partial(equal, most=most),
         )
+    soft = torch.sigmoid(logits / 2)
+    upsampled = functional.interpolate(soft, labels.shape[1:], mode="bilinear", align_corners=False)
+    yield Comparison(
+        f"loss against soft labels, {what}",
+        lambda: usual(logits, upsampled, metric),
+        lambda: ours(logits, labels, soft=soft),
+        equal,
+    )

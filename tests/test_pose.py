@@ -6,6 +6,9 @@ import pytest
 from carpus import pose
 from carpus.labels import BONES
 from carpus.phantom import anatomy
+from carpus.pose.believed import MIN_BONES
+from carpus.pose.drawn import elongation
+from carpus.pose.gaussian import elongations, line
 
 CARPALS = BONES.groups["carpals"]
 
@@ -13,7 +16,7 @@ CARPALS = BONES.groups["carpals"]
 def draw(rng, wrist, thumb_left=True):
     """Centroids (29, 2) and areas (29,) in pixels and elongations (29,) of a random hand, 300 pixels to the unit."""
     known, placed = anatomy.bones(wrist), {}
-    for name in sorted(known, key=lambda name: len(list(pose._line(name, known)))):
+    for name in sorted(known, key=lambda name: len(list(line(name, known)))):
         bone = known[name]
         centre, angle = placed.get(bone.parent, (np.zeros(2), 0.0))
         offset = bone.offset + bone.offset_sd * rng.standard_normal(2)
@@ -22,7 +25,7 @@ def draw(rng, wrist, thumb_left=True):
     points = np.stack([placed[name][0] for name in BONES]) @ anatomy.rotation(rng.normal(0, 10)).T
     expected = anatomy.expected(wrist)
     areas = expected.area * np.exp(rng.standard_normal(29) * expected.area_sd / expected.area) * 300**2
-    mean, sd = pose.elongations()
+    mean, sd = elongations()
     shapes = mean + sd * rng.standard_normal(29)
     return points * (300 if thumb_left else -300, -300) + (1000, 1200), areas, shapes
 
@@ -97,7 +100,7 @@ def test_absent_bones_are_absent_and_the_rest_is_fitted():
 
 def test_what_does_not_fix_a_hand_has_no_fit():
     centroids, areas, shapes = draw(np.random.default_rng(4), "straight")
-    centroids[pose.MIN_BONES - 1 :] = np.nan
+    centroids[MIN_BONES - 1 :] = np.nan
     assert pose.fit(centroids, areas, shapes) is None
     assert pose.fit(np.full((29, 2), 7.0), areas, shapes) is None
 
@@ -118,9 +121,9 @@ def test_elongation_is_the_ratio_of_the_axes():
 
     for width, height in ((10, 40), (40, 10), (25, 25)):
         mask = np.ones((height, width), np.uint8)
-        ratio = np.exp(pose.elongation(cv2.moments(mask, binaryImage=True)))
+        ratio = np.exp(elongation(cv2.moments(mask, binaryImage=True)))
         assert ratio == pytest.approx(max(width, height) / min(width, height), rel=0.01)
-    means, sds = pose.elongations()
+    means, sds = elongations()
     assert np.exp(means[BONES.index("finger-11")]) > 2.5
     assert np.exp(means[BONES.index("Capitate")]) < 2
     assert (sds >= 0.08).all()

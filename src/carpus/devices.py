@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from carpus import config
 from carpus.errors import ConfigError, first_line, warn
+from carpus.precision import Precision
 
 Result = TypeVar("Result")
 
@@ -24,12 +25,12 @@ Result = TypeVar("Result")
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-def fabric(device: str = "auto", precision: str = "auto", *, devices: int = 1, nodes: int = 1) -> Fabric:
+def fabric(device: str = "auto", precision: Precision = "auto", *, devices: int = 1, nodes: int = 1) -> Fabric:
     """The launcher for `train.device` and `train.precision` of a config.
 
     Args:
         device: auto, cpu or cuda.
-        precision: auto, 32, bf16 or fp16.
+        precision: see `precision.Precision`.
         devices: GPUs, or processes on the CPU, of one machine; each has a whole copy of the network (DDP).
         nodes: machines.
     """

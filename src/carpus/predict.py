@@ -18,13 +18,14 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from carpus import config, data, ensemble, kernels, run
+from carpus import data, ensemble, kernels, run
 from carpus.blend import Kind, Mean, weighted
 from carpus.devices import fabric
 from carpus.errors import ConfigError, warn
 from carpus.kernels import Runs
 from carpus.labels import Classes, LabelMap
 from carpus.postprocess import Calibration
+from carpus.precision import CHOICES, PRECISIONS, Precision
 from carpus.tiles import GRID, Tiles, blended
 from carpus.views import PLAIN, View
 
@@ -54,8 +55,8 @@ class Options:
             pixel belongs to a class if more than half of the votes say so.
         batch: tiles shown at once, 1 or more.
         weights: what each run counts, see `ensemble.votes`; all alike by default.
-        precision: auto, 32, bf16 or fp16; None takes each run's `train.precision`, whose default, auto, is not the same
-            on every machine.
+        precision: see `precision.Precision`; None takes each run's `train.precision`, whose default, auto, is not the
+            same on every machine.
 
     Raises:
         ConfigError: a canvas, a blend, a batch or a precision that cannot be, or no view.
@@ -67,7 +68,7 @@ class Options:
     blend: Blend = "probabilities"
     batch: int = 1
     weights: tuple[ensemble.Weight, ...] = ()
-    precision: config.Precision | None = None
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         if self.canvas is not None and (self.canvas < GRID or self.canvas % GRID):
@@ -76,8 +77,8 @@ class Options:
             raise ConfigError(f"blend: expected probabilities, logits or votes, got {self.blend}")
         if self.batch < 1:
             raise ConfigError(f"batch: expected 1 or more, got {self.batch}")
-        if self.precision not in (None, "auto", "32", "bf16", "fp16"):
-            raise ConfigError(f"precision: expected auto, 32, bf16 or fp16, got {self.precision}")
+        if self.precision not in (None, *PRECISIONS):
+            raise ConfigError(f"precision: expected {CHOICES}, got {self.precision}")
         if not self.views:
             raise ConfigError("views: expected at least one; the image as it is, is carpus.views.PLAIN")
 

@@ -7,7 +7,8 @@ import numpy as np
 from carpus import config
 from carpus.labels import BONES
 from carpus.study import judge, results
-from carpus.study.spec import Contrast
+from carpus.study.judgement import Judgement
+from carpus.study.spec import Pair
 from study import planted
 
 ARMS = (
@@ -18,12 +19,12 @@ ARMS = (
     "SegFormer + as many parameters, one pixel",
     "SegFormer + as many parameters, two pixels",
 )
-CONTRASTS = tuple(Contrast(one, other) for n, one in enumerate(ARMS) for other in ARMS[:n])
+CONTRASTS = tuple(Pair(one, other) for n, one in enumerate(ARMS) for other in ARMS[:n])
 BETTER = ARMS[-1]
 PATIENTS = [f"ID{number:02}" for number in range(20)]
 
 
-def judgement(folder: Path, settings: config.Config) -> judge.Judgement:
+def judgement(folder: Path, settings: config.Config) -> Judgement:
     """All pairs; the last arm is better in every class, the first one better in one class and worse in another."""
     draw = np.random.default_rng(0)
     patients = 0.85 + 0.02 * draw.standard_normal((len(PATIENTS), 29))

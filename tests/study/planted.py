@@ -95,6 +95,13 @@ def write_run(
     return folder
 
 
+def graded_run(folder: Path, settings: config.Config, classes: Classes = BONES, **facts: Any) -> Path:
+    """A finished run of two test patients, whose first class has a Dice of 0.1, the second 0.2 and so on to 0.9."""
+    dice = np.tile(np.arange(len(classes)) % 9 / 10 + 0.1, (2, 1))
+    of_test = table(dice, [("ID01/1", "ID01"), ("ID02/1", "ID02")], "test", classes)
+    return write_run(folder, {"test": of_test}, settings=settings, classes=classes, **facts)
+
+
 def table(values: NDArray[np.float64], cases: list[tuple[str, str]], split: str, classes: Classes) -> pandas.DataFrame:
     """Tidy rows of Dice (cases, K), and of NSD and HD95 that go with it."""
     rows = [

@@ -63,7 +63,7 @@ def test_nodes_that_share_nothing_but_a_store_make_one_study(dataset: Path, tmp_
     whole, broken = notes
     assert whole == f"Not all runs are in: 1 failed of {len(arms)}. What is below is of the others."
     assert broken.startswith("broken failed (seed 0, fold 0): ConfigError: train.batch_size: 3 images cannot be cut")
-    assert gathered["refined"].runs[0].steps == 40
+    assert gathered["refined"].runs[0].lineage.steps == 40
 
 
 def test_the_log_of_a_failure_comes_from_a_node_that_shares_nothing_but_a_store(tmp_path: Path) -> None:

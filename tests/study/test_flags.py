@@ -15,9 +15,10 @@ from carpus import config, run
 from carpus.errors import DataWarning
 from carpus.formats import files
 from carpus.labels import BONES
-from carpus.study import budget, judge, published, results, spec, tasks
-from carpus.study.report import figures, page, tables
-from carpus.study.spec import Contrast
+from carpus.study import budget, flags, judge, omissions, published, results, spec, tasks
+from carpus.study.flags import Flag, Lack
+from carpus.study.report import arm_tables, contrast_tables, figures, page, words
+from carpus.study.spec import Pair
 from study import planted
 
 Tiny = Callable[..., config.Config]
@@ -36,8 +37,13 @@ def an_arm(name: str, *folders: Path) -> results.Arm:
     return results.Arm(name, tuple(results.read_run(folder, seed=seed) for seed, folder in enumerate(folders)))
 
 
+def causes(one: results.Arm, other: results.Arm, study: spec.Study | None = None) -> dict[str, str]:
+    """By kind, what else the difference of two arms may come from."""
+    return {flag.kind.value: flag.why for flag in flags.other_causes(one, other, study)}
+
+
 def both_ways(one: results.Arm, other: results.Arm, study: spec.Study | None = None) -> tuple[dict[str, str], ...]:
-    return judge.flags(one, other, study), judge.flags(other, one, study)
+    return causes(one, other, study), causes(other, one, study)
 
 
 def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_path: Path) -> None:
@@ -49,8 +55,8 @@ def test_the_steps_of_the_run_that_an_arm_started_from_count(tiny: Tiny, tmp_pat
     assert both_ways(long, short) == ({"budget": "steps 12 against 6"}, {"budget": "steps 6 against 12"})
     assert budget.of(longest).steps == 17
     assert longest.seconds == 3 * 60
-    judgement = judge.judge({"short": short, "longest": longest}, [Contrast("longest", "short")])
-    times = {row[0]: row[6] for row in tables.costs(judgement).rows}
+    judgement = judge.judge({"short": short, "longest": longest}, [Pair("longest", "short")])
+    times = {row[0]: row[6] for row in arm_tables.costs(judgement).rows}
     assert times == {"short": "60 s", "longest": "3.0 min"}
     assert "longest: 0.9000, 3.0 min" in str(figures.cost(judgement))
     moved = runs.rename(tmp_path / "moved")
@@ -86,7 +92,7 @@ def test_runs_that_share_a_training_are_paired(
             about = named(facts, seed) if name == "second" else {"identity": f"first{seed}"}
             folders.append(a_run(tmp_path / f"{name}{seed}", chosen, draw.random(len(PATIENTS)), **about))
         arms[name] = an_arm(name, *folders)
-    (judged,) = judge.judge(arms, [Contrast("second", "first")]).judged
+    (judged,) = judge.judge(arms, [Pair("second", "first")]).judged
     assert judged.dice.paired == paired
     assert {name: of.paired for name, of in judged.others.items()} == {"nsd_2px": paired, "hd95_px": paired}
     assert all(np.isnan(of.p_equivalent).all() for of in judged.others.values())  # a margin is one of Dice
@@ -103,7 +109,7 @@ def test_what_was_known_of_pseudo_labels_stands_in_the_report(tiny: Tiny, tmp_pa
     blind = a_run(tmp_path / "blind", tiny(), pseudo={"images": {}, "quality": None})
     arms = {name: an_arm(name, *of) for name, of in {"taught": (taught, blind), "naive": (every, before)}.items()}
     arms |= {"plain": an_arm("plain", a_run(tmp_path / "plain", tiny()))}
-    rows = tables.labels(judge.judge(arms, [Contrast("taught", "plain")])).rows
+    rows = arm_tables.labels(judge.judge(arms, [Pair("taught", "plain")])).rows
     kept = [["taught", "0", "20%", "6%"], ["taught", "1", "–", "–"]]
     assert [row[:4] for row in rows] == [*kept, ["naive", "0", "100%", "100%"], ["naive", "1", "100%", "100%"]]
     told = [row[4] for row in rows]
@@ -123,11 +129,11 @@ def test_a_training_that_only_one_arm_has_is_left_out(tiny: Tiny, tmp_path: Path
             a_run(tmp_path / f"{name}{n}", tiny(), 0.8 + gain + luck[n], identity=f"training {n}") for n in range(seeds)
         ]
         arms[name] = an_arm(name, *folders)
-    judgement = judge.judge(arms, [Contrast("fitted", "base")])
+    judgement = judge.judge(arms, [Pair("fitted", "base")])
     (judged,) = judgement.judged
     assert (judged.dice.paired, judged.dice.seeds) == (True, (2, 2))
     assert judged.difference == pytest.approx(0.001)
-    assert judge.left_out(judgement) == [
+    assert omissions.sentences(judgement) == [
         "fitted against base: seed 2 of base is left out, because the other arm has no run of its training"
     ]
 
@@ -141,7 +147,7 @@ def test_the_scatter_of_shared_trainings_plans_no_others(tiny: Tiny, tmp_path: P
         for name in ("base", "fitted")
     )  # fmt: skip
     other = an_arm("other", a_run(tmp_path / "other", tiny(), 0.81 + luck[0]))
-    pairs = [Contrast("fitted", "base"), Contrast("other", "base")]
+    pairs = [Pair("fitted", "base"), Pair("other", "base")]
     shared, alone = judge.judge({"base": base, "fitted": fitted, "other": other}, pairs).judged
     assert shared.dice.paired
     assert shared.assumed == ""
@@ -156,11 +162,11 @@ def test_learnt_test_images_are_flagged_from_the_runs_alone(tiny: Tiny, tmp_path
     told = "learnt from 6 of the 8 test images, with predictions for labels"
     arms = {path.name: an_arm(path.name, path) for path in (semi, tuned, plain)}
     assert both_ways(arms["semi"], arms["plain"]) == ({"transductive": told}, {"transductive": f"semi: {told}"})
-    assert judge.flags(arms["tuned"], arms["plain"])["transductive"] == told
-    assert "transductive" not in judge.flags(arms["semi"], arms["tuned"])
+    assert causes(arms["tuned"], arms["plain"])["transductive"] == told
+    assert "transductive" not in causes(arms["semi"], arms["tuned"])
     # The run that it started from is elsewhere, but its own manifest has what that one learnt.
     alone = a_run(tmp_path / "alone", tiny(), start_images=sorted(learnt.items()))
-    assert judge.flags(an_arm("alone", alone), arms["plain"])["transductive"] == told
+    assert causes(an_arm("alone", alone), arms["plain"])["transductive"] == told
 
 
 def test_flags_of_the_file_hold_whichever_arm_comes_first(tiny: Tiny, tmp_path: Path) -> None:
@@ -196,8 +202,8 @@ def test_flags_of_the_file_hold_whichever_arm_comes_first(tiny: Tiny, tmp_path: 
 
 def test_two_percent_of_the_parameters_make_another_network(tiny: Tiny, tmp_path: Path) -> None:
     of = {count: an_arm("a", a_run(tmp_path / f"{count}", tiny(), parameters=count)) for count in (1000, 1019, 1021)}
-    assert judge.flags(of[1019], of[1000]) == {}
-    assert judge.flags(of[1021], of[1000]) == {"budget": "parameters 1,021 against 1,000"}
+    assert causes(of[1019], of[1000]) == {}
+    assert causes(of[1021], of[1000]) == {"budget": "parameters 1,021 against 1,000"}
 
 
 def test_labels_as_large_as_the_image_need_not_be_told(tiny: Tiny, tmp_path: Path) -> None:
@@ -205,8 +211,8 @@ def test_labels_as_large_as_the_image_need_not_be_told(tiny: Tiny, tmp_path: Pat
         an_arm(size, a_run(tmp_path / size, tiny("data.image_size=64", f"data.label_size={size}")))
         for size in ("64", "null", "32")
     )
-    assert judge.flags(untold, told) == {}
-    assert judge.flags(smaller, untold) == {"budget": "label size 32 against 64"}
+    assert causes(untold, told) == {}
+    assert causes(smaller, untold) == {"budget": "label size 32 against 64"}
 
 
 def test_what_one_run_of_an_arm_does_not_tell_is_no_difference(tiny: Tiny, tmp_path: Path) -> None:
@@ -228,35 +234,36 @@ def test_thresholds_that_changed_nothing_say_what_helped(
         arms[name] = an_arm(name, *paths)
     for outcome, steps in zip(arms["fitted"].runs, kept, strict=True):
         files.write_json(outcome.path / tasks.CALIBRATION, {"kept": steps})
-    judgement = judge.judge(arms, [Contrast("fitted", "plain")])
+    judgement = judge.judge(arms, [Pair("fitted", "plain")])
     (only,) = judgement.judged
     assert only.word == "cannot tell"
-    assert list(only.flags) == ["nothing fitted"]
+    (flag,) = only.flags
+    assert (flag.kind, flag.other_cause) == (Lack.NOTHING_FITTED, False)
     start = "fitted: thresholds and repairs that helped beyond chance on the patients held out: "
-    assert only.flags["nothing fitted"].startswith(start + told)
+    assert flag.why.startswith(start + told)
     # Its validation patients are those that were fitted on.
     drawing = str(figures.learning(judgement.arms))
     assert "plain" in drawing
     assert "fitted" not in drawing
 
 
-@pytest.mark.parametrize(("values", "flag"), [([0.0, 0.0], "collapsed"), ([0.9, 0.9], "no scatter")])
+@pytest.mark.parametrize(("values", "lack"), [([0.0, 0.0], Lack.COLLAPSED), ([0.9, 0.9], Lack.NO_SCATTER)])
 def test_scores_that_do_not_differ_are_no_equivalence(
-    tiny: Tiny, tmp_path: Path, values: list[float], flag: str
+    tiny: Tiny, tmp_path: Path, values: list[float], lack: Lack
 ) -> None:
     made = {
         name: an_arm(name, *(a_run(tmp_path / f"{name}{seed}", tiny(), values[seed]) for seed in (0, 1)))
         for name in ("a", "b")
     }
-    judgement = judge.judge(made, [Contrast("a", "b")])
+    judgement = judge.judge(made, [Pair("a", "b")])
     (only,) = judgement.judged
     assert only.word == "cannot tell"
     assert only.interval is None
     assert math.isnan(only.p)
     assert math.isnan(only.detectable)
-    assert list(only.flags) == [flag]
-    assert tables.needed(only) == "there is nothing to judge by"
-    assert tables.verdicts(judgement).rows[0][:2] == ["a against b", f"cannot tell, {flag}"]
+    assert [(flag.kind, flag.other_cause) for flag in only.flags] == [(lack, False)]
+    assert words.needed(only) == "there is nothing to judge by"
+    assert contrast_tables.verdicts(judgement).rows[0][:2] == ["a against b", f"cannot tell, {lack}"]
     page.write(tmp_path / "page.html", judgement, title="Nothing")
     assert "<dt>Detectable</dt>" not in (tmp_path / "page.html").read_text()
 
@@ -265,10 +272,10 @@ def test_an_arm_that_collapsed_is_worse_and_named(tiny: Tiny, tmp_path: Path) ->
     draw = np.random.default_rng(0)
     good = [a_run(tmp_path / f"g{n}", tiny(), draw.uniform(0.85, 0.95, len(PATIENTS)).tolist()) for n in (0, 1)]
     bad = [a_run(tmp_path / f"b{n}", tiny(), 0.0) for n in (0, 1)]
-    judgement = judge.judge({"good": an_arm("good", *good), "bad": an_arm("bad", *bad)}, [Contrast("bad", "good")])
+    judgement = judge.judge({"good": an_arm("good", *good), "bad": an_arm("bad", *bad)}, [Pair("bad", "good")])
     (only,) = judgement.judged
     assert only.word == "worse"
-    assert only.flags == {"collapsed": "bad: 2 of 2 runs below a mean Dice of 0.02"}
+    assert only.flags == (Flag(Lack.COLLAPSED, "bad: 2 of 2 runs below a mean Dice of 0.02"),)
 
 
 def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, tmp_path: Path) -> None:
@@ -279,14 +286,14 @@ def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, 
             cases = [(f"{split}/{number}", f"{split}{number}") for number in range(6)]
             made[split] = planted.table(draw.uniform(0.8, 0.9, (6, 29)), cases, split, BONES)
         arms[name] = an_arm(name, planted.write_run(tmp_path / name, made, settings=tiny()))
-    both = judge.judge(arms, [Contrast("b", "a")])
+    both = judge.judge(arms, [Pair("b", "a")])
     assert both.splits == results.TEST
-    assert judge.left_out(both) == []
-    judgement = judge.judge(arms, [Contrast("b", "a"), Contrast("c", "a")])
+    assert omissions.sentences(both) == []
+    judgement = judge.judge(arms, [Pair("b", "a"), Pair("c", "a")])
     assert judgement.splits == ("val",)
     told = "c: no scores on test images, so that every verdict is about the validation patients"
-    assert judge.left_out(judgement) == [told]
-    none = judge.judge(arms, [Contrast("c", "c")])
-    assert judge.left_out(none) == []
+    assert omissions.sentences(judgement) == [told]
+    none = judge.judge(arms, [Pair("c", "c")])
+    assert omissions.sentences(none) == []
     page.write(tmp_path / "page.html", judgement, title="Three")
     assert told in (tmp_path / "page.html").read_text()

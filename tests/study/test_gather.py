@@ -15,8 +15,8 @@ from carpus.cli import app
 from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import images, submission
 from carpus.labels import BONES, LabelMap
-from carpus.study import gather, judge, results
-from carpus.study.spec import Contrast
+from carpus.study import gather, judge, omissions, results
+from carpus.study.spec import Pair
 from study import planted
 
 Tiny = Callable[..., config.Config]
@@ -173,7 +173,7 @@ def test_a_seed_without_all_its_folds_is_left_out_and_named(tiny: Tiny, tmp_path
     found = gather.of_paths([f"{arm}={tmp_path / arm}" for arm in "ab"], classes=BONES)
     assert list(found["a"].scores(["test"])) == [0, 2]
     assert len(found["a"].scores(["test"])[0]) == 6
-    told = judge.left_out(judge.judge(found, [Contrast("b", "a")]))
+    told = omissions.sentences(judge.judge(found, [Pair("b", "a")]))
     assert [sentence.split(" is left out")[0] for sentence in told] == [
         f"{arm}: seed {seed}" for arm in "ab" for seed in (1, 3)
     ]

@@ -13,9 +13,24 @@ from typer.testing import CliRunner, Result
 
 from carpus import run
 from carpus.cli import app
-from carpus.study import conduct, gather, judge, published, results, spec, stats, table, tasks
-from carpus.study.report import answers, tables
-from carpus.study.spec import Contrast
+from carpus.study import (
+    conduct,
+    flags,
+    gather,
+    judge,
+    omissions,
+    pairing,
+    published,
+    results,
+    spec,
+    stats,
+    table,
+    tasks,
+)
+from carpus.study.flags import Flag, Lack
+from carpus.study.judgement import Judged, Judgement
+from carpus.study.report import answers, contrast_tables, words
+from carpus.study.spec import Cause, Pair
 from carpus.study.stats import Spread
 from study import planted
 
@@ -65,7 +80,7 @@ def out(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judgement(out: Path) -> judge.Judgement:
+def judgement(out: Path) -> Judgement:
     opened = conduct.open_(out)
     arms, _ = gather.of_study(opened)
     return judge.judge(arms, opened.study.contrasts, study=opened.study)
@@ -75,36 +90,37 @@ def carpus(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def by_arm(judgement: judge.Judgement) -> dict[str, judge.Judged]:
+def by_arm(judgement: Judgement) -> dict[str, Judged]:
     return {each.pair.arm: each for each in judgement.judged}
 
 
-def test_the_verdicts_are_those_that_were_planted(judgement: judge.Judgement) -> None:
+def test_the_verdicts_are_those_that_were_planted(judgement: Judgement) -> None:
     words = {name: each.word for name, each in by_arm(judgement).items()}
     assert words == {"good": "better", "bad": "worse", "same": "equivalent", "longer": "better", "semi": "equivalent"}
     good = by_arm(judgement)["good"]
     assert good.interval is not None
     assert good.interval[0] < 0.01 < good.interval[1]
     assert good.dice.patients == 30  # public and private together, both hands of a patient one
-    assert judgement.absent == (Contrast("never", "plain"),)
+    assert judgement.absent == (Pair("never", "plain"),)
 
 
-def test_a_difference_is_found_in_the_classes_where_it_was_planted(judgement: judge.Judgement) -> None:
+def test_a_difference_is_found_in_the_classes_where_it_was_planted(judgement: Judgement) -> None:
     good = by_arm(judgement)["good"]
     of = dict(zip(good.columns, good.dice.difference.tolist(), strict=True))
     assert of["carpals"] > 2 * of["fingers"] > 0
     assert of["all"] == pytest.approx(sum(of[name] for name in planted.BONES) / 29)
-    assert list(results.columns(planted.BONES))[:4] == ["all", "fingers", "carpals", "forearm"]
+    assert list(pairing.columns(planted.BONES))[:4] == ["all", "fingers", "carpals", "forearm"]
 
 
-def test_another_budget_and_seen_test_images_are_flagged(judgement: judge.Judgement) -> None:
-    flags = {name: dict(each.flags) for name, each in by_arm(judgement).items()}
-    assert flags["longer"] == {"budget": "more steps; steps 9 against 6"}
-    assert flags["semi"] == {"transductive": "saw the test images"}
-    assert flags["good"] == {}
+def test_another_budget_and_seen_test_images_are_flagged(judgement: Judgement) -> None:
+    found = {name: each.flags for name, each in by_arm(judgement).items()}
+    assert found["longer"] == (Flag(Cause.BUDGET, "more steps; steps 9 against 6"),)
+    assert found["semi"] == (Flag(Cause.TRANSDUCTIVE, "saw the test images"),)
+    assert found["good"] == ()
+    assert all(flag.other_cause for of in found.values() for flag in of)
 
 
-def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: judge.Judgement) -> None:
+def test_a_regret_is_answered_by_contrasts_on_either_side(out: Path, judgement: Judgement) -> None:
     study = conduct.open_(out).study
     (asked,) = study.regrets
     regrets = (asked.model_copy(update={"arms": ("good", "plain", "never")}),)
@@ -127,8 +143,8 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     arms, _ = gather.of_study(opened)
     found = judge.judge(arms, opened.study.contrasts, study=opened.study)
     semi, (on_val,) = by_arm(found)["semi"], found.on_val
-    assert (semi.word, semi.dice.patients, list(semi.flags)) == ("equivalent", 30, ["transductive"])
-    assert (on_val.pair, on_val.word, on_val.dice.patients, dict(on_val.flags)) == (semi.pair, "worse", 10, {})
+    assert (semi.word, semi.dice.patients, semi.flagged(Cause.TRANSDUCTIVE)) == ("equivalent", 30, True)
+    assert (on_val.pair, on_val.word, on_val.dice.patients, on_val.flags) == (semi.pair, "worse", 10, ())
     assert found.tests == judge.planned_tests(opened.study) == len(opened.study.contrasts) + 1
     # All verdicts of the page are one family: Holm over seven tests.
     p = [float(each.dice.p[0]) for each in (*found.judged, on_val)]
@@ -146,8 +162,18 @@ def test_an_arm_that_learnt_from_test_images_is_judged_on_val_besides(study: Pat
     assert "semi, on Val" in figure
     assert "semi against plain, on Val: -0.0" in figure
     best = replace(arms["semi"].runs[0], manifest={"weights": {"chosen_by_validation": True}})
-    told = tables.chosen_by_val(["plain", "semi"], arms | {"semi": results.Arm("semi", (best,))})
+    told = words.chosen_by_val(["plain", "semi"], arms | {"semi": results.Arm("semi", (best,))})
     assert told == " Val chose the checkpoint of semi and is optimistic for them."
+
+
+def test_another_budget_is_told_once_and_not_on_val_again(judgement: Judgement) -> None:
+    longer = by_arm(judgement)["longer"]
+    again = replace(longer, flags=(*longer.flags, Flag(Lack.COLLAPSED, "low")))
+    listing = contrast_tables.warnings(replace(judgement, judged=(longer,), on_val=(again,)))
+    assert listing.rows == [
+        ["longer against plain", "confounded: budget", "more steps; steps 9 against 6"],
+        ["longer against plain, on Val", "collapsed", "low"],
+    ]
 
 
 def test_an_arm_without_val_says_nothing_of_images_it_never_saw(study: Path, tmp_path: Path) -> None:
@@ -157,7 +183,7 @@ def test_an_arm_without_val_says_nothing_of_images_it_never_saw(study: Path, tmp
     arms, _ = gather.of_study(opened)
     found = judge.judge(arms, opened.study.contrasts, study=opened.study)
     assert (found.on_val, found.tests) == ((), len(opened.study.contrasts))
-    (told,) = judge.left_out(found)
+    (told,) = omissions.sentences(found)
     assert told.startswith("semi against plain: learnt from test images, and not every run has Val")
 
 
@@ -176,16 +202,16 @@ def test_failed_arms_are_named_with_the_reason_and_their_contrasts_as_not_judged
     assert list(table.standing(out, rows).failed) == [row.key for row in rows[::2]]
 
 
-def test_an_equal_steps_control_takes_the_flag_away(judgement: judge.Judgement) -> None:
+def test_an_equal_steps_control_takes_the_flag_away(judgement: Judgement) -> None:
     longer = judgement.arms["longer"]
     control = results.Arm("control", longer.runs)
-    assert judge.flags(longer, control) == {}
+    assert flags.other_causes(longer, control) == ()
 
 
 def test_one_seed_cannot_tell_whatever_the_difference(study: Path, tmp_path: Path) -> None:
     planted.write_study(tmp_path / "out", study, {"good": 0.3}, cases=CASES, seeds=1, spread=CLOSE)
     arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
-    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    (only,) = judge.judge(arms, [Pair("good", "plain")]).judged
     assert only.word == "cannot tell"
     assert only.interval is None
     assert only.needed is not None
@@ -195,7 +221,7 @@ def test_one_seed_cannot_tell_whatever_the_difference(study: Path, tmp_path: Pat
 def test_an_undecided_contrast_says_what_it_would_take(study: Path, tmp_path: Path) -> None:
     planted.write_study(tmp_path / "out", study, {"good": 0.002}, cases=CASES, seeds=2)
     arms, _ = gather.of_study(conduct.open_(tmp_path / "out"))
-    (only,) = judge.judge(arms, [Contrast("good", "plain")]).judged
+    (only,) = judge.judge(arms, [Pair("good", "plain")]).judged
     assert only.word == "cannot tell"
     assert only.needed is not None
     assert only.needed.seeds > 2 or only.needed.patients > 30

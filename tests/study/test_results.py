@@ -1,39 +1,18 @@
-"""An arm is runs of one class list that scored everything, and it knows the runs that it comes from."""
+"""An arm is runs of one class list that scored everything."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from carpus import config, run
-from carpus.errors import DataError, DataWarning
+from carpus import config
+from carpus.errors import DataError
 from carpus.labels import BONES, Classes
 from carpus.study import gather, results
 from study import planted
 
 Tiny = Callable[..., config.Config]
-
-PATIENTS = ("ID01", "ID02")
-
-
-def a_run(folder: Path, settings: config.Config, classes: Classes = BONES, **facts: Any) -> Path:
-    """A finished run whose first class has 0.1, the second 0.2 and so on to 0.9."""
-    dice = np.tile(np.arange(len(classes)) % 9 / 10 + 0.1, (len(PATIENTS), 1))
-    table = planted.table(dice, [(f"{name}/1", name) for name in PATIENTS], "test", classes)
-    return planted.write_run(folder, {"test": table}, settings=settings, classes=classes, **facts)
-
-
-def test_arms_with_other_groups_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
-    turned = Classes(BONES.names, dict(reversed(BONES.groups.items())))
-    arms = [
-        results.Arm(name, (results.read_run(a_run(tmp_path / name, tiny(), classes)),))
-        for name, classes in (("a", BONES), ("b", turned))
-    ]
-    with pytest.raises(DataError, match="a, b: have other classes, or other groups of them"):
-        results.side_by_side(*arms, ["test"])
 
 
 def test_an_arm_needs_a_run() -> None:
@@ -43,115 +22,15 @@ def test_an_arm_needs_a_run() -> None:
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a",), ("a", "b", "c")])
 def test_runs_of_other_classes_are_no_arm(tiny: Tiny, tmp_path: Path, names: tuple[str, ...]) -> None:
-    a_run(tmp_path / "first", tiny("train.seed=0"), Classes(("a", "b"), {}))
-    a_run(tmp_path / "second", tiny("train.seed=1"), Classes(names, {}))
+    planted.graded_run(tmp_path / "first", tiny("train.seed=0"), Classes(("a", "b"), {}))
+    planted.graded_run(tmp_path / "second", tiny("train.seed=1"), Classes(names, {}))
     with pytest.raises(DataError, match=r"A: .*second has other classes or groups than .*first"):
         gather.of_paths([f"A={tmp_path}/first,{tmp_path}/second"], classes=BONES)
 
 
-def test_columns_are_taken_by_name(tiny: Tiny, tmp_path: Path) -> None:
-    classes = Classes(("d", "a", "c"), {"outer": ("d", "c")})
-    arm = results.Arm("A", (results.read_run(a_run(tmp_path / "run", tiny(), classes)),))
-    np.testing.assert_allclose(results.side_by_side(arm, arm, ["test"]).a, [[[0.2, 0.2, 0.1, 0.2, 0.3]] * 2])
-    assert arm.mean(["test"]) == pytest.approx([0.2])
-
-
 def test_a_missing_score_is_refused_by_means_as_by_contrasts(tiny: Tiny, tmp_path: Path) -> None:
-    outcome = results.read_run(a_run(tmp_path / "run", tiny()))
+    outcome = results.read_run(planted.graded_run(tmp_path / "run", tiny()))
     unknown = outcome.table.assign(value=outcome.table["value"].where(outcome.table["class"] != "Lunate"))
     for table in (unknown, unknown.dropna()):
         with pytest.raises(DataError, match="run: a dice is missing"):
             results.Arm("A", (replace(outcome, table=table),)).mean(["test"])
-
-
-def test_a_run_is_not_the_run_of_the_same_name_that_it_started_from(tiny: Tiny, tmp_path: Path) -> None:
-    path = a_run(tmp_path / "second" / "run", tiny(f"model.weights={tmp_path}/gone/run/{run.WEIGHTS}"))
-    with pytest.warns(DataWarning, match="gone/run, is not there; its steps and time are not counted"):
-        assert results.read_run(path).steps == 3
-
-
-def test_runs_that_started_from_each_other_are_counted_once(tiny: Tiny, tmp_path: Path) -> None:
-    first, second = (
-        a_run(tmp_path / name, tiny(f"model.weights={tmp_path / other / run.WEIGHTS}"))
-        for name, other in (("first", "second"), ("second", "first"))
-    )  # as when the first one is trained anew, from the second
-    for path in (first, second):
-        with pytest.warns(DataWarning, match="is not there"):
-            assert results.read_run(path).steps == 6
-
-
-@pytest.mark.parametrize("here", ["moved", "first"])
-def test_a_run_is_known_by_the_weights_that_another_started_from(tiny: Tiny, tmp_path: Path, here: str) -> None:
-    for name, steps, sha256 in (("first", 5, "a" * 64), ("moved", 4, "b" * 64)):
-        a_run(tmp_path / name / "start", tiny(), steps=steps, files={run.WEIGHTS: sha256})
-    settings = tiny(f"model.weights={tmp_path}/first/start/{run.WEIGHTS}")
-    path = a_run(tmp_path / here / "run", settings, start_sha256="b" * 64)
-    if here == "moved":
-        assert results.read_run(path).steps == 7  # the start beside it, not the run that took its old place
-    else:
-        with pytest.warns(DataWarning, match="first/start, is not there"):
-            assert results.read_run(path).steps == 3
-
-
-def test_the_same_patients_on_other_images_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
-    """ID01 and ID02 in both arms, with these values of their images."""
-    shown = {"a": {"ID01/1": 0.2, "ID01/2": 0.4, "ID02/1": 0.6}, "b": {"ID01/1": 0.3, "ID02/1": 0.5, "ID02/9": 0.9}}
-    shown["c"] = {"ID01/7": 0.1, "ID02/8": 0.1}
-    arms = {}
-    for name, of in shown.items():
-        dice = np.repeat(np.array(list(of.values()))[:, None], len(BONES), axis=1)
-        table = planted.table(dice, [(case, case[:4]) for case in of], "test", BONES)
-        path = planted.write_run(tmp_path / name, {"test": table}, settings=tiny())
-        arms[name] = results.Arm(name, (results.read_run(path),))
-    with pytest.warns(DataWarning, match="a, b: 2 of 4 images were not scored by every seed of both"):
-        found = results.side_by_side(arms["a"], arms["b"], ["test"])
-    np.testing.assert_allclose(found.a[0, :, 0], [0.2, 0.6])
-    np.testing.assert_allclose(found.b[0, :, 0], [0.3, 0.5])
-    with pytest.raises(DataError, match="a, c: no image was scored by both, going by patient and name"):
-        results.side_by_side(arms["a"], arms["c"], ["test"])
-
-
-def test_images_of_the_same_name_in_two_data_sets_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
-    """ID02/1 is another image in the second data set; a submission does not tell which it was scored on."""
-    one = results.read_run(a_run(tmp_path / "run", tiny()))
-
-    def arm(name: str, **pixels: str) -> results.Arm:
-        table = one.table.assign(pixels=one.table["patient"].map(pixels).fillna("")) if pixels else one.table
-        return results.Arm(name, (replace(one, table=table),))
-
-    here, there = arm("here", ID01="1e5", ID02="2e5"), arm("there", ID01="1e5", ID02="3e5")
-    told = r"here, there: 1 of 2 images of the same patient and name have other pixels .*\(patient ID02, 1\.png\)"
-    with pytest.warns(DataWarning, match=f"{told} and are left out"):
-        assert results.side_by_side(here, there, ["test"]).a.shape[1] == 1
-    with pytest.raises(
-        DataError, match=r"2 of 2 images .* compare runs that `carpus evaluate` scored on the same data"
-    ):
-        results.side_by_side(here, arm("far", ID01="4", ID02="5"), ["test"])
-    for silent in (arm("submission"), arm("half", ID01="1e5", ID02=""), arm("again", ID01="1e5", ID02="2e5")):
-        assert results.side_by_side(here, silent, ["test"]).a.shape[1] == 2
-
-
-def test_a_run_and_a_submission_know_an_image_by_the_same_name(tiny: Tiny, tmp_path: Path) -> None:
-    run_of = results.read_run(a_run(tmp_path / "run", tiny()))
-    named = run_of.table.assign(case=run_of.table["case"].str.removeprefix("ID01/").str.removeprefix("ID02/") + ".png")
-    arms = [results.Arm("a", (run_of,)), results.Arm("b", (replace(run_of, table=named),))]
-    assert results.side_by_side(*arms, ["test"]).a.shape[1] == 2
-
-
-def test_of_a_patient_the_images_of_all_folds_count(tiny: Tiny, tmp_path: Path) -> None:
-    """Two methods without a difference; a fold of the first scored only the easy image of the patient."""
-    every = {"ID01/easy": 0.9, "ID01/hard": 0.3}
-    arms = {}
-    for name, of_folds in (("a", (every, {"ID01/easy": 0.9})), ("b", (every, every))):
-        runs = []
-        for fold, shown in enumerate(of_folds):
-            dice = np.repeat(np.array(list(shown.values()))[:, None], len(BONES), axis=1)
-            table = planted.table(dice, [(case, case[:4]) for case in shown], "test", BONES)
-            settings = tiny(f"data.fold={fold}", "data.folds=2")
-            path = planted.write_run(tmp_path / name / str(fold), {"test": table}, settings=settings)
-            runs.append(results.read_run(path))
-        arms[name] = results.Arm(name, tuple(runs))
-    assert arms["a"].mean(["test"]) == pytest.approx([0.9])
-    with pytest.warns(DataWarning, match="a, b: 1 of 2 images were not scored by every seed of both"):
-        found = results.side_by_side(arms["a"], arms["b"], ["test"])
-    np.testing.assert_allclose(found.a, found.b)

@@ -204,10 +204,10 @@ def test_a_report_does_not_care_where_runs_were_made(machines: Machines) -> None
     assert not notes
     for name, arm in machines.arms.items():
         for one, other in zip(arm.runs, arms[name].runs, strict=True):
-            assert (one.steps, one.learnt, one.trainings) == (other.steps, other.learnt, other.trainings)
+            assert one.lineage == other.lineage
             assert one.table.equals(other.table)
-    assert arms["refined"].runs[0].steps == 6
-    assert arms["refined"].runs[0].trainings > arms["BCE"].runs[0].trainings
+    assert arms["refined"].runs[0].lineage.steps == 6
+    assert arms["refined"].runs[0].lineage.trainings > arms["BCE"].runs[0].lineage.trainings
 
 
 def test_runs_of_a_folder_without_a_store_are_given_to_one(path: Path, dataset: Path, url: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
     from carpus.report import Listing
-    from carpus.study.judge import Judgement
+    from carpus.study.judgement import Judgement
 
 OutOption = Annotated[
     Path | None, typer.Option("--report", help="HTML page to write, with tables/ and figures/ beside.")
@@ -46,7 +46,7 @@ def compare(
     from carpus.labels import class_list
     from carpus.study import gather, judge, stats
     from carpus.study.report import page, worst
-    from carpus.study.spec import Contrast
+    from carpus.study.spec import Pair
 
     with bar("compare") as progress:
         found = gather.of_paths(
@@ -55,7 +55,7 @@ def compare(
     control, *others = found
     if not others:
         raise ConfigError(f"compare: all that was given is one arm, {control}; name them, as in A=RUN,RUN B=RUN,RUN")
-    judgement = judge.judge(found, [Contrast(name, control) for name in others], margin=margin)
+    judgement = judge.judge(found, [Pair(name, control) for name in others], margin=margin)
     show(judgement)
     if report is not None:
         cases = []
@@ -72,12 +72,13 @@ def compare(
 
 def show(judgement: "Judgement") -> None:
     """Print scores, verdicts and warnings."""
-    from carpus.study import judge
-    from carpus.study.report import tables
+    from carpus.study import omissions
+    from carpus.study.report import arm_tables, contrast_tables
 
-    for sentence in judge.left_out(judgement):
+    for sentence in omissions.sentences(judgement):
         warn(sentence)
-    for listing in (tables.scores(judgement), *tables.short(judgement), tables.warnings(judgement)):
+    shown = (arm_tables.scores(judgement), *contrast_tables.short(judgement), contrast_tables.warnings(judgement))
+    for listing in shown:
         if listing.rows:
             table(listing)
 

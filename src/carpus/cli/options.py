@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carpus.errors import ConfigError
+from carpus.precision import CHOICES
 
 if TYPE_CHECKING:
     from carpus.ensemble import Weight
@@ -57,7 +58,7 @@ def _options(
     weight: WeightOption = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="auto, 32, bf16 or fp16; the run's own if not given, and then not alike on all machines."),
+        typer.Option(help=f"{CHOICES}; the run's own if not given, and then not alike on all machines."),
     ] = None,
 ) -> "Options":
     from carpus.predict import Options

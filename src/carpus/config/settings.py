@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from carpus import precision
+
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Precision = Annotated[
-    Literal["auto", "32", "bf16", "fp16"], BeforeValidator(lambda value: "32" if value == 32 else value)
-]
+Precision = Annotated[precision.Precision, BeforeValidator(lambda value: "32" if value == 32 else value)]
 Addition = Literal["down", "up", "refine", "calibration", "aux"]
 LossName = Literal["bce", "focal", "dice", "jaccard", "tversky", "focal_tversky", "log_cosh_dice"]
 

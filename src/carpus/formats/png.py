@@ -10,7 +10,6 @@ Palettes, 1 to 4 bits, transparency by colour, interlacing and animation are lef
 """
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from PIL.Image import Exif
+from zlib_ng import zlib_ng as zlib  # inflates in 0.6 of the time
 
 from carpus.formats.grey import orientation
 
@@ -99,7 +99,7 @@ def decode(content: bytes, header: Header) -> NDArray[np.uint8] | NDArray[np.uin
             if equal:  # while the lines are still in the processor's cache
                 ready = filled // stride
                 equal, done = _unfilter(lines, done, ready, header.channels, step, one), ready
-    except zlib.error as error:
+    except zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues] (its stub says Exception, not type)
         raise DamagedError(str(error)) from error
     if filled < len(filtered):
         raise DamagedError(f"the pixels end in row {filled // stride} of {header.height}")

@@ -87,11 +87,7 @@ def sums(
         if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not number:
             expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point or uint8"
             raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
-        from carpus.kernels import by_class
-
-        found = by_class.sums(logits, labels, gamma, weight, soft)
-    else:
-        found = _implementation(logits).sums(logits, labels, gamma, weight)
+    found = _implementation(logits).sums(logits, labels, gamma, weight, soft)
     return found + _not_finite(logits, found)
 
 

@@ -1,8 +1,8 @@
-"""`kernels.sums` against soft labels, on any device: the reference, one class at a time.
+"""`kernels.sums` against soft labels on a GPU: the reference, one class at a time.
 
 Forward keeps nothing but the sums; backward computes a class again and differentiates it. So a few planes (B, H, W) are
 alive at once, instead of K times as many, at about the time of the usual way. Soft labels are for a part of a training
-(pseudo-labels, distillation); labels of 0 and 1 go through the kernels proper.
+(pseudo-labels, distillation).
 
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums.
 """

@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 LIMIT = 6.0
 """Of the logits that are told apart: beyond is a probability within 0.0025 of 0 or 1."""
 
-_BEND = math.tanh(LIMIT / 2)
+BEND = math.tanh(LIMIT / 2)
+"""a."""
 
-ERROR = LIMIT / 255 / 4 / _BEND
+ERROR = LIMIT / 255 / 4 / BEND
 """0.0059: half a code times the steepest slope, but for terms of third order."""
 
 
 def encoded(probabilities: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The codes of probabilities of any shape, which must lie in 0..1."""
-    x = 2 * np.arctanh((2 * probabilities.astype(np.float64) - 1) * _BEND)
+    x = 2 * np.arctanh((2 * probabilities.astype(np.float64) - 1) * BEND)
     return np.rint((x / LIMIT + 1) * 127.5).astype(np.uint8)
 
 
 def decoded(codes: Tensor) -> Tensor:
     """The probabilities of codes of any shape and floating point type, also between two whole ones."""
-    return ((codes / 255 - 0.5) * LIMIT).tanh() / (2 * _BEND) + 0.5
+    return ((codes / 255 - 0.5) * LIMIT).tanh() / (2 * BEND) + 0.5

@@ -52,7 +52,7 @@ def of(arm: Arm) -> Budget:
 def _of_run(outcome: Outcome) -> Budget:
     settings, manifest = outcome.settings, outcome.manifest
     return Budget(
-        steps=outcome.steps,
+        steps=outcome.lineage.steps,
         parameters=manifest.get("parameters", math.nan),
         images_a_step=settings.train.batch_size * settings.train.accumulate if settings else math.nan,
         image_size_px=settings.data.image_size if settings else math.nan,

@@ -9,7 +9,7 @@ from carpus.labels import BONES
 from carpus.report.findings import plural
 from carpus.study import conduct, gather, judge, planning, spec, tasks
 from carpus.study.results import Arm
-from carpus.study.spec import Contrast, Study
+from carpus.study.spec import Pair, Study
 from carpus.study.stats import Spread
 
 PATIENTS = 144
@@ -67,7 +67,7 @@ def read(given: Sequence[str], progress: Callable[[int, int], None] | None = Non
     control, *others = arms
     if not others:
         raise ConfigError(f"study plan: {control}: is one arm; a pilot compares two or more")
-    return _measured(given[0], arms, [Contrast(name, control) for name in others])
+    return _measured(given[0], arms, [Pair(name, control) for name in others])
 
 
 def _is_study(text: str) -> bool:
@@ -89,7 +89,7 @@ def _ahead(text: str) -> Pilot:
     return Pilot(planning.ASSUMED, basis, judge.planned_tests(study), patients)
 
 
-def _measured(where: str, arms: Mapping[str, Arm], pairs: Sequence[Contrast], study: Study | None = None) -> Pilot:
+def _measured(where: str, arms: Mapping[str, Arm], pairs: Sequence[Pair], study: Study | None = None) -> Pilot:
     judgement = judge.judge(arms, pairs, study=study)
     spread = planning.pooled([of for each in judgement.judged if (of := each.dice.spread()) is not None])
     if spread is None:

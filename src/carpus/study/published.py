@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from carpus.report import Listing
-from carpus.study.spec import Contrast, Published, Study
+from carpus.study.spec import Cause, Pair, Published, Study
 from carpus.study.stats import LEVEL
 
 SEED_SD = (0.0005, 0.0007, 0.0015)
@@ -42,7 +42,7 @@ class Found:
     """
 
     study: str
-    pair: Contrast
+    pair: Pair
     differences: tuple[float, float, float]
     test: float
     holds_to: float
@@ -80,7 +80,7 @@ def judge(studies: Sequence[Study]) -> tuple[list[Found], float]:
     return found, rms
 
 
-def _found(study: Study, pair: Contrast, differences: tuple[float, float, float], test: float, reach: float) -> Found:
+def _found(study: Study, pair: Pair, differences: tuple[float, float, float], test: float, reach: float) -> Found:
     word: Carried = "carried" if reach >= SEED_SD[2] else "likely" if reach >= SEED_SD[1] else "not carried"
     why = []
     signs = {math.copysign(1, value) for value in differences if math.isfinite(value) and value}
@@ -89,22 +89,22 @@ def _found(study: Study, pair: Contrast, differences: tuple[float, float, float]
         word = "not carried"
     told = study.flags(pair)
     steps = [of.iterations for name in pair if (of := study.arms[name].published)]
-    if "budget" in told:
-        why.append(told["budget"])
+    if Cause.BUDGET in told:
+        why.append(told[Cause.BUDGET])
         word = "confounded"
     elif len(steps) == 2 and None not in steps and steps[0] != steps[1]:
         why.append(f"{steps[0]:,} iterations against {steps[1]:,}")
         word = "confounded"
-    if "transductive" in told:
-        why.append(told["transductive"])
+    if Cause.TRANSDUCTIVE in told:
+        why.append(told[Cause.TRANSDUCTIVE])
     return Found(study.name, pair, differences, test, reach, word, "; ".join(why))
 
 
-def _unknown(study: Study, pair: Contrast, differences: tuple[float, float, float]) -> Found:
+def _unknown(study: Study, pair: Pair, differences: tuple[float, float, float]) -> Found:
     return Found(study.name, pair, differences, math.nan, math.nan, "no numbers", "public and private are not given")
 
 
-def _differences(study: Study, pair: Contrast) -> tuple[float, float, float]:
+def _differences(study: Study, pair: Pair) -> tuple[float, float, float]:
     a, b = (study.arms[name].published or Published() for name in pair)
 
     def less(first: float | None, second: float | None) -> float:
@@ -120,12 +120,12 @@ def listings(studies: Sequence[Study], found: Sequence[Found], apart: float) -> 
     for study in studies:
         for claim in study.claims:
             words: list[Carried] = [each.word for pair in claim.contrasts if (each := by_pair.get((study.name, pair)))]
-            named = [f"{pair.arm} against {pair.against}" for pair in claim.contrasts]
+            named = [str(pair) for pair in claim.contrasts]
             claims.append([study.name, claim.text, "; ".join(named), _overall(words)])
     rows = [
         [
             each.study,
-            f"{each.pair.arm} against {each.pair.against}",
+            str(each.pair),
             *map(_signed, (*each.differences, each.test)),
             f"{each.holds_to:.4f}" if math.isfinite(each.holds_to) else "–",
             each.word,

@@ -1,27 +1,26 @@
-"""What arms came to: their runs' scores as arrays, learning curves, and what each run took.
+"""What arms came to: runs as their folders tell them, and arms, whose scores are tables of their runs'.
 
-Dimension key: S seeds, P patients, K classes, C columns: the mean over all classes, the mean of every group, every
-class.
+Dimension key: S seeds, P patients, K classes.
 """
 
 import math
-from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas
 from numpy.typing import NDArray
 
 from carpus import config, evaluate, run
-from carpus.errors import DataError, warn
+from carpus.errors import DataError
 from carpus.formats import files
 from carpus.formats.submission import image_name
 from carpus.labels import Classes
-from carpus.study import tasks
+from carpus.study import lineage, tasks
+from carpus.study.lineage import Lineage
 
 Values = NDArray[np.float64]
 
@@ -31,10 +30,10 @@ Images = frozenset[tuple[str, str]]
 TEST = ("public", "private", "test")
 """The splits that no training saw and no checkpoint was chosen on; a verdict is about them together."""
 
-SPLITS = ("val", *TEST)
+VAL = ("val",)
+"""The split of the patients held out: no training saw them, but one may have chosen its checkpoint on them."""
 
-ALL = 0
-"""The first of `columns`: the mean over all classes."""
+SPLITS = (*VAL, *TEST)
 
 METRICS = ("dice", "nsd_2px", "hd95_px")
 
@@ -50,9 +49,7 @@ class Outcome:
         classes: its class list.
         settings: of its training; None of a submission.
         manifest: of its folder; empty for a submission.
-        steps, seconds: behind its weights: its own, and those of the runs that it started from; NaN of a submission.
-        learnt: images with predictions for labels that it or those runs learnt from, by their names in a submission.
-        trainings: those that its weights come from, its own and of the runs that it started from.
+        lineage: the trainings that its weights come from; unknown of a submission.
     """
 
     path: Path
@@ -62,10 +59,7 @@ class Outcome:
     classes: Classes
     settings: config.Config | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    steps: float = math.nan
-    seconds: float = math.nan
-    learnt: frozenset[str] = frozenset()
-    trainings: frozenset[str] = frozenset()
+    lineage: Lineage = field(default_factory=Lineage)
 
     @cached_property
     def curve(self) -> pandas.DataFrame | None:
@@ -141,7 +135,7 @@ class Arm:
             raise DataError(f"{self.name}: an arm needs a run")
         first = self.runs[0]
         for outcome in self.runs:
-            if not _same_lists(outcome.classes, first.classes):
+            if not same_lists(outcome.classes, first.classes):
                 told = f"has other classes or groups than {first.path}; an arm has one list"
                 raise DataError(f"{self.name}: {outcome.path} {told}")
 
@@ -154,6 +148,11 @@ class Arm:
     def seeds(self) -> tuple[int, ...]:
         """Its seeds in order."""
         return tuple(sorted({outcome.seed for outcome in self.runs}))
+
+    @property
+    def has_test(self) -> bool:
+        """Whether any of its runs was scored on test images."""
+        return bool(set(self.splits()) & set(TEST))
 
     def splits(self) -> tuple[str, ...]:
         """Those that its runs have scores of."""
@@ -206,7 +205,7 @@ class Arm:
     @property
     def seconds(self) -> float:
         """The mean over its runs of the time behind their weights; NaN if a run does not tell."""
-        return float(np.mean([outcome.seconds for outcome in self.runs]))
+        return float(np.mean([outcome.lineage.seconds for outcome in self.runs]))
 
     def fact(self, *names: str) -> float:
         """The mean over the runs of a number of the manifest, such as ``fact("steps")``; NaN if a run has none."""
@@ -234,116 +233,7 @@ def _agreed(of_folds: Sequence[Images]) -> Images:
     )
 
 
-def columns(classes: Classes) -> dict[str, tuple[str, ...]]:
-    """What is compared: "all", every group, every class, each with the classes it is the mean of."""
-    found = {"all": classes.names} | {name: tuple(members) for name, members in classes.groups.items()}
-    return found | {name: (name,) for name in classes if name not in found}
-
-
-class SideBySide(NamedTuple):
-    """Two arms on the same patients.
-
-    Args:
-        a, b: (S_A, P, C), (S_B, P, C) scores.
-        same_trainings: whether their runs of the same seed and fold share a training: one is made of the other, or both
-            of a third.
-    """
-
-    a: Values
-    b: Values
-    same_trainings: bool
-
-
-def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
-    """The scores of two arms on the images that every seed of both scored; of shared trainings, of seeds of both.
-
-    A patient of the same name is not enough: of other images, the difference would be theirs. Nor are a patient and an
-    image of the same names where the scores tell that their pixels differ, as those of two data sets do.
-
-    Args:
-        a, b: the arms.
-        splits: the patients' splits, of `SPLITS`.
-        metric: one of `METRICS`.
-
-    Raises:
-        DataError: other classes, or no image that both scored.
-
-    Warns:
-        DataWarning: of images that are left out.
-    """
-    if not _same_lists(a.classes, b.classes):
-        raise DataError(f"{a.name}, {b.name}: have other classes, or other groups of them")
-    ours, theirs = a.scores(splits, metric), b.scores(splits, metric)
-    for arm, tables in ((a, ours), (b, theirs)):
-        if not tables:
-            told = f"no {metric} of {', '.join(splits)}; `carpus evaluate RUN --data DATA` adds it"
-            raise DataError(f"{arm.name}: {told}")
-    both = ours.keys() & theirs.keys()
-    same_trainings = _share_trainings(_trainings(a, both), _trainings(b, both))
-    if same_trainings:  # the luck of a training that only one of them has would be taken for the difference
-        ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
-    scored = [arm.images(splits, metric)[seed] for arm, of in ((a, ours), (b, theirs)) for seed in of]
-    common = _common(f"{a.name}, {b.name}", scored, _of_several(a, b))
-    if all(images == common for images in scored):
-        common = None
-    # Sorted by patient, of whom all have the same.
-    ours, theirs = (
-        {seed: arm.scores(splits, metric, common)[seed] for seed in of} for arm, of in ((a, ours), (b, theirs))
-    )
-    return SideBySide(
-        a=np.stack([_columns(table, a.classes) for table in ours.values()]),
-        b=np.stack([_columns(table, b.classes) for table in theirs.values()]),
-        same_trainings=same_trainings,
-    )
-
-
-def _common(names: str, scored: Sequence[Images], several: Images) -> Images:
-    """The images that all scored, but those that are `several`; raises `DataError` without any, warns of others."""
-    common, every = Images.intersection(*scored), Images.union(*scored)
-    if not common:
-        raise DataError(
-            f"{names}: no image was scored by both, going by patient and name; compare runs of the same fold, or on "
-            "the same test"
-        )
-    if beyond := len(every - common):
-        warn(f"{names}: {beyond} of {len(every)} images were not scored by every seed of both and are left out")
-    if several := common & several:
-        patient, name = min(several)
-        told = (
-            f"{names}: {len(several)} of {len(common)} images of the same patient and name have other pixels in "
-            f"another data set (patient {patient}, {name})"
-        )
-        if several == common:
-            raise DataError(f"{told}; compare runs that `carpus evaluate` scored on the same data")
-        warn(f"{told} and are left out")
-    return common - several
-
-
-def _of_several(a: Arm, b: Arm) -> Images:
-    """The patients and names under which the runs of two arms scored different images, as far as they tell."""
-    told = frozenset[tuple[tuple[str, str], str]]().union(*(outcome.pixels for outcome in (*a.runs, *b.runs)))
-    counts = Counter(image for image, _ in told)
-    return Images(image for image, count in counts.items() if count > 1)
-
-
-def _columns(table: pandas.DataFrame, classes: Classes) -> Values:
-    """(P, C) of a table (P, K)."""
-    means = [table[list(members)].to_numpy(np.float64).mean(axis=1) for members in columns(classes).values()]
-    return np.stack(means, axis=1)
-
-
-def _trainings(arm: Arm, seeds: Container[int]) -> dict[tuple[int, int | None], frozenset[str]]:
-    """By seed and fold, the trainings that a run comes from."""
-    return {(one.seed, one.fold): one.trainings for one in arm.runs if one.seed in seeds}
-
-
-def _share_trainings(
-    ours: Mapping[tuple[int, int | None], frozenset[str]], theirs: Mapping[tuple[int, int | None], frozenset[str]]
-) -> bool:
-    return bool(ours) and ours.keys() == theirs.keys() and all(ours[key] & theirs[key] for key in ours)
-
-
-def _same_lists(a: Classes, b: Classes) -> bool:
+def same_lists(a: Classes, b: Classes) -> bool:
     """Whether classes and groups are the same, in the same order: columns are both."""
     return a == b and list(a.groups.items()) == list(b.groups.items())
 
@@ -363,7 +253,6 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         raise DataError(f"{path}: has no scores; `carpus evaluate {path} --data DATA --split test` makes them")
     settings = config.load([path / run.CONFIG])
     table = evaluate.load(path)
-    line = _lineage(path)
     return Outcome(
         path=path,
         seed=settings.train.seed if seed is None else seed,
@@ -372,44 +261,5 @@ def read_run(path: Path, *, seed: int | None = None, fold: int | None = None) ->
         classes=classes,
         settings=settings,
         manifest=manifest,
-        steps=sum(one.get("steps", math.nan) for one in line),
-        seconds=sum(one.get("seconds", math.nan) for one in line),
-        learnt=frozenset(image_name(name) for one in line for name, _ in run.pseudo_images(one)),
-        trainings=frozenset(
-            of["identity"] for one in line for of in (one, one.get("continued") or {}) if "identity" in of
-        ),
+        lineage=lineage.trace(path),
     )
-
-
-def _lineage(path: Path) -> list[Mapping[str, Any]]:
-    """The manifests of a run and of those whose weights it started from, the latest first."""
-    found: dict[Path, Mapping[str, Any]] = {}
-    here: Path | None = path
-    while here:
-        found[here.resolve()] = run.read_manifest(here)[0]
-        here = _parent(here, found)
-    return list(found.values())
-
-
-def _parent(path: Path, known: Mapping[Path, Mapping[str, Any]]) -> Path | None:
-    """The run that a run started from; None of one that started from none, or from one that is not there any more.
-
-    Args:
-        path: the run.
-        known: the manifests of it and of those that started from it, by where they lie; none of them is its parent.
-    """
-    weights = Path(config.load([path / run.CONFIG]).model.weights or "")
-    if weights.name != run.WEIGHTS:
-        return None
-    sha256 = known[path.resolve()].get("start_sha256")  # None: made before it was recorded
-    # In a study that was moved they still lie side by side.
-    for folder in (weights.parent, path.resolve().parent / weights.parent.name):
-        if (folder / run.MANIFEST).is_file() and folder.resolve() not in known:
-            manifest, _ = run.read_manifest(folder)
-            if sha256 in (None, manifest.get("files", {}).get(run.WEIGHTS)):
-                return folder
-    if not weights.is_file() or (weights.parent / run.MANIFEST).is_file():
-        warn(
-            f"{path}: the run that it started from, {weights.parent}, is not there; its steps and time are not counted"
-        )
-    return None

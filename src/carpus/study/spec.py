@@ -22,6 +22,7 @@ control and margin are written down before anything runs, and are all that a ver
 
 import json
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -34,9 +35,15 @@ STUDIES = Path(__file__).parents[1] / "studies"
 """The studies that come with Carpus; on the command line their bare name is enough."""
 
 ScaleName = Literal["full", "quick"]
-Flag = Literal["budget", "transductive"]
 Settings = Annotated[dict[str, Any], Field(description="settings as in a recipe")]
 Dice = Annotated[float, Field(ge=0, le=1)]
+
+
+class Cause(StrEnum):
+    """What a difference may come from besides what its arms are named after."""
+
+    BUDGET = "budget"
+    TRANSDUCTIVE = "transductive"
 
 
 class _Section(BaseModel):
@@ -82,25 +89,28 @@ class Arm(_Section):
     control: str | None = Field(default=None, description="what it is compared with; null: the control of the study")
     published: Published | None = Field(default=None, description="the report's numbers; null: not in the report")
     note: str = Field(default="", description="what a reader must know of it")
-    flags: dict[Flag, str] = Field(
+    flags: dict[Cause, str] = Field(
         default={},
         description="why a difference may come from something else: budget, it had more steps, resolution, parameters "
         "or data than its control; transductive, it saw the test images",
     )
 
 
-class Contrast(NamedTuple):
-    """Two arms: does `arm` differ from `against`, and by how much?"""
+class Pair(NamedTuple):
+    """Two arms: does `arm` differ from `against`, and by how much? As text it is "Dice against BCE"."""
 
     arm: str
     against: str
+
+    def __str__(self) -> str:
+        return f"{self.arm} against {self.against}"
 
 
 class Claim(_Section):
     """A conclusion of the report, and the contrasts that would have to bear it."""
 
     text: str
-    contrasts: tuple[Contrast, ...] = Field(min_length=1)
+    contrasts: tuple[Pair, ...] = Field(min_length=1)
 
 
 class Regret(_Section):
@@ -149,7 +159,7 @@ class Study(_Section):
     control: str = Field(description="the arm that the others are compared with")
     margin: float = Field(default=0.001, gt=0, lt=1, description="Dice; smaller differences are as good as none")
     arms: dict[str, Arm] = Field(min_length=1)
-    contrasts: tuple[Contrast, ...] = Field(min_length=1, description="pre-registered, in the table's order")
+    contrasts: tuple[Pair, ...] = Field(min_length=1, description="pre-registered, in the table's order")
     claims: tuple[Claim, ...] = Field(default=())
     regrets: tuple[Regret, ...] = Field(default=())
     scales: dict[ScaleName, Scale] = Field(min_length=1)
@@ -159,14 +169,17 @@ class Study(_Section):
         control = self.arms[arm].control or self.control
         return None if control == arm else control
 
-    def flags(self, pair: Contrast) -> dict[str, str]:
+    def flags(self, pair: Pair) -> dict[Cause, str]:
         """Why the difference of a pair may come from something else, as the file says of either arm."""
-        found: dict[str, str] = {}
+        found: dict[Cause, str] = {}
         for one, other in (pair, (pair.against, pair.arm)):
             whose = "" if one == pair.arm else f"{one}: "
-            for kind, why in self.arms[one].flags.items():
-                if self.control_of(one) == other if kind == "budget" else kind not in self.arms[other].flags:
-                    found[kind] = whose + why
+            for cause, why in self.arms[one].flags.items():
+                of_pair = cause not in self.arms[other].flags
+                if cause is Cause.BUDGET:  # which is told of an arm and its control
+                    of_pair = self.control_of(one) == other
+                if of_pair:
+                    found[cause] = whose + why
         return found
 
     def needs(self, arm: str) -> tuple[str, ...]:
@@ -274,16 +287,16 @@ def _wrong_names(study: Study) -> Iterator[tuple[str, str]]:
                     f"arms.{name}.base",
                     f"expected one of scales.{scale}.bases {', '.join(what.bases)}, got {arm.base}",
                 )
-    for place, contrast in enumerate(study.contrasts):
-        yield from unknown(f"contrasts[{place}]", *contrast)
-        if contrast.arm == contrast.against:
-            yield f"contrasts[{place}]", f"compares {contrast.arm} with itself"
-        if contrast in study.contrasts[:place]:
-            yield f"contrasts[{place}]", f"{contrast.arm} against {contrast.against} stands twice"
+    for place, pair in enumerate(study.contrasts):
+        yield from unknown(f"contrasts[{place}]", *pair)
+        if pair.arm == pair.against:
+            yield f"contrasts[{place}]", f"compares {pair.arm} with itself"
+        if pair in study.contrasts[:place]:
+            yield f"contrasts[{place}]", f"{pair} stands twice"
     for place, claim in enumerate(study.claims):
-        for contrast in claim.contrasts:
-            if contrast not in study.contrasts:
-                yield f"claims[{place}].contrasts", f"{contrast.arm} against {contrast.against} is none of contrasts"
+        for pair in claim.contrasts:
+            if pair not in study.contrasts:
+                yield f"claims[{place}].contrasts", f"{pair} is none of contrasts"
     for place, regret in enumerate(study.regrets):
         yield from unknown(f"regrets[{place}].arms", *regret.arms)
     yield from _circles(study)

@@ -70,6 +70,11 @@ def log1p(e: float) -> float:
     return math.log1p(e)
 
 
+def log(q: float) -> float:
+    """log(q) for normal numbers q > 0; NaN stays NaN."""
+    return math.log(q)
+
+
 @overload(decay, jit_options={"fastmath": {"contract"}})
 def _decay(x):
     if x != types.float32:
@@ -94,5 +99,20 @@ def _log1p(e):
     def single(e):
         tail = B4 + e * (B5 + e * (B6 + e * (B7 + e * (B8 + e * B9))))
         return e * (ONE + e * (B1 + e * (B2 + e * (B3 + e * tail))))
+
+    return single
+
+
+@overload(log, jit_options={"fastmath": {"contract"}})
+def _log(q):
+    if q != types.float32:
+        return lambda q: math.log(q)
+
+    def single(q):
+        # q = 2**n m with m in [1, 2): the exponent's bits are n, the others are those of m.
+        bits = integer_of_bits(q)
+        n = (bits >> SHIFT) - np.int32(127)
+        m = float_of_bits(np.int32(bits - (n << SHIFT)))
+        return np.float32(n) * LOG_2 + (np.float32(n) * LOG_2_REST + log1p(m - ONE))
 
     return single

@@ -3,9 +3,10 @@
 import numpy as np
 
 from carpus.report import Listing
-from carpus.study.judge import Judgement
-from carpus.study.report.tables import pair_name, signed, told_on_val, verdict
-from carpus.study.spec import Contrast, Published, Study
+from carpus.study.judgement import Judgement
+from carpus.study.report.cells import signed
+from carpus.study.report.words import told_on_val, verdict
+from carpus.study.spec import Pair, Published, Study
 
 
 def claims(judgement: Judgement, study: Study) -> Listing:
@@ -18,7 +19,7 @@ def claims(judgement: Judgement, study: Study) -> Listing:
             rows.append(
                 [
                     claim.text,
-                    pair_name(pair),
+                    str(pair),
                     _reported(study, pair),
                     signed(each.difference) if each else "–",
                     "; ".join(filter(None, (verdict(each), told_on_val(judgement, pair)))) if each else "no runs",
@@ -46,7 +47,7 @@ def regrets(judgement: Judgement, study: Study) -> Listing:
     return Listing("What the report regretted", "", ["Regret", "Arm", "Found"], rows)
 
 
-def _reported(study: Study, pair: Contrast) -> str:
+def _reported(study: Study, pair: Pair) -> str:
     a, b = (study.arms[name].published or Published() for name in pair)
     values = [x - y for x, y in ((a.public, b.public), (a.private, b.private)) if x is not None and y is not None]
     return signed(float(np.mean(values))) if values else "–"

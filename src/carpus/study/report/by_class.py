@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from carpus.report.charts import WIDTH, shorten, svg
 from carpus.report.markup import Markup, element, join
 from carpus.study import stats
-from carpus.study.judge import Judgement
+from carpus.study.judgement import Judgement
+from carpus.study.pairing import ALL
 from carpus.study.report import names
-from carpus.study.report.tables import pair_name
-from carpus.study.results import ALL
 
 _LEFT, _HEIGHT, _LETTER, _LINE = 92.0, 17.0, 5.4, 11.0
 _SLANTED = 24
@@ -31,7 +30,7 @@ def classes(judgement: Judgement) -> Markup:
         for row, name in enumerate(shown):
             value = float(each.dice.difference[each.columns.index(name)])
             x, y = _LEFT + width * column, top + _HEIGHT * row
-            told = f"{name}, {pair_name(each.pair)}: {value:+.4f}"
+            told = f"{name}, {each.pair}: {value:+.4f}"
             parts.append(_cell(x, y, width, value, min(abs(value) / scale, 1.0), name in certain, told))
     for row, name in enumerate(shown):
         strong = name == "all" or (name in model.groups and name not in model)

@@ -8,10 +8,11 @@ import numpy as np
 
 from carpus.report.charts import Frame, below, line, number, svg, ticks
 from carpus.report.markup import Markup, element, join
-from carpus.study.judge import Judged, Judgement
-from carpus.study.report import names
-from carpus.study.report.tables import NAMES, duration, pair_name, verdict
-from carpus.study.results import TEST, Arm
+from carpus.study.judgement import Judged, Judgement
+from carpus.study.report import names, words
+from carpus.study.report.cells import duration
+from carpus.study.report.words import verdict
+from carpus.study.results import Arm
 
 _LABELS, _LETTERS = 204.0, 29
 """Width of the names beside a figure, in units and in characters."""
@@ -163,7 +164,7 @@ def _curve(arm: Arm) -> list[tuple[float, float]]:
 
 
 def _named(each: Judged, where: str) -> str:
-    return ", ".join(filter(None, (pair_name(each.pair), where)))
+    return ", ".join(filter(None, (str(each.pair), where)))
 
 
 def _label(judgement: Judgement, each: Judged, where: str = "") -> list[str]:
@@ -215,7 +216,7 @@ def _mark(place: int) -> str:
 
 
 def _where(judgement: Judgement) -> str:
-    return "test" if set(judgement.splits) & set(TEST) else NAMES["val"]
+    return "test" if judgement.on_test else words.SPLITS["val"]
 
 
 def _axis(frame: Frame, label: str, most: int) -> Markup:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from carpus.report.markup import Markup, element, join
-from carpus.study.judge import Judged, Judgement
+from carpus.study.judgement import Judged, Judgement
 
 LINE = 13.0
 """Height of a line of 12 units."""

@@ -14,10 +14,11 @@ from carpus.report.document import document, figure_file, listed, repeat, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
-from carpus.study.judge import Judged, Judgement, left_out
-from carpus.study.report import answers, by_class, figures, tables, worst, writers
-from carpus.study.results import TEST
-from carpus.study.spec import Contrast, Study
+from carpus.study import omissions
+from carpus.study.judgement import Judged, Judgement
+from carpus.study.report import answers, arm_tables, by_class, contrast_tables, figures, words, worst, writers
+from carpus.study.report.cells import signed
+from carpus.study.spec import Cause, Pair, Study
 
 _ORDER = ("better", "worse", "equivalent", "cannot tell")
 
@@ -50,7 +51,7 @@ def write(
     """
     listings = _every(judgement, study)
     drawn = _drawings(judgement)
-    notes = [*notes, *(f"{told}." for told in left_out(judgement))]
+    notes = [*notes, *(f"{told}." for told in omissions.sentences(judgement))]
     classes = next(iter(judgement.arms.values())).classes
     body = [
         _header(judgement, title, lead, notes),
@@ -108,24 +109,24 @@ def facts(judgement: Judgement, command: str, study: Path | None = None) -> dict
 def findings(judgement: Judgement) -> list[tuple[str, str]]:
     """Verdict and sentence of every contrast, decided ones first, the largest differences first; then those without."""
     judged = sorted(judgement.judged, key=lambda each: (_ORDER.index(each.word), -abs(each.difference)))
-    told = [(each.word, _sentence(each, tables.told_on_val(judgement, each.pair))) for each in judged]
+    told = [(each.word, _sentence(each, words.told_on_val(judgement, each.pair))) for each in judged]
     return [*told, *(("not judged", _why_not(pair, judgement)) for pair in judgement.absent)]
 
 
-def _why_not(pair: Contrast, judgement: Judgement) -> str:
+def _why_not(pair: Pair, judgement: Judgement) -> str:
     lacking = " and ".join(name for name in pair if name not in judgement.arms)
-    return f"{tables.pair_name(pair)}: no finished run of {lacking}."
+    return f"{pair}: no finished run of {lacking}."
 
 
 def _sentence(each: Judged, on_val: str) -> str:
-    told = f"{tables.pair_name(each.pair)}: {tables.signed(each.difference)}"
+    told = f"{each.pair}: {signed(each.difference)}"
     if each.interval:
-        told += f" ({tables.signed(each.interval[0])} to {tables.signed(each.interval[1])})"
+        told += f" ({signed(each.interval[0])} to {signed(each.interval[1])})"
     if min(each.dice.seeds) < 2:
         told += "; one seed tells nothing of the method"
     if each.word == "cannot tell":
-        told += f"; {tables.needed(each)}"
-    kinds = ["another budget" if kind == "budget" else kind for kind in each.flags]
+        told += f"; {words.needed(each)}"
+    kinds = ["another budget" if flag.kind is Cause.BUDGET else str(flag.kind) for flag in each.flags]
     flagged = f" Flagged: {', '.join(kinds)}." if kinds else ""
     return f"{told}.{flagged} {on_val[:1].upper()}{on_val[1:]}." if on_val else f"{told}.{flagged}"
 
@@ -136,8 +137,8 @@ def _header(judgement: Judgement, title: str, lead: str, notes: Sequence[str]) -
         tile(word.capitalize(), str(count[word]), f"on Val: {on_val[word]}" if on_val else None) for word in _ORDER
     ]
     detectable = [each.detectable for each in judgement.judged if math.isfinite(each.detectable)]
-    where = "test" if set(judgement.splits) & set(TEST) else "validation"
-    sizes = " × ".join(tables.design(judgement.judged))
+    where = "test" if judgement.on_test else "validation"
+    sizes = " × ".join(words.design(judgement.judged))
     tiles.append(tile("Seeds × patients", sizes, f"{plural(len(judgement.arms), 'arm')}, {where} patients"))
     if detectable:
         ends = dict.fromkeys(f"{end:.4f}" for end in (min(detectable), max(detectable)))
@@ -193,18 +194,18 @@ def _figures(judgement: Judgement, drawn: Mapping[str, Markup]) -> Markup:
 def _every(judgement: Judgement, study: Study | None) -> dict[str, Listing]:
     """All tables by file name, in the order of the page; those without rows are absent."""
     found = {
-        "verdicts": tables.verdicts(judgement),
-        "verdicts_on_val": tables.verdicts_on_val(judgement),
-        "scores": tables.scores(judgement, study),
-        "flags": tables.warnings(judgement),
+        "verdicts": contrast_tables.verdicts(judgement),
+        "verdicts_on_val": contrast_tables.verdicts_on_val(judgement),
+        "scores": arm_tables.scores(judgement, study),
+        "flags": contrast_tables.warnings(judgement),
     }
     if study is not None:
         found |= {"claims": answers.claims(judgement, study), "regrets": answers.regrets(judgement, study)}
     found |= {
-        "borders": tables.borders(judgement),
-        "labels": tables.labels(judgement),
-        "costs": tables.costs(judgement),
-        "classes": tables.by_class(judgement),
+        "borders": arm_tables.borders(judgement),
+        "labels": arm_tables.labels(judgement),
+        "costs": arm_tables.costs(judgement),
+        "classes": contrast_tables.by_class(judgement),
     }
     return {name: listing for name, listing in found.items() if listing.rows}
 

@@ -15,7 +15,7 @@ from carpus.labels import Classes, LabelMap
 from carpus.report.cases import data_uri
 from carpus.report.markup import Markup, element, join
 from carpus.study import tasks
-from carpus.study.judge import Judgement
+from carpus.study.judgement import Judgement
 from carpus.study.results import Arm, Outcome
 
 _LONGEST_PX = 420

@@ -1,15 +1,26 @@
-"""Sums against soft labels: the definition in float64, hard labels as a special case, and little memory."""
+"""Sums against soft labels: the definition in float64, and hard labels as a special case."""
 
 import numpy as np
 import pytest
 import torch
+from numba import njit
 from test_sums import error, random_labels, random_logits
 from torch import Tensor
 from torch.nn import functional
 
 from carpus import kernels, losses
 from carpus.errors import DataError
-from carpus.kernels import codes
+from carpus.kernels import by_class, codes
+from carpus.kernels.cpu import elementary, of_tensors
+
+
+@pytest.fixture(params=["cpu", "by_class"], autouse=True)
+def implementation(request, monkeypatch) -> str:
+    """What a CPU does, and what GPUs do; both are called for soft labels only."""
+    hard = of_tensors.sums
+    if request.param == "by_class":
+        monkeypatch.setattr(of_tensors, "sums", lambda *given: (hard if given[-1] is None else by_class.sums)(*given))
+    return request.param
 
 
 def expected_sums(logits: Tensor, soft: Tensor, size: tuple[int, int], gamma: float) -> Tensor:
@@ -33,6 +44,28 @@ def test_values_and_gradients(narrow, other, wide):
         ours, exact = (torch.autograd.grad(x[..., column].sum(), logits, retain_graph=True, allow_unused=True)[0]
                        for x in (found, expected))  # fmt: skip
         assert column == 2 or error(ours, exact) < 1e-10
+
+
+@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize(("narrow", "other", "wide"), [((6, 5), (7, 9), (24, 20)), ((2, 600), (3, 31), (5, 2101))])
+def test_single_precision_is_near_the_reference_in_double(implementation, narrow, other, wide, coded):
+    """Ignored pixels and weights included, and columns of more than one tile."""
+    logits = random_logits(3, narrow, torch.float32)
+    soft = torch.rand(2, 3, *other, generator=torch.Generator().manual_seed(3))
+    soft[0, 0] = 0
+    soft = torch.from_numpy(codes.encoded(soft.numpy())) if coded else soft
+    labels = random_labels(4, wide)
+    weight = torch.rand(2, *wide, generator=torch.Generator().manual_seed(4))
+    seen = ((labels >> 3) & 1 == 0).double()
+    ours, exact = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    found = kernels.sums(ours, labels, gamma=1.5, weight=weight, ignore=3, soft=soft)
+    expected = kernels.reference.sums(exact, labels, 1.5, weight * seen, soft if coded else soft.double())
+    assert error(found.detach(), expected.detach()) < 1e-6
+    for column in (0, 1, 3, 4):
+        one, other_ = (torch.autograd.grad(x[..., column].sum(), leaf, retain_graph=True)[0]
+                       for x, leaf in ((found, ours), (expected, exact)))  # fmt: skip
+        # torch upsamples with positions in float32.
+        assert error(one, other_) < {"cpu": 2e-6, "by_class": 1e-4}[implementation]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -95,3 +128,18 @@ def test_soft_labels_that_do_not_fit_are_refused():
     for soft in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 4), torch.zeros(1, 2, 4, 4, dtype=torch.int32)):
         with pytest.raises(DataError, match=r"soft: expected \(1, 2, h, w\) floating point"):
             kernels.sums(logits, labels, soft=soft)
+
+
+def test_the_logarithm_is_within_two_units_in_the_last_place():
+    q = np.concatenate([np.geomspace(1e-37, 1, 100001), np.linspace(0.4, 1, 100001)]).astype(np.float32)
+    found, expected = logarithms(q), np.log(q.astype(np.float64))
+    assert np.abs(found - expected).max() / 87 < 2 * np.finfo(np.float32).eps
+    assert np.abs(found - expected)[q > 0.4].max() < 1e-7
+
+
+@njit
+def logarithms(q):
+    result = np.empty_like(q)
+    for i in range(len(q)):
+        result[i] = elementary.log(q[i])
+    return result
