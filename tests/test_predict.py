@@ -185,6 +185,18 @@ def test_a_name_that_a_spreadsheet_would_compute_is_text_in_the_scores(tmp_path:
     assert evaluate.load(tmp_path).equals(table)
 
 
+def test_scores_tell_which_image_they_are_of(own: Path, dataset: Path) -> None:
+    table = evaluated(own, dataset, "test")
+    known = {case.name: images.digest(case.image)[:12] for case in data.read(dataset).test}
+    assert dict(zip(table["case"], table["pixels"], strict=True)) == known
+    # Scores of before they told are kept beside them, and so is a digest that looks like a number.
+    before = table[list(evaluate.COLUMNS)].assign(split="val")
+    before.to_csv(own / "scores.csv", index=False)
+    assert evaluate.load(own).equals(before.reset_index(drop=True))
+    evaluate.save(own, table.assign(pixels="012345678901"))
+    assert evaluate.load(own).groupby("split")["pixels"].unique().to_dict() == {"test": ["012345678901"], "val": [""]}
+
+
 def test_evaluation_on_other_data_is_refused(trained: Path, tmp_path: Path, dataset: Path) -> None:
     with pytest.raises(ConfigError, match="expected val or test"):
         evaluated(trained, dataset, "train")

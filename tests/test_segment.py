@@ -444,3 +444,21 @@ def test_segmentations_are_left_out_and_secondary_captures_are_the_radiographs_t
         for letter in "abcd"
     ]
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "sub.csv").read_text().replace(".png", ".source.png")
+
+
+def test_what_is_no_image_takes_no_name_from_one(trained: Path, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    runs = [run.read(trained)]
+    segment.segment(runs, folder, tmp_path / "whole.csv")
+    segment.segment(runs, folder / "a.png", tmp_path / "seg", target_format="dicomseg")
+    shutil.copy(tmp_path / "seg" / "a.dcm", folder / "a.dcm")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "B.tif").write_bytes(b"")
+    # In a submission, whose names have no folders, two files take the name of another image; in a folder, one.
+    for target, left_out in ((tmp_path / "sub.csv", ["a.dcm", "B.tif"]), (tmp_path / "labels", ["a.dcm", "B.tif"])):
+        summary = segment.segment(runs, folder, target)
+        assert summary.images == 4
+        assert [str(fault).split(": ")[0].rsplit("/", 1)[-1] for fault in summary.faults] == left_out
+    assert (tmp_path / "sub.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with pytest.raises(DataError, match=r"a\.dcm: SOPClassUID: is Segmentation Storage"):
+        segment.segment(runs, folder, tmp_path / "strict.csv", strict=True)

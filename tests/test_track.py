@@ -80,6 +80,32 @@ def test_a_run_stopped_before_its_manifest_is_the_same_run_when_it_goes_on(
     assert (told.info.run_id, told.info.status) == (stopped.info.run_id, "FINISHED")
 
 
+def test_mlflow_hears_of_the_end_of_a_run_that_was_killed_before_it_could_tell(
+    dataset: Path, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    settings, out = tiny("track.mlflow=true", *EVERY), tmp_path / "run"
+    interrupt(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_terminated", lambda *_: None)
+        train.train(settings, dataset, out)
+
+    def status() -> dict[str, str]:
+        return {one.info.run_name: one.info.status for one in runs(client)}
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert status() == {"run": "RUNNING", "other": "FAILED"}
+    with monkeypatch.context() as patch:  # a server that is away is no reason to fail
+        patch.setattr(mlflow.MlflowClient, "search_runs", lambda *_: 1 / 0)
+        with pytest.warns(DataWarning, match="MLflow was not told that the run is finished: division by zero"):
+            train.train(settings, dataset, out)
+    train.train(settings, dataset, out, watch=lambda _: pytest.fail("trained again"))
+    assert status() == {"run": "FINISHED", "other": "FAILED"}
+    (tmp_path / "mlflow.db").unlink()
+    train.train(settings, dataset, out)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_mlflow_tells_another_run_in_the_same_folder_apart(dataset: Path, tiny: Tiny, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     interrupt(tiny("track.mlflow=true", *EVERY), dataset, tmp_path / "run")

@@ -33,7 +33,7 @@ def test_a_run_folder_is_complete(trained: Path, dataset: Path, tiny: Tiny) -> N
     assert metrics["val_dice"].notna().all()
     assert metrics["val_dice"].iloc[-1] == pytest.approx(found.manifest["val_dice"], abs=1e-12)
     scores = pandas.read_csv(trained / "scores.csv")
-    assert tuple(scores.columns) == evaluate.COLUMNS
+    assert tuple(scores.columns) == (*evaluate.COLUMNS, evaluate.PIXELS)
     assert len(scores) == 4 * 29
     assert set(scores["patient"]) == set(found.manifest["val_patients"])
     assert found.manifest["val_dice"] == pytest.approx(evaluate.mean(scores), abs=1e-12)

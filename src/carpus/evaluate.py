@@ -1,6 +1,7 @@
 """Predictions against annotations: one tidy table (case, patient, split, class, metric, value)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ Keep = Callable[[Case, LabelMap, LabelMap], object]
 _NAMES = ("case", "patient", "class")
 
 COLUMNS = ("case", "patient", "split", "class", "metric", "value")
+
+PIXELS = "pixels"
+"""One more column, of tables that tell: the beginning of the `images.digest` of the case's image, which tells it from
+one of the same name in another data set.
+"""
+
+_DIGITS = 12
 
 TOLERANCES_PX = (1, 2, 4)
 """At these distances in pixels of the label map the surface Dice is taken, as metric nsd_1px and so on."""
@@ -64,10 +72,17 @@ def scores(
         keep: called with (case, truth, prediction), for whoever wants the maps.
 
     Returns:
-        One row a case, class and metric, the columns of `COLUMNS`.
+        One row a case, class and metric, the columns of `COLUMNS` and `PIXELS`.
     """
     rows = []
-    predicted = in_turn(predict, ((case, lambda case=case: data.read_image(case.image)) for case in cases))
+    pixels: dict[str, str] = {}
+
+    def read(case: Case) -> NDArray[np.uint8]:
+        image = data.read_image(case.image)
+        pixels[case.name] = images.digest_of(image)[:_DIGITS]
+        return image
+
+    predicted = in_turn(predict, ((case, partial(read, case)) for case in cases))
     for done, (case, labels) in enumerate(predicted, start=1):
         truth = data.read_labels(case, classes)
         counts = kernels.overlap(labels, truth, len(classes))
@@ -75,7 +90,7 @@ def scores(
         if borders:
             found |= {"iou": metrics.iou(counts)} | _borders(labels, truth, classes, _spacing_mm(case))
         rows += [
-            (case.name, case.patient, split, name, metric, value)
+            (case.name, case.patient, split, name, metric, value, pixels[case.name])
             for metric, values in found.items()
             for name, value in zip(classes, values.tolist(), strict=True)
         ]
@@ -83,7 +98,7 @@ def scores(
             keep(case, truth, labels)
         if progress:
             progress(done, len(cases))
-    return DataFrame(rows, columns=list(COLUMNS))
+    return DataFrame(rows, columns=[*COLUMNS, PIXELS])
 
 
 def _borders(
@@ -243,11 +258,11 @@ def load(run_path: Path, name: str = run.SCORES) -> DataFrame:
     """
     path = run_path / name
     try:
-        table = pandas.read_csv(path, dtype=dict.fromkeys(COLUMNS[:-1], str), keep_default_na=False)
+        table = pandas.read_csv(path, dtype=dict.fromkeys((*COLUMNS[:-1], PIXELS), str), keep_default_na=False)
         if "value" in table:
             table["value"] = table["value"].astype(float)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable table of scores ({error})") from error
-    if tuple(table.columns) != COLUMNS:
+    if tuple(table.columns) not in (COLUMNS, (*COLUMNS, PIXELS)):
         raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(table.columns)}")
     return table.assign(**{name: table[name].map(plain) for name in _NAMES})

@@ -165,9 +165,13 @@ def _pseudo(
     provenance.warn_of_annotated(labelled, cases, learn)
     trusted = trust.trusted(cases, root, classes, selection=options.selection, soft=options.soft)
     if all(case.doubt and len(case.doubt.ignored) == len(classes) for case in trusted):
+        by = ["the selection of `carpus pseudo`"] * options.selection
+        by += [decisions.FILE] * (root / decisions.FILE).is_file()
+        told = f": {' and '.join(by)} left all out" if by else ""
+        takes = ", data.pseudo.selection=false takes all of them as they come" if options.selection else ""
         raise DataError(
-            f"{root}: not one label of its {len(trusted)} images counts, so there is nothing to learn from; "
-            f"{'the selection of `carpus pseudo` or ' if options.selection else ''}{decisions.FILE} left all out"
+            f"{root}: not one label of its {len(trusted)} images counts, so there is nothing to learn from{told}. "
+            f"Labels of better runs may be kept{takes}, and without any this is a training on annotated images alone"
         )
     train = settings.train
     end = train.schedule_start + options.until * ((train.horizon or train.steps) - train.schedule_start)

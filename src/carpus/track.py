@@ -69,28 +69,46 @@ def _tensorboard(out: Path, step: int) -> Iterator[Tell]:
         yield tell
 
 
+def mend(settings: config.Config, out: Path, identity: str) -> None:
+    """Tell MLflow that a finished run is one, where the process that trained it was killed before it could.
+
+    What goes wrong is a warning: the run is finished all the same.
+
+    Args:
+        settings: which MLflow, if any.
+        out: the run folder.
+        identity: of its manifest.
+    """
+    if not settings.track.mlflow or not (settings.track.mlflow_uri or _database(out).is_file()):
+        return
+    try:
+        client = _client(settings, out)
+        known = client.get_experiment_by_name(EXPERIMENT)
+        if known and (unfinished := _unfinished(client, known.experiment_id, _tags(out, identity))):
+            client.set_terminated(unfinished[0], "FINISHED")
+    except Exception as error:
+        warn(f"MLflow was not told that the run is finished: {first_line(error)}")
+
+
 @contextmanager
 def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
+    tags = _tags(out, files.sha256(out / run.BEGUN))
     try:
-        import mlflow  # pyright: ignore[reportMissingImports]
+        client = _client(settings, out)
         from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ConfigError("track.mlflow: is not installed; pip install 'carpus[track]'") from error
-    uri = settings.track.mlflow_uri or f"sqlite:///{(out.parent / 'mlflow.db').resolve()}"
-    # MLflow's own patience, seven times two minutes, is longer than many trainings.
-    for name, value in {"MAX_RETRIES": "2", "TIMEOUT": "20"}.items():
-        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    tags = {"carpus.run": str(out.resolve()), "carpus.identity": files.sha256(out / run.BEGUN)}
-    try:
-        client: Any = mlflow.MlflowClient(uri)
+
         known = client.get_experiment_by_name(EXPERIMENT)
         experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT)
         number, last = _unfinished(client, experiment, tags) or (None, 0)
         if number is None:
             number = client.create_run(experiment, run_name=out.name, tags=tags).info.run_id
             client.log_batch(number, params=[Param(name, str(value)) for name, value in _settings(settings)])
+    except ConfigError:
+        raise
     except Exception as error:
-        raise ConfigError(f"track.mlflow_uri: {uri} does not take a run: {first_line(error)}") from error
+        raise ConfigError(
+            f"track.mlflow_uri: {_uri(settings, out)} does not take a run: {first_line(error)}"
+        ) from error
 
     def tell(row: Step) -> None:
         if row.step > last:  # the others it has from the process that this one goes on from
@@ -106,6 +124,30 @@ def _mlflow(settings: config.Config, out: Path) -> Iterator[Tell]:
             client.set_terminated(number, status)
         except Exception as error:
             warn(f"MLflow was not told that the run is {status.lower()}: {first_line(error)}")
+
+
+def _client(settings: config.Config, out: Path) -> Any:
+    """Raises `ConfigError` where MLflow is not installed."""
+    try:
+        import mlflow  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError("track.mlflow: is not installed; pip install 'carpus[track]'") from error
+    # MLflow's own patience, seven times two minutes, is longer than many trainings.
+    for name, value in {"MAX_RETRIES": "2", "TIMEOUT": "20"}.items():
+        os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    return mlflow.MlflowClient(_uri(settings, out))
+
+
+def _uri(settings: config.Config, out: Path) -> str:
+    return settings.track.mlflow_uri or f"sqlite:///{_database(out)}"
+
+
+def _database(out: Path) -> Path:
+    return (out.parent / "mlflow.db").resolve()
+
+
+def _tags(out: Path, identity: str) -> dict[str, str]:
+    return {"carpus.run": str(out.resolve()), "carpus.identity": identity}
 
 
 def _unfinished(client: Any, experiment: str, tags: Mapping[str, str]) -> tuple[str, int] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from carpus import capacity, config, devices, gates, outcome, run, schedule
+from carpus import capacity, config, devices, gates, outcome, run, schedule, track
 from carpus.errors import DataError
 from carpus.job import Job, prepare
 from carpus.loop import Watch, fit
@@ -69,6 +69,8 @@ def train(
         anew = overwrite or resume
         done = devices.by_first(launcher, lambda: None if anew else run.finished(out, identity))
         if done:
+            if leads:
+                track.mend(settings, out, done.manifest["identity"])
             if leads and tell:
                 tell(f"{out}: is finished, and is what this command asks for; nothing was trained")
             return done.manifest["val_dice"]

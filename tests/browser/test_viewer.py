@@ -177,6 +177,33 @@ def test_windows_reach_beyond_that_of_a_dicom_file(serve: Callable[..., str], op
     asked(page, window="-300-1200")
 
 
+def test_windows_can_be_drawn_over_pixels_that_lie_far_off_that_of_the_file(
+    serve: Callable[..., str], open_page: Open, tmp_path: Path
+) -> None:
+    pixels = np.full((1024, 1024), 2000, np.uint16)
+    pixels[:, 512:] = 2400
+    _dicom(pixels, tmp_path / "a.dcm", center=4000, width=20)
+    page = open_page(serve(tmp_path))
+    shown(page)
+
+    def drawn() -> list[int]:
+        page.wait_for_timeout(300)
+        return [colour(page, x, 500)[0] for x in (300, 700)]
+
+    assert drawn() == [0, 0]
+    page.get_by_text("Tone", exact=True).click()
+    darkest, brightest = page.get_by_label("darkest", exact=True), page.get_by_label("brightest", exact=True)
+
+    def moved(slider: Any, share: float) -> list[int]:
+        slider.evaluate("(it, share) => (it.value = +it.min + share * (it.max - it.min), it.oninput())", share)
+        return drawn()
+
+    # The pixels take the lower half of both sliders, and each tenth of it makes a difference.
+    seen = [moved(darkest, share) for share in (0, 0.1, 0.2)] + [moved(brightest, share) for share in (0.8, 0.6, 0.3)]
+    assert [left for left, _ in seen] == [0] * 6
+    assert [right for _, right in seen] == pytest.approx([127, 113, 96, 127, 191, 255], abs=2)
+
+
 def _dicom(pixels: np.ndarray, path: Path, center: float, width: float) -> None:
     content = Dataset()
     content.file_meta = FileMetaDataset()

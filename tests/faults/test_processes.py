@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from carpus import config, run, state
+from carpus.cli import shell
 
 Tiny = Callable[..., config.Config]
 
@@ -31,11 +33,16 @@ def latest(out: Path) -> int:
     return max((int(path.name[:8]) for path in state.saved(out / run.STATE)), default=0)
 
 
-def torchrun(command: list[str], out: Path, harm: Callable[[list[int]], object]) -> str:
-    """Start two processes, do `harm` to them when both have begun to train; what they said."""
+def started(command: list[str]) -> subprocess.Popen[str]:
+    """Two processes of `carpus`, started by torchrun."""
     several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "carpus.cli"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*several, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*several, *command], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def torchrun(command: list[str], out: Path, harm: Callable[[list[int]], object]) -> str:
+    """Start two processes, do `harm` to them when both have begun to train; what they said."""
+    process = started(command)
     begun, end = time.time(), time.monotonic() + 250
     try:
         while not any(path.stat().st_mtime > begun for path in state.saved(out / run.STATE)):
@@ -67,3 +74,19 @@ def test_a_lost_process_and_a_signal_to_all_interrupt(trained: Path, dataset: Pa
     assert latest(out) > before
     assert f"exitcode  : {128 + signal.SIGTERM} " in said
     assert "exitcode  : 158" not in said
+
+
+def test_what_all_processes_are_refused_is_said_once(tmp_path: Path) -> None:
+    out, data = (f"--{name}={tmp_path / name}" for name in ("out", "data"))
+    said = started(["train", "demo", out, data, "--set=train.device=cpu"]).communicate(timeout=250)[1]
+    assert said.count("error: ") == 1, said
+    assert "no such folder" in said
+
+
+def test_what_one_process_alone_is_refused_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    begun = time.monotonic()
+    shown = CliRunner().invoke(shell.app, ["train", "demo", "--data=.", "--out=run", "--set=train.stepz=3"])
+    assert (shown.exit_code, "train.stepz" in shown.stderr) == (2, True)
+    assert time.monotonic() - begun > 0.5

@@ -35,6 +35,11 @@ def test_the_dots_of_a_dicom_uid_are_no_suffix(tmp_path):
         Sizes(tmp_path).find("1.2.840.8.png", "s.csv")
 
 
+def test_what_is_no_image_makes_no_name_ambiguous(folder):
+    (folder / "ID002/b_R.tif").write_bytes(b"no image")
+    assert Sizes(folder).find("b_R.png", "s.csv") == ("ID002/b_R.png", (6, 7))
+
+
 def test_an_image_of_the_folder_is_right_against_the_label_file(folder):
     assert Sizes(folder, (9, 9)).find("b_R.png", "s.csv", own=(8, 8)) == ("ID002/b_R.png", (6, 7))
 

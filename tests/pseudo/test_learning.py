@@ -358,7 +358,7 @@ def test_labels_none_of_which_counts_are_refused(dataset, copy, tiny):
     settings = tiny(f"data.pseudo.root={copy}")
     names = [case.name for case in data.read(copy).train]
     decisions.write(copy, {(name, "Ulna"): Decision("ignore") for name in names})
-    with pytest.raises(DataError, match=r"not one label of its 4 images counts.*the selection .* or decisions.csv"):
+    with pytest.raises(DataError, match=r"not one label of its 4 images counts.*the selection .* and decisions.csv"):
         prepared(settings, dataset)
     decisions.decide(copy, names[0], "Ulna", "accept")
     prepared(settings, dataset)

@@ -1,6 +1,8 @@
 """The same study on several nodes, one of which is lost."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from small_study import ARMS, BROKEN, study
 
 from carpus.errors import ConfigError
-from carpus.study import conduct, gather, spec, tasks
+from carpus.study import cluster, conduct, gather, spec, tasks
 from carpus.study.cluster import Cluster, _resources
 
 pytest.importorskip("ray", reason="extra cluster")
@@ -56,12 +58,34 @@ def test_nodes_that_share_nothing_but_a_store_make_one_study(dataset: Path, tmp_
     assert first
     assert second
     assert first | second >= found["after"].keys()
-    assert not (out / tasks.LOGS).exists()  # no node knew of this folder
+    assert not (out / tasks.LOGS).exists()  # no node knew of this folder, and the run that failed printed nothing
     gathered, notes = gather.of_study(conduct.open_(out))
     whole, broken = notes
     assert whole == f"Not all runs are in: 1 failed of {len(arms)}. What is below is of the others."
     assert broken.startswith("broken failed (seed 0, fold 0): ConfigError: train.batch_size: 3 images cannot be cut")
     assert gathered["refined"].runs[0].lineage.steps == 40
+
+
+def test_the_log_of_a_failure_comes_from_a_node_that_shares_nothing_but_a_store(tmp_path: Path) -> None:
+    path, out, url = tmp_path / "tiny.yaml", tmp_path / "out", f"file://{tmp_path}/store"
+    path.write_text(study(ARMS))
+    task = next(iter(tasks.work(spec.load(path), path, "quick", seeds=1, folds=[0]).tasks.values()))
+    # As on a node: in a process of its own, whose output goes to the log, after one that was lost.
+    worker = (
+        "import pickle, sys; from carpus.study import cluster, tasks; from carpus.study.store import Store\n"
+        "task, root, out, url, told = pickle.load(sys.stdin.buffer)\n"
+        "tasks.print_to_log(Store(url).scratch(), task.key); print('of the one before', flush=True)\n"
+        "told.write_bytes(pickle.dumps(cluster._perform(task, root, out, url)))\n"
+    )
+    given = pickle.dumps((task, tmp_path / "no data", out, url, tmp_path / "told"))
+    (tmp_path / "node").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "node")}
+    subprocess.run([sys.executable, "-c", worker], input=given, env=environment, check=True)
+    failed = pickle.loads((tmp_path / "told").read_bytes())
+    assert not out.exists()
+    assert cluster._keep(out, task.key, failed).startswith("DataError: ")
+    assert "Traceback" in tasks.note(out, task.key).read_text()
+    assert "of the one before" in tasks.log(out, task.key).read_text()
 
 
 def test_workers_have_not_imported_numba_before_they_are_told_its_threads() -> None:

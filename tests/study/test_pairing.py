@@ -51,6 +51,26 @@ def test_the_same_patients_on_other_images_are_not_compared(tiny: Tiny, tmp_path
         pairing.side_by_side(arms["a"], arms["c"], ["test"])
 
 
+def test_images_of_the_same_name_in_two_data_sets_are_not_compared(tiny: Tiny, tmp_path: Path) -> None:
+    """ID02/1 is another image in the second data set; a submission does not tell which it was scored on."""
+    one = results.read_run(planted.graded_run(tmp_path / "run", tiny()))
+
+    def arm(name: str, **pixels: str) -> results.Arm:
+        table = one.table.assign(pixels=one.table["patient"].map(pixels).fillna("")) if pixels else one.table
+        return results.Arm(name, (replace(one, table=table),))
+
+    here, there = arm("here", ID01="1e5", ID02="2e5"), arm("there", ID01="1e5", ID02="3e5")
+    told = r"here, there: 1 of 2 images of the same patient and name have other pixels .*\(patient ID02, 1\.png\)"
+    with pytest.warns(DataWarning, match=f"{told} and are left out"):
+        assert pairing.side_by_side(here, there, ["test"]).a.shape[1] == 1
+    with pytest.raises(
+        DataError, match=r"2 of 2 images .* compare runs that `carpus evaluate` scored on the same data"
+    ):
+        pairing.side_by_side(here, arm("far", ID01="4", ID02="5"), ["test"])
+    for silent in (arm("submission"), arm("half", ID01="1e5", ID02=""), arm("again", ID01="1e5", ID02="2e5")):
+        assert pairing.side_by_side(here, silent, ["test"]).a.shape[1] == 2
+
+
 def test_a_run_and_a_submission_know_an_image_by_the_same_name(tiny: Tiny, tmp_path: Path) -> None:
     run_of = results.read_run(planted.graded_run(tmp_path / "run", tiny()))
     named = run_of.table.assign(case=run_of.table["case"].str.removeprefix("ID01/").str.removeprefix("ID02/") + ".png")

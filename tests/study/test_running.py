@@ -135,6 +135,23 @@ def test_labels_are_made_by_the_runs_it_names(ran: tuple[Path, object]) -> None:
     assert len(trained.manifest["pseudo"]["images"]) == 4
 
 
+def test_an_arm_whose_selection_keeps_nothing_says_so_and_what_to_do(ran: tuple[Path, object], tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    selected = {**ARMS["pseudo"], "set": {"data": {"pseudo": {"selection": True, "soft": True, "until": 1.0}}}}
+    path.write_text(study({**ARMS, "selected": selected}))
+    work = work_of(path)
+    task = next(work.tasks[row.key] for row in work.rows if row.arm == "selected")
+    (tmp_path / tasks.RUNS).mkdir()
+    for key in task.needs:  # the labels, of teachers that learnt for three steps
+        tasks.folder(tmp_path, key).symlink_to(tasks.folder(ran[0], key))
+    with pytest.raises(DataError) as raised:
+        perform.perform(task, ran[0] / "data", tmp_path)
+    told = str(raised.value)
+    assert "not one label of its 4 images counts" in told
+    assert "the selection of `carpus pseudo` left all out. Labels of better runs may be kept" in told
+    assert "data.pseudo.selection=false takes all" in told
+
+
 def test_arms_that_learn_soft_labels_have_them_made_apart(tmp_path: Path) -> None:
     path, hard = tmp_path / "study.yaml", {**ARMS["pseudo"], "set": {"data": {"pseudo": {"selection": False}}}}
     path.write_text(study({**ARMS, "hard": hard}))

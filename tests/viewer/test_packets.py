@@ -22,17 +22,19 @@ def workspace(dataset: Path) -> Workspace:
 
 def test_an_image_is_its_size_and_its_pixels(workspace: Workspace) -> None:
     content = np.frombuffer(Packets(workspace).image(0), np.uint8)
-    *size, depth, black, white = content[:20].view("<i4").tolist()
+    *size, depth, black, white, lowest, highest = content[:28].view("<i4").tolist()
     assert (depth, black, white) == (1, 0, 255)
-    np.testing.assert_array_equal(content[20:].reshape(size), images.read(workspace.entries[0].image or ""))
+    pixels = images.read(workspace.entries[0].image or "")
+    assert (lowest, highest) == (pixels.min(), pixels.max())
+    np.testing.assert_array_equal(content[28:].reshape(size), pixels)
 
 
 def test_an_image_keeps_its_sixteen_bits(tmp_path: Path) -> None:
     pixels = np.arange(5000, 5020, dtype=np.uint16).reshape(4, 5)
     images.write(tmp_path / "image.png", pixels)
     content = Packets(sources.open_paths([tmp_path])).image(0)
-    assert np.frombuffer(content[:20], "<i4").tolist() == [4, 5, 2, 0, 65535]
-    np.testing.assert_array_equal(np.frombuffer(content[20:], "<u2").reshape(4, 5), pixels)
+    assert np.frombuffer(content[:28], "<i4").tolist() == [4, 5, 2, 0, 65535, 5000, 5019]
+    np.testing.assert_array_equal(np.frombuffer(content[28:], "<u2").reshape(4, 5), pixels)
 
 
 def test_a_label_map_comes_back_from_its_packet(workspace: Workspace, dataset: Path) -> None:
@@ -80,4 +82,4 @@ def test_a_failure_is_not_kept(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         made.image(0)
     images.write(tmp_path / "image.png", np.full((4, 5), 7, np.uint8))
-    assert made.image(0)[20:] == bytes([7] * 20)
+    assert made.image(0)[28:] == bytes([7] * 20)

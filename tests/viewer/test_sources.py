@@ -134,3 +134,23 @@ def test_links_that_lead_out_are_told(dataset: Path, tmp_path: Path) -> None:
     workspace = sources.open_paths([tmp_path / "data"])
     assert [entry.name for entry in workspace.entries] == ["ID001/in"]
     assert "leads out" in workspace.faults[0]
+
+
+def test_the_first_two_given_that_label_an_image_are_compared_first(
+    dataset: Path, pseudo: Path, trained: Path, sub: Path, tmp_path: Path
+) -> None:
+    """`sub` labels the training images, `pseudo` the test images; `trained` and `dataset` label all."""
+
+    def compared(*paths: Path) -> tuple[str, str]:
+        return sources.open_paths(paths).compared()
+
+    assert compared(dataset, sub, pseudo) == ("data", "sub.csv")
+    assert compared(dataset, pseudo, sub) == ("data", "pseudo")
+    assert compared(pseudo, sub, trained) == ("pseudo", "run")
+    assert compared(sub, pseudo, dataset) == ("data", "sub.csv")  # of the two, the annotations are the truth
+    assert compared(sub, trained, dataset) == ("sub.csv", "run")
+    assert compared(pseudo, sub) == ("pseudo", "sub.csv")
+    assert compared(dataset) == ("data", "")
+    assert compared(dataset / "train/DCM") == ("", "")
+    (tmp_path / "broken.csv").write_text("image_name,class,rle\nimage.png,Radius,1 2 3\n")
+    assert compared(dataset, tmp_path / "broken.csv", pseudo) == ("data", "broken.csv")

@@ -1,6 +1,5 @@
 """The cases of a data folder, and what its files' names and places alone show."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from carpus import data
 from carpus.check.finding import Finding
 from carpus.data import Case
 from carpus.errors import DataError
-from carpus.formats import images
+from carpus.formats import folded, images
 
 
 def read(root: Path) -> tuple[list[tuple[str, Case]], list[Finding]]:
@@ -44,7 +43,7 @@ def _names(cases: Sequence[Case]) -> Iterator[Finding]:
     known: dict[str, Case] = {}
     for case in cases:
         base = case.name.rsplit("/", 1)[-1]
-        other = known.setdefault(unicodedata.normalize("NFC", base).casefold(), case)
+        other = known.setdefault(folded(base), case)
         if other is not case:
             message = f"{base} is also the name of {other.name}, up to case; a submission goes by this name alone"
             yield Finding(case.name, "name", "error", message)

@@ -1,6 +1,7 @@
 """What all commands share: how an error becomes one line and an exit status, where lines are printed, the options."""
 
 import os
+import time
 import warnings
 from typing import Annotated, Any
 
@@ -14,6 +15,9 @@ from carpus.progress import stderr
 
 console = Console()
 """Results; progress and errors go to `stderr`."""
+
+PATIENCE_SECONDS = 10
+"""How long a process that is not its machine's first keeps what is wrong to itself, see `_fail`."""
 
 
 class _Commands(typer.core.TyperGroup):
@@ -48,9 +52,18 @@ def leads() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
+def _follows() -> bool:
+    """Whether this is one of several processes of a machine, and not the first."""
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+
+
 def _fail(ctx: Any, kind: str, error: Exception, status: int) -> None:
     if ctx.params["debug"]:
         raise error
+    if isinstance(error, REFUSALS) and _follows():
+        # Mostly all processes of a machine are refused the same. Then the first says so and ends, upon which torchrun
+        # ends the others while they wait here. What one of them alone was refused is said all the same, a little later.
+        time.sleep(PATIENCE_SECONDS)
     # Notes say at what it happened, as a worker that fails names its image; advice wraps the error that has them.
     notes = [note for one in (error, error.__cause__) for note in getattr(one, "__notes__", ())]
     told = f"{error} ({'; '.join(notes)})" if notes else str(error)

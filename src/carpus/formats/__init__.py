@@ -62,6 +62,11 @@ def stem(name: str) -> str:
     return base if base and f".{suffix.lower()}" in SUFFIXES else name
 
 
+def folded(name: str) -> str:
+    """What is equal for names that some system cannot tell apart: those that differ in case or Unicode form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 def _name(item: Labelled) -> str:
     return item.name
 
@@ -81,7 +86,7 @@ def once(
     """
     seen: dict[str, str] = {}
     for item in items:
-        key = unicodedata.normalize("NFC", file(name(item))).casefold()
+        key = folded(file(name(item)))
         if key in seen:
             raise DataError(f"{source}: {name(item)!r} and {seen[key]!r} would be one file; rename one of them")
         seen[key] = name(item)

@@ -155,9 +155,14 @@ def ready(
     target = Path(target)
     target_format = _known(target_format) if target_format else _by_suffix(target)
     _refuse_loss(target, target_format, classes)
-    for name in once(names, str(target), str, submission.image_name if target_format == "submission" else stem):
+    for name in once(names, str(target), str, naming(target_format)):
         safe_name(name, str(target))
     return target_format
+
+
+def naming(target_format: str) -> Callable[[str], str]:
+    """What becomes of an image's name in a format: equal for images that it cannot tell apart."""
+    return submission.image_name if target_format == "submission" else stem
 
 
 def is_file(target_format: str) -> bool:

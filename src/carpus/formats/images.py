@@ -14,7 +14,6 @@ before it is decoded.
 import hashlib
 import io
 import stat
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carpus.errors import DataError, DataWarning, warn
-from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, files, png
+from carpus.formats import MAX_PIXELS, SUFFIXES, check_size, files, folded, png
 from carpus.formats.grey import Grey, luma, on_black, orientation, scale, turned, upright
 from carpus.formats.quiet import muted, quiet
 
@@ -139,6 +138,15 @@ def size(path: Path | str) -> tuple[int, int]:
             return turned((image.height, image.width), turn)
 
 
+def fault(path: Path | str) -> DataError | None:
+    """What its header says is wrong with an image, if anything; a DICOM segmentation, for one, is none."""
+    try:
+        size(path)
+    except DataError as error:
+        return error
+    return None
+
+
 def spacing_mm(path: Path | str) -> tuple[float, float] | None:
     """The distance between rows and between columns in mm, where a DICOM file states one; else None."""
     path = Path(path)
@@ -241,7 +249,7 @@ def _below(folder: Path, root: Path, fault: Callable[[DataError], object]) -> It
         is_folder = path.is_dir()
         if not is_folder and not _looks_like_image(path):
             continue
-        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        key = folded(name)
         if key in seen:
             fault(DataError(f"{path}: differs from {seen[key]!r} only in case or Unicode form; rename one of them"))
             continue

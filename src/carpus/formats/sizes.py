@@ -51,7 +51,7 @@ class Sizes:
             The image's path relative to the folder (`name` itself without a folder) and its size.
 
         Raises:
-            DataError: no such image, more than one, or nothing that tells the size.
+            DataError: no such image, more than one (what is no image does not count), or nothing that tells the size.
         """
         if self.folder is None:
             size = own or self.size
@@ -67,6 +67,8 @@ class Sizes:
         found = found or next((paths for path in named if (paths := self._by_base.get(path.name))), [])
         if not found:
             raise DataError(f"{source}: {name}: there is no such image in {self.folder}")
+        if len(found) > 1:
+            found = [path for path in found if not images.fault(path)] or found
         if len(found) > 1:
             several = ", ".join(path.relative_to(self._root).as_posix() for path in found[:3])
             raise DataError(f"{source}: {name}: could be any of {several}")

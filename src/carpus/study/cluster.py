@@ -2,21 +2,33 @@
 
 All nodes must see the data and the folder of the study under the same paths, and have Carpus installed. With a store
 they need not see the folder: each works in one of its own, and what is finished goes through the store. What a task has
-come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done.
+come to lies in its run folder, so nothing goes through Ray but the task itself and the word that it is done, or why it
+failed and, where it lies in a folder of a node's own, its log.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from carpus.errors import BusyError, ConfigError, StoppedError, first_line, warn
+from carpus.formats import files
 from carpus.study import tasks
 from carpus.study.store import Store
 from carpus.study.tasks import Task
 
 RETRIES = 5
 """Lost processes and nodes before a task has failed."""
+
+_LOG_BYTES = 1 << 20
+
+
+class _Failed(NamedTuple):
+    """Why a task failed, see `tasks.reason`, and the end of its log where only its node sees that."""
+
+    reason: str
+    log: bytes = b""
 
 
 class Cluster:
@@ -68,14 +80,14 @@ class Cluster:
 
     def _result(self, reference: Any, key: str) -> str | None:
         try:
-            failed = self._ray.get(reference)
+            failed: _Failed | None = self._ray.get(reference)
             if self._store and not failed:
                 self._store.pull(self._out, key)
         except ConfigError as error:
-            failed = tasks.reason(error)
+            failed = _Failed(tasks.reason(error))
         except self._ray.exceptions.RayError as error:  # lost more often than it was tried again
-            failed = f"{type(error).__name__}: {first_line(error)}"
-        return tasks.fail(self._out, key, failed) if failed else None
+            failed = _Failed(f"{type(error).__name__}: {first_line(error)}")
+        return _keep(self._out, key, failed) if failed else None
 
     def __enter__(self) -> Self:
         return self
@@ -98,8 +110,8 @@ def _resources(task: Task, nodes: Sequence[Mapping[str, float]]) -> dict[str, fl
     return {"num_cpus": 1}
 
 
-def _perform(task: Task, root: Path, out: Path, url: str | None) -> str | None:
-    """On a worker: None, or the reason of a failure. What may go on elsewhere is raised for Ray to try again."""
+def _perform(task: Task, root: Path, out: Path, url: str | None) -> _Failed | None:
+    """On a worker: None, or a failure. What may go on elsewhere is raised for Ray to try again."""
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -115,4 +127,20 @@ def _perform(task: Task, root: Path, out: Path, url: str | None) -> str | None:
     except (StoppedError, BusyError):
         raise
     except Exception as error:  # whatever it is, the others go on
-        return tasks.reason(error)
+        return _Failed(tasks.reason(error), _log(out, task.key) if url else b"")
+
+
+def _keep(out: Path, key: str, failed: _Failed) -> str:
+    """Put a failure, and its log if that came along, into the folder of the study; its first line."""
+    if failed.log:
+        with files.atomic(tasks.log(out, key)) as log:
+            log.write_bytes(failed.log)
+    return tasks.fail(out, key, failed.reason)
+
+
+def _log(out: Path, key: str) -> bytes:
+    """The end of what a task printed in this process and those before it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    path = tasks.log(out, key)
+    return path.read_bytes()[-_LOG_BYTES:] if path.is_file() else b""

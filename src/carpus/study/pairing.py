@@ -4,6 +4,7 @@ Dimension key: S seeds, P patients, K classes, C columns: the mean over all clas
 class.
 """
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class SideBySide(NamedTuple):
 def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") -> SideBySide:
     """The scores of two arms on the images that every seed of both scored; of shared trainings, of seeds of both.
 
-    A patient of the same name is not enough: of other images, the difference would be theirs.
+    A patient of the same name is not enough: of other images, the difference would be theirs. Nor are a patient and an
+    image of the same names where the scores tell that their pixels differ, as those of two data sets do.
 
     Args:
         a, b: the arms.
@@ -66,7 +68,7 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
     if same_trainings:  # the luck of a training that only one of them has would be taken for the difference
         ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
     scored = [arm.images(splits, metric)[seed] for arm, of in ((a, ours), (b, theirs)) for seed in of]
-    common = _common(f"{a.name}, {b.name}", scored)
+    common = _common(f"{a.name}, {b.name}", scored, _of_several(a, b))
     if all(images == common for images in scored):
         common = None
     # Sorted by patient, of whom all have the same.
@@ -80,8 +82,8 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
     )
 
 
-def _common(names: str, scored: Sequence[Images]) -> Images:
-    """The images that all scored; raises `DataError` without any, warns of others."""
+def _common(names: str, scored: Sequence[Images], several: Images) -> Images:
+    """The images that all scored, but those that are `several`; raises `DataError` without any, warns of others."""
     common, every = Images.intersection(*scored), Images.union(*scored)
     if not common:
         raise DataError(
@@ -90,7 +92,23 @@ def _common(names: str, scored: Sequence[Images]) -> Images:
         )
     if beyond := len(every - common):
         warn(f"{names}: {beyond} of {len(every)} images were not scored by every seed of both and are left out")
-    return common
+    if several := common & several:
+        patient, name = min(several)
+        told = (
+            f"{names}: {len(several)} of {len(common)} images of the same patient and name have other pixels in "
+            f"another data set (patient {patient}, {name})"
+        )
+        if several == common:
+            raise DataError(f"{told}; compare runs that `carpus evaluate` scored on the same data")
+        warn(f"{told} and are left out")
+    return common - several
+
+
+def _of_several(a: Arm, b: Arm) -> Images:
+    """The patients and names under which the runs of two arms scored different images, as far as they tell."""
+    told = frozenset[tuple[tuple[str, str], str]]().union(*(outcome.pixels for outcome in (*a.runs, *b.runs)))
+    counts = Counter(image for image, _ in told)
+    return Images(image for image, count in counts.items() if count > 1)
 
 
 def _columns(table: pandas.DataFrame, classes: Classes) -> Values:

@@ -98,6 +98,14 @@ class Outcome:
         return found
 
     @cached_property
+    def pixels(self) -> frozenset[tuple[tuple[str, str], str]]:
+        """Of every image that it scored and tells: patient and name, and the digest of its pixels."""
+        if evaluate.PIXELS not in self.table:
+            return frozenset()
+        known = self._named[["patient", "image", evaluate.PIXELS]].drop_duplicates().itertuples(index=False)
+        return frozenset(((patient, image), digest) for patient, image, digest in known if digest)
+
+    @cached_property
     def _named(self) -> pandas.DataFrame:
         """The scores with the images' names in a submission, by which runs and submissions know the same."""
         cases = self.table["case"]

@@ -1,9 +1,9 @@
 """What the browser draws from: an image and a label map as a few plain bytes, made when asked for.
 
-All numbers are int32, little endian. An image is ``H W B black white`` and H x W grey levels of B bytes, of which the
-file itself shows `black` as black and `white` as white. A label map is ``H W K``, the number of runs of each class, and
-the runs as pairs of start and length, row by row from 0, of class 0, 1, ... One thousandth of the size of the map, and
-exact.
+All numbers are int32, little endian. An image is ``H W B black white lowest highest`` and H x W grey levels of B bytes,
+from `lowest` to `highest`, of which the file itself shows `black` as black and `white` as white. A label map is
+``H W K``, the number of runs of each class, and the runs as pairs of start and length, row by row from 0, of class 0,
+1, ... One thousandth of the size of the map, and exact.
 
 Dimension key: K classes, H rows, W columns.
 """
@@ -47,7 +47,7 @@ class Packets:
                 pixels, window = images.unwindowed(entry.image)
             else:
                 pixels, window = np.zeros(entry.size, np.uint8), (0, 255)
-            head = [*pixels.shape, pixels.itemsize, *window]
+            head = [*pixels.shape, pixels.itemsize, *window, pixels.min(), pixels.max()]
             return np.array(head, "<i4").tobytes() + pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
         return self._images(place, make)

@@ -6,13 +6,14 @@ Listing reads names only: an image, an annotation or a network is read when it i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
 from carpus import data
 from carpus.competition import COMPETITION_SIZE
 from carpus.data import Case
-from carpus.errors import DataError
+from carpus.errors import REFUSALS, DataError
 from carpus.formats import files, images, metadata, stem, submission
 from carpus.formats.metadata import Patient
 from carpus.labels import BONES, Classes
@@ -37,6 +38,7 @@ class Workspace:
         selections: what `carpus pseudo` found about the labels of those that it made, by the same names.
         given: recipe files by name.
         classes: of every layer.
+        asked: the names of all that was given, in its order.
         faults: what listing the folders found wrong; see `carpus check`.
     """
 
@@ -48,6 +50,7 @@ class Workspace:
     selections: Mapping[str, Selection]
     given: Mapping[str, Path]
     classes: Classes
+    asked: tuple[str, ...]
     faults: tuple[str, ...] = ()
 
     @property
@@ -71,6 +74,24 @@ class Workspace:
         for root in reversed(list(self.folders.values())):
             known |= metadata.read(root)
         return known
+
+    def compared(self) -> tuple[str, str]:
+        """The layers to begin with: the first two given that label the same image, the annotations of the two as truth.
+
+        Where no two do, the first two; empty names for what is not there.
+        """
+        given = [name for name in self.asked if name in self.layers]
+        pairs = combinations(given, 2) if len(given) > 2 else []
+        pair = next((pair for pair in pairs if self._meet(*pair)), given[:2])
+        first, second, *_ = *sorted(pair, key=lambda name: self.layers[name].kind != "data"), "", ""
+        return first, second
+
+    def _meet(self, first: str, second: str) -> bool:
+        """Whether two layers label the same image, or one cannot be read, which is told where it is shown."""
+        try:
+            return any(self.layers[first].has(entry) and self.layers[second].has(entry) for entry in self.entries)
+        except REFUSALS:
+            return True
 
     def of_patient(self, entry: Entry) -> list[int]:
         """The places of a patient's entries, in order."""
@@ -189,6 +210,7 @@ def open_paths(
         {name: Selection(root, classes) for name, root in folders.items() if (root / trust.FOLDER).is_dir()},
         by_kind.get("recipe", {}),
         classes,
+        tuple(names[path] for _, path in given),
         tuple(faults),
     )
 

@@ -45,11 +45,10 @@ def address(view: View) -> None:
 
 
 def _filled(workspace: Workspace, view: View) -> View:
-    names = list(workspace.layers)
-    first = view.first if view.first in names else (names[0] if names else "")
-    second = view.second if view.second in names and view.second != first else ""
-    if not second and not view.first and len(names) > 1:
-        second = names[1]
+    names = workspace.layers
+    first, second = (view.first, "") if view.first in names else workspace.compared()
+    if view.second in names and view.second != first:
+        second = view.second
     return view.but(first=first, second=second)
 
 

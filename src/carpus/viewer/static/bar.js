@@ -36,9 +36,9 @@ export function controls({ data, view, open, range }, told) {
 function tones(view, { darkest, brightest }, told) {
   return [
     slider("darkest", { min: darkest, max: brightest - 2, step: 1, value: view.low },
-      (low) => told.tone({ low, high: Math.max(view.high, low + 2) })),
+      (low) => told.tone({ low, high: Math.min(brightest, Math.max(view.high, low + 2)) })),
     slider("brightest", { min: darkest + 2, max: brightest, step: 1, value: view.high },
-      (high) => told.tone({ high, low: Math.min(view.low, high - 2) })),
+      (high) => told.tone({ high, low: Math.max(darkest, Math.min(view.low, high - 2)) })),
     slider("gamma", { min: 0.3, max: 3, step: 0.05, value: view.gamma, shown: (n) => n.toFixed(2) }, (gamma) => told.tone({ gamma })),
     slider("opacity", { min: 0, max: 1, step: 0.05, value: view.opacity, shown: (n) => n.toFixed(2) },
       (opacity) => told.tone({ opacity })),

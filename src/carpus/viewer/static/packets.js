@@ -26,14 +26,18 @@ async function ask(address) {
 
 /**
  * An image: its grey levels, of which `black` and `white` are the ends of the file's own window, and the `darkest` and
- * `brightest` one there can be in 255ths of that window, which is what windows are told in.
+ * `brightest` one that is worth showing in 255ths of that window, which is what windows are told in: its pixels' own, and
+ * those of the window, as far as it lies no further from them than they are wide.
  */
 export async function image(place) {
   const buffer = await fetched(`/carpus/image/${place}`);
-  const [height, width, bytes, black, white] = new Int32Array(buffer, 0, 5);
-  const grey = bytes === 1 ? new Uint8Array(buffer, 20) : new Uint16Array(buffer, 20), top = 256 ** bytes - 1;
+  const [height, width, bytes, black, white, lowest, highest] = new Int32Array(buffer, 0, 7);
+  const grey = bytes === 1 ? new Uint8Array(buffer, 28) : new Uint16Array(buffer, 28), top = 256 ** bytes - 1;
   const shade = (level) => (255 * (level - black)) / Math.max(1, white - black);
-  return { height, width, grey, top, shade, darkest: Math.min(0, Math.floor(shade(0))), brightest: Math.max(255, Math.ceil(shade(top))) };
+  // A window may lie so far from all pixels that a slider over both would have all of them in one step.
+  const [low, high] = [Math.floor(shade(lowest)), Math.ceil(shade(highest))], most = Math.max(255, high - low);
+  const darkest = Math.max(Math.min(0, low), low - most), brightest = Math.min(Math.max(255, high), high + most);
+  return { height, width, grey, top, shade, darkest, brightest };
 }
 
 export const labelsAt = (place, layer) => `/carpus/labels/${place}?layer=${encodeURIComponent(layer)}`;

@@ -217,7 +217,7 @@ class Workbench {
     });
   }
 
-  /** The darkest and the brightest grey level that a window reaches. */
+  /** The darkest and the brightest grey level that a window set here reaches. */
   get range() {
     return this.attended?.image || { darkest: 0, brightest: 255 };
   }
