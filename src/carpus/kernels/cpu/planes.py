@@ -30,8 +30,8 @@ BCE_ROW, P_ROW, FOCAL_ROW, PT_ROW = (1 + 2 * number for number in range(MAPS))
 ALWAYS = 5
 
 Teacher = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]
-"""Soft labels: (B, K, any height, any width) probabilities or uint8 `codes`, and `gap` and `position` of the rows' and of
-the columns' `Axis` from them to the pixels."""
+"""Soft labels: (B, K, any height, any width) probabilities or uint8 `codes`, and `gap` and `position` of the rows' and
+of the columns' `Axis` from them to the pixels."""
 
 
 @njit(cache=True, parallel=True, nogil=True)
