@@ -36,11 +36,12 @@ def usual(a: Values, b: Values, resamples: int) -> Values:
 
 def interval(quantiles: Values, a: Values, b: Values, known: stats.Contrast) -> tuple[Values, Values]:
     """The bounds that follow from the quantiles, with the seeds' part of `stats`."""
-    freedom, shares = 2 * SEEDS - 2, 2 / SEEDS
+    shares = 2 / SEEDS
     both = known.residual**2 * shares / PATIENTS
     patients = (a.mean(axis=0) - b.mean(axis=0)).var(axis=0, ddof=1) / PATIENTS
-    runs = (a.mean(axis=1).var(axis=0, ddof=1) + b.mean(axis=1).var(axis=0, ddof=1)) / 2 * shares
-    t = float(stats.special.stdtrit(freedom, 1 - stats.LEVEL / 2))
+    of_a, of_b = (arm.mean(axis=1).var(axis=0, ddof=1) / SEEDS for arm in (a, b))
+    runs, freedom = of_a + of_b, (SEEDS + 1) * (of_a + of_b) ** 2 / (of_a**2 + of_b**2) - 2  # Welch's
+    t = stats.special.stdtrit(np.minimum(freedom, 2 * SEEDS - 2), 1 - stats.LEVEL / 2)
     low, high = (
         np.sqrt(np.maximum(q**2 * patients + t**2 * runs - q * t * both, q**2 * patients))
         for q in (quantiles[1], -quantiles[0])

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import bench_threshold, bench_train, measure, table  # noqa: E402
+from benchmarks import (  # noqa: E402
+    bench_overlap,
+    bench_runs,
+    bench_statistics,
+    bench_threshold,
+    bench_train,
+    measure,
+    table,
+)
 
 from carpus import losses  # noqa: E402
 
@@ -77,3 +86,9 @@ def test_a_row_holds_both_times_and_peaks() -> None:
     row = measure.compare(comparison, 0.1)
     assert row.ratio == row.usual_ms / row.ours_ms > 1
     assert row.usual_peak_mib is None or row.usual_peak_mib > 200
+
+
+@pytest.mark.parametrize("benchmark", [bench_overlap, bench_runs, bench_statistics])
+def test_both_sides_of_a_benchmark_still_do_the_same(benchmark: ModuleType) -> None:
+    for comparison in benchmark.comparisons(quick=True):
+        assert comparison.equal(comparison.usual(), comparison.ours())
