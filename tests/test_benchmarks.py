@@ -14,7 +14,6 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
     bench_overlap,
-    bench_runs,
     bench_statistics,
     bench_threshold,
     bench_train,
@@ -88,7 +87,7 @@ def test_a_row_holds_both_times_and_peaks() -> None:
     assert row.usual_peak_mib is None or row.usual_peak_mib > 200
 
 
-@pytest.mark.parametrize("benchmark", [bench_overlap, bench_runs, bench_statistics])
+@pytest.mark.parametrize("benchmark", [bench_overlap, bench_statistics])
 def test_both_sides_of_a_benchmark_still_do_the_same(benchmark: ModuleType) -> None:
     for comparison in benchmark.comparisons(quick=True):
         assert comparison.equal(comparison.usual(), comparison.ours())
