@@ -125,8 +125,12 @@ def cases(root: Path | str, split: str, *, fault: Callable[[DataError], object] 
     """
     pictures, annotated = (Path(root) / part for part in LAYOUT[split])
     found: dict[str, Case] = {}
-    for image in images.find(pictures, fault=fault) if pictures.is_dir() else []:
-        name = stem(image.relative_to(pictures).as_posix())
+
+    def name_of(image: Path) -> str:
+        return stem(image.relative_to(pictures).as_posix())
+
+    for image in images.told_apart(images.find(pictures, fault=fault) if pictures.is_dir() else [], name_of, fault):
+        name = name_of(image)
         if name in found:
             fault(DataError(f"{image}: {found[name].image.name} has the same name; an image name must be unique"))
             continue

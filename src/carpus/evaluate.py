@@ -264,5 +264,6 @@ def load(run_path: Path, name: str = run.SCORES) -> DataFrame:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable table of scores ({error})") from error
     if tuple(table.columns) not in (COLUMNS, (*COLUMNS, PIXELS)):
-        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(table.columns)}")
+        expected = f"{', '.join(COLUMNS)} and perhaps {PIXELS}"
+        raise DataError(f"{path}: expected the columns {expected}, found {', '.join(table.columns)}")
     return table.assign(**{name: table[name].map(plain) for name in _NAMES})

@@ -5,7 +5,7 @@
     RUN/config.yaml           every setting
     RUN/weights.safetensors   the network
     RUN/metrics.csv           step, loss, learning_rate, images_per_second, val_dice
-    RUN/scores.csv            case, patient, split, class, metric, value
+    RUN/scores.csv            case, patient, split, class, metric, value, pixels (of which image)
     RUN/report.html           all this to look at
     RUN/state/                what the training goes on from: begun.json and the last states (see `state`)
     RUN/tensorboard/          with `track.tensorboard`

@@ -6,7 +6,6 @@ target itself appears whole, at the end.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,7 @@ from torch import Tensor
 from carpus import data, journal, kernels, run
 from carpus.beside import Beside, require_outside, require_room, write_overlay
 from carpus.errors import ConfigError, DataError
-from carpus.formats import Labelled, convert, dicomseg, folded, images, probabilities, submission
+from carpus.formats import Labelled, convert, dicomseg, images, probabilities, submission
 from carpus.kernels import Runs
 from carpus.labels import Classes
 from carpus.postprocess import Calibration
@@ -138,9 +137,10 @@ def segment_with(
         nothing = DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
         raise next(iter(summary.faults), nothing)
     root = source if source.is_dir() else source.parent
-    paths = {path.relative_to(root).as_posix(): path for path in found}
     chosen = convert.ready(target, classes, target_format=target_format)
-    paths = _told_apart(paths, convert.naming(chosen), left_out)
+    naming = convert.naming(chosen)
+    found = images.told_apart(found, lambda path: naming(path.relative_to(root).as_posix()), left_out)
+    paths = {path.relative_to(root).as_posix(): path for path in found}
     convert.ready(target, classes, target_format=chosen, names=list(paths))
     if not convert.is_file(chosen):
         require_outside(target, source)
@@ -168,20 +168,6 @@ def segment_with(
             raise summary.faults[0]
         summary.images = _write(target, chosen, done, whole, classes, left_out)
     return summary
-
-
-def _told_apart(
-    paths: dict[str, Path], file: Callable[[str], str], left_out: Callable[[DataError], None]
-) -> dict[str, Path]:
-    """The files by name, without those that share a name and are no images: a segmentation lies beside its image."""
-    shared = Counter(folded(file(name)) for name in paths)
-    kept: dict[str, Path] = {}
-    for name, path in paths.items():
-        if shared[folded(file(name))] > 1 and (fault := images.fault(path)):
-            left_out(fault)
-        else:
-            kept[name] = path
-    return kept
 
 
 class Finished(Protocol):

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from carpus import config
 from carpus.errors import DataError, DataWarning
 from carpus.labels import BONES, Classes
 from carpus.study import pairing, results
+from carpus.study.lineage import Lineage
 from study import planted
 
 Tiny = Callable[..., config.Config]
@@ -60,7 +62,7 @@ def test_images_of_the_same_name_in_two_data_sets_are_not_compared(tiny: Tiny, t
         return results.Arm(name, (replace(one, table=table),))
 
     here, there = arm("here", ID01="1e5", ID02="2e5"), arm("there", ID01="1e5", ID02="3e5")
-    told = r"here, there: 1 of 2 images of the same patient and name have other pixels .*\(patient ID02, 1\.png\)"
+    told = r"here, there: 1 of 2 images of the same patient and name have other pixels, .*\(patient ID02, 1\.png\)"
     with pytest.warns(DataWarning, match=f"{told} and are left out"):
         assert pairing.side_by_side(here, there, ["test"]).a.shape[1] == 1
     with pytest.raises(
@@ -69,6 +71,22 @@ def test_images_of_the_same_name_in_two_data_sets_are_not_compared(tiny: Tiny, t
         pairing.side_by_side(here, arm("far", ID01="4", ID02="5"), ["test"])
     for silent in (arm("submission"), arm("half", ID01="1e5", ID02=""), arm("again", ID01="1e5", ID02="2e5")):
         assert pairing.side_by_side(here, silent, ["test"]).a.shape[1] == 2
+
+
+def test_only_images_that_are_compared_tell_two_data_sets_apart(tiny: Tiny, tmp_path: Path) -> None:
+    """Not those of another split, nor of a seed that is left out because only one arm has a run of its training."""
+    one = results.read_run(planted.graded_run(tmp_path / "run", tiny()))
+    known = one.table.assign(pixels=one.table["patient"])
+    other = known.assign(pixels="other")
+    both_splits = pandas.concat([known, other.assign(split="val")])
+    here, there = (results.Arm(name, (replace(one, table=of),)) for name, of in (("a", both_splits), ("b", known)))
+    assert pairing.side_by_side(here, there, ["test"]).a.shape[1] == 2
+    first, second = (replace(one, seed=seed, lineage=Lineage(trainings=frozenset({str(seed)}))) for seed in (0, 1))
+    many = results.Arm("many", (replace(first, table=known), replace(second, table=other)))
+    few = results.Arm("few", (replace(first, table=known),))
+    found = pairing.side_by_side(many, few, ["test"])
+    assert found.same_trainings
+    assert found.a.shape[:2] == found.b.shape[:2] == (1, 2)
 
 
 def test_a_run_and_a_submission_know_an_image_by_the_same_name(tiny: Tiny, tmp_path: Path) -> None:

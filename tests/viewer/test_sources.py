@@ -1,5 +1,6 @@
 """What the viewer is given, and what it reads of it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,20 @@ def test_what_is_no_image_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("name: losses\narms: {}\n")
     with pytest.raises(ConfigError, match=r"study\.yaml: "):
         sources.open_paths([tmp_path / "study.yaml"])
+
+
+def test_what_is_no_image_hides_none_of_its_name(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    pictures = tmp_path / "data" / "train" / "DCM"
+    picture = next(pictures.rglob("*.png"))
+    picture.with_suffix(".dcm").write_bytes(b"no image, and before its name in the alphabet")
+    for path in (tmp_path / "data", pictures):
+        workspace = sources.open_paths([path])
+        assert picture in [entry.image for entry in workspace.entries]
+        (fault,) = workspace.faults
+        assert fault.startswith(f"{picture.with_suffix('.dcm')}: ")
+    with pytest.raises(DataError, match=rf"{picture.stem}\.dcm: "):
+        data.read(tmp_path / "data")
 
 
 def test_recipes_are_those_given_those_of_runs_and_carpus_own(dataset: Path, trained: Path, tmp_path: Path) -> None:

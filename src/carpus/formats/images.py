@@ -14,7 +14,8 @@ before it is decoded.
 import hashlib
 import io
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, overload
@@ -138,13 +139,28 @@ def size(path: Path | str) -> tuple[int, int]:
             return turned((image.height, image.width), turn)
 
 
-def fault(path: Path | str) -> DataError | None:
-    """What its header says is wrong with an image, if anything; a DICOM segmentation, for one, is none."""
-    try:
-        size(path)
-    except DataError as error:
-        return error
-    return None
+def told_apart(
+    paths: Sequence[Path], name: Callable[[Path], str], left_out: Callable[[DataError], object]
+) -> list[Path]:
+    """Files without those that share a name and, their headers say, are no images: as a DICOM segmentation beside one.
+
+    Args:
+        paths: image files, as of `find`.
+        name: what a file is known by; equal but for case and Unicode form is equal.
+        left_out: called with what is wrong with a file.
+    """
+    names = {path: folded(name(path)) for path in paths}
+    shared = Counter(names.values())
+    kept = []
+    for path in paths:
+        if shared[names[path]] > 1:
+            try:
+                size(path)
+            except DataError as error:
+                left_out(error)
+                continue
+        kept.append(path)
+    return kept
 
 
 def spacing_mm(path: Path | str) -> tuple[float, float] | None:

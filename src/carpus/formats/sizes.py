@@ -67,8 +67,7 @@ class Sizes:
         found = found or next((paths for path in named if (paths := self._by_base.get(path.name))), [])
         if not found:
             raise DataError(f"{source}: {name}: there is no such image in {self.folder}")
-        if len(found) > 1:
-            found = [path for path in found if not images.fault(path)] or found
+        found = images.told_apart(found, lambda _: name, lambda _: None) or found
         if len(found) > 1:
             several = ", ".join(path.relative_to(self._root).as_posix() for path in found[:3])
             raise DataError(f"{source}: {name}: could be any of {several}")

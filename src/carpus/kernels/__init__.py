@@ -84,10 +84,14 @@ def sums(
         raise DataError(f"gamma: expected a finite number of at least 0, got {gamma}")
     if soft is not None:
         number = soft.is_floating_point() or str(soft.dtype) == "torch.uint8"
-        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not number:
+        if soft.ndim != 4 or soft.shape[:2] != logits.shape[:2] or not soft.numel() or not number:
             expected = f"({len(logits)}, {logits.shape[1]}, h, w) floating point or uint8"
             raise DataError(f"soft: expected {expected}, has {tuple(soft.shape)} {soft.dtype}")
-    found = _implementation(logits).sums(logits, labels, gamma, weight, soft)
+    if soft is None:
+        found = _implementation(logits).sums(logits, labels, gamma, weight)
+    else:
+        module = _implementation(logits) if logits.device.type == "cpu" else import_module("carpus.kernels.by_class")
+        found = module.sums(logits, labels, gamma, weight, soft)
     return found + _not_finite(logits, found)
 
 

@@ -1,4 +1,4 @@
-"""`kernels.sums` against soft labels on a GPU: the reference, one class at a time.
+"""`kernels.sums` against soft labels on a GPU, or whatever is no CPU: the reference, one class at a time.
 
 Forward keeps nothing but the sums; backward computes a class again and differentiates it. So a few planes (B, H, W) are
 alive at once, instead of K times as many, at about the time of the usual way. Soft labels are for a part of a training

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from carpus.kernels import by_class
 from carpus.kernels.axis import axis, taps
 
 LANES = 128
@@ -216,12 +215,8 @@ class _Sums(torch.autograd.Function):
         return result, None, None, None
 
 
-def sums(
-    logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None, soft: Tensor | None = None
-) -> Tensor:
+def sums(logits: Tensor, labels: Tensor, gamma: float | None, weight: Tensor | None) -> Tensor:
     """`kernels.sums` for GPU tensors: float64 (B, K, 4), with `gamma` (B, K, 5); arithmetic in float32."""
-    if soft is not None:
-        return by_class.sums(logits, labels, gamma, weight, soft)
     return _Sums.apply(logits, labels, gamma, weight)  # pyright: ignore[reportReturnType]
 
 

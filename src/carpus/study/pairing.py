@@ -5,7 +5,7 @@ class.
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,7 +68,8 @@ def side_by_side(a: Arm, b: Arm, splits: Sequence[str], metric: str = "dice") ->
     if same_trainings:  # the luck of a training that only one of them has would be taken for the difference
         ours, theirs = ({seed: of[seed] for seed in of if seed in both} for of in (ours, theirs))
     scored = [arm.images(splits, metric)[seed] for arm, of in ((a, ours), (b, theirs)) for seed in of]
-    common = _common(f"{a.name}, {b.name}", scored, _of_several(a, b))
+    told = [run.pixels(splits, metric) for arm, of in ((a, ours), (b, theirs)) for run in arm.runs if run.seed in of]
+    common = _common(f"{a.name}, {b.name}", scored, _of_several(told))
     if all(images == common for images in scored):
         common = None
     # Sorted by patient, of whom all have the same.
@@ -95,8 +96,8 @@ def _common(names: str, scored: Sequence[Images], several: Images) -> Images:
     if several := common & several:
         patient, name = min(several)
         told = (
-            f"{names}: {len(several)} of {len(common)} images of the same patient and name have other pixels in "
-            f"another data set (patient {patient}, {name})"
+            f"{names}: {len(several)} of {len(common)} images of the same patient and name have other pixels, as in "
+            f"another data set or read by another version (patient {patient}, {name})"
         )
         if several == common:
             raise DataError(f"{told}; compare runs that `carpus evaluate` scored on the same data")
@@ -104,10 +105,9 @@ def _common(names: str, scored: Sequence[Images], several: Images) -> Images:
     return common - several
 
 
-def _of_several(a: Arm, b: Arm) -> Images:
-    """The patients and names under which the runs of two arms scored different images, as far as they tell."""
-    told = frozenset[tuple[tuple[str, str], str]]().union(*(outcome.pixels for outcome in (*a.runs, *b.runs)))
-    counts = Counter(image for image, _ in told)
+def _of_several(told: Iterable[frozenset[tuple[tuple[str, str], str]]]) -> Images:
+    """The patients and names under which runs scored different images, as far as these tell: `Outcome.pixels`."""
+    counts = Counter(image for image, _ in frozenset[tuple[tuple[str, str], str]]().union(*told))
     return Images(image for image, count in counts.items() if count > 1)
 
 

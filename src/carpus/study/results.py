@@ -45,7 +45,8 @@ class Outcome:
     Args:
         path: its folder, or its submission.
         seed, fold: of its training; the fold is None where there is none.
-        table: the scores, the columns of `evaluate.COLUMNS`, splits of `SPLITS`, metrics of `METRICS`.
+        table: the scores, the columns of `evaluate.COLUMNS` and, if it tells, `PIXELS`; splits of `SPLITS`, metrics of
+            `METRICS`.
         classes: its class list.
         settings: of its training; None of a submission.
         manifest: of its folder; empty for a submission.
@@ -97,12 +98,12 @@ class Outcome:
             raise DataError(f"{self.path}: a {metric} is missing; every image has to be scored in every class")
         return found
 
-    @cached_property
-    def pixels(self) -> frozenset[tuple[tuple[str, str], str]]:
+    def pixels(self, splits: Sequence[str], metric: str) -> frozenset[tuple[tuple[str, str], str]]:
         """Of every image that it scored and tells: patient and name, and the digest of its pixels."""
         if evaluate.PIXELS not in self.table:
             return frozenset()
-        known = self._named[["patient", "image", evaluate.PIXELS]].drop_duplicates().itertuples(index=False)
+        rows = self._named.loc[self._chosen(splits, metric), ["patient", "image", evaluate.PIXELS]]
+        known = rows.drop_duplicates().itertuples(index=False)
         return frozenset(((patient, image), digest) for patient, image, digest in known if digest)
 
     @cached_property

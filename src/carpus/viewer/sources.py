@@ -172,12 +172,16 @@ def open_paths(
     entries: dict[str, Entry] = {}
     layers: dict[str, Layer] = {}
     faults: list[str] = []
+
+    def tell(fault: DataError) -> None:
+        faults.append(str(fault))
+
     folders = by_kind.get("data", {})
     for name, root in folders.items():
         cases: dict[str, Case] = {}
         before = len(faults)
         for split in data.LAYOUT:
-            for case in data.cases(root, split, fault=lambda error: faults.append(str(error))):
+            for case in data.cases(root, split, fault=tell):
                 cases.setdefault(case.name, case)
                 entries.setdefault(case.name, Entry(case.name, case.patient, split, case.image))
         if not cases:
@@ -188,8 +192,10 @@ def open_paths(
             )
         layers[name] = Annotated(root, cases, classes)
     for root in by_kind.get("images", {}).values():
-        for image in images.find(root, fault=lambda error: faults.append(str(error))):
-            name = stem(image.relative_to(root if root.is_dir() else root.parent).as_posix())
+        above = root if root.is_dir() else root.parent
+        name_of = {image: stem(image.relative_to(above).as_posix()) for image in images.find(root, fault=tell)}
+        for image in images.told_apart(list(name_of), name_of.__getitem__, tell):
+            name = name_of[image]
             entries.setdefault(name, Entry(name, name.rsplit("/", 1)[0], "", image))
     if not entries:
         # Masks without images are better than nothing: they are shown on black.

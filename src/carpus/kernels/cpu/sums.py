@@ -14,9 +14,10 @@ combined with one scalar per class on the way back. U^T(t s) is kept for the bou
 Soft labels have the same sums and maps, but for sum min(p, t) and U^T(s where p < t) in place of sum p t and U^T(t s),
 and focal' = q**(gamma - 1) (gamma s l sign(p - t) + q (p - t)). Every pixel has one, so the box is the whole image.
 
-Memory: two maps of the size of the logits (three with gamma), and at label resolution nothing but a weight, where one
-is given. Read: the logits (30 MB for 29 x 512 x 512 floats), the label map once, and again where a class is; written:
-the maps. Maps are float32 for float32 logits (a cell adds up a few dozen pixels); sums are added in float64.
+Memory: two maps of the size of the logits (three with gamma, one more for soft labels), and at label resolution
+nothing but a weight, where one is given. Read: the logits (30 MB for 29 x 512 x 512 floats), the label map once, and
+again where a class is; written: the maps. Maps are float32 for float32 logits (a cell adds up a few dozen pixels); sums
+are added in float64.
 
 Dimension key: B batch, K classes, H W label resolution, h w logit resolution, S sums.
 """
@@ -117,8 +118,8 @@ def _teacher(soft: Tensor, size: tuple[int, ...], dtype: np.dtype) -> Teacher:
     """Soft labels (B, K, any height, any width) and where the pixels of a label map (B, H, W) lie between them."""
     rows, columns = (axis(*sides, dtype.name) for sides in zip(soft.shape[2:], size[1:], strict=True))
     planes = soft.detach().contiguous()
-    planes = planes.numpy() if planes.dtype == torch.uint8 else planes.double().numpy().astype(dtype)
-    return planes, rows.gap, rows.position, columns.gap, columns.position
+    planes = planes if planes.dtype == torch.uint8 else planes.to(getattr(torch, dtype.name))
+    return planes.numpy(), rows.gap, rows.position, columns.gap, columns.position
 
 
 def _by_slot(weight: Tensor, columns: Axis) -> NDArray[np.floating]:
