@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from carpus import run
 from carpus.errors import CapacityError, ConfigError, DataError, DivergedError, StoppedError
@@ -46,6 +47,10 @@ def test_the_machine_and_the_code_are_in_the_manifest(trained: Path) -> None:
     found = run.read(trained).manifest["environment"]
     assert found["threads"] >= 1
     assert found["processor"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert run.environment()["threads"] == 1
+    torch.set_num_threads(before)
     assert len(found["git"]["commit"]) == 40 if "git" in found else not (Path(__file__).parents[1] / ".git").exists()
 
 

@@ -181,7 +181,11 @@ def versions() -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """The machine, and the git state of the code if it lies in a git repository."""
-    found: dict[str, Any] = {"system": platform.platform(), "processor": _processor(), "threads": threads()}
+    found: dict[str, Any] = {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+    }
     if torch.cuda.is_available():
         found["gpu"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     commit = _git("rev-parse", "HEAD")

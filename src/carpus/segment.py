@@ -202,10 +202,11 @@ def work(
     ensemble = make()
 
     def load(path: Path) -> tuple[NDArray[np.uint8], str]:
+        stamp = _stamp(path)  # before its pixels: whoever goes on from here predicts a file that changed in between
+        pixels = data.read_image(path)  # first: what is no image, no segmentation can refer to either
         if refuse:
             refuse(path)
-        stamp = _stamp(path)  # before its pixels: whoever goes on from here predicts a file that changed in between
-        return data.read_image(path), stamp
+        return pixels, stamp
 
     with ThreadPoolExecutor(1, thread_name_prefix="finish") as pool:
         behind: Future[None] | None = None

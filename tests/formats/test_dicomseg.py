@@ -325,6 +325,10 @@ def test_values_of_old_or_careless_files_cost_no_image(name: str, given: str, ta
     [
         ({"StudyInstanceUID": None}, "StudyInstanceUID: is missing"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.2"}, "SOPClassUID: is RT Dose Storage; expected a radiograph"),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "FrameOfReferenceUID": None},  # CT
+            r"no DICOM segmentation can refer to it \(FrameOfReferenceUID: is missing\)",
+        ),
         ({"SOPClassUID": "1.2.3.4"}, r"no DICOM segmentation can refer to it \(\w+\)"),
     ],
     ids=str,

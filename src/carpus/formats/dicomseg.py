@@ -167,8 +167,12 @@ def _referring(source: Dataset, there: np.ndarray, classes: Classes, identity: s
             omit_empty_frames=bool(there.any()),
         )
     except Exception as error:  # highdicom and pydicom raise whatever they stumble over, and quote values
-        missing = f": {error.name}" if isinstance(error, AttributeError) and error.name else ""
-        raise DataError(f"{name}: no DICOM segmentation can refer to it ({type(error).__name__}{missing})") from None
+        reason = type(error).__name__
+        if isinstance(error, AttributeError) and error.name:
+            reason = f"{reason}: {error.name}"
+        elif "frame of reference uid" in str(error).lower():
+            reason = "FrameOfReferenceUID: is missing"
+        raise DataError(f"{name}: no DICOM segmentation can refer to it ({reason})") from None
     for item, bone in zip(made.SegmentSequence, classes, strict=True):
         item.SegmentDescription = _code(bone)["description"]
     return made
