@@ -132,7 +132,8 @@ class Batches:
             settings = self.others.settings if self.others and self._is_other(number) else self.settings
             return *augment.apply_soft(image, labels, soft, settings, random, self.crop), case
         except Exception as error:
-            error.add_note(f"while preparing {case.image}")
+            if str(case.image) not in str(error):
+                error.add_note(f"while preparing {case.image}")
             raise
 
     def _counted(self, number: int, case: Case) -> NDArray[np.float32]:

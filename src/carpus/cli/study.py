@@ -86,10 +86,11 @@ def run(
                 from carpus.study.cluster import Cluster
 
                 return Cluster(ray, root.resolve(), out.resolve(), shared)
+            from carpus.report.findings import plural
             from carpus.study.local import Local, suited
 
             room, threads, gpus = suited(len(work.tasks), workers)
-            stderr.print(f"{room} runs side by side, {threads} threads each", highlight=False)
+            stderr.print(f"{room} runs side by side, {plural(threads, 'thread')} each", highlight=False)
             return Local(root.resolve(), out.resolve(), workers=room, threads=threads, gpus=gpus, store=shared)
 
         try:

@@ -6,6 +6,7 @@ import numpy as np
 
 from carpus.pseudo import provenance
 from carpus.report import Listing
+from carpus.report.findings import plural
 from carpus.study import budget
 from carpus.study.judgement import Judgement
 from carpus.study.report import cells, words
@@ -123,5 +124,5 @@ def _device(arm: Arm) -> str:
         machine = outcome.manifest.get("environment", {})
         used = outcome.manifest.get("device", "")
         gpus = machine.get("gpu") if "cuda" in str(used) or not used else None
-        names.append(gpus[0] if gpus else f"CPU, {machine.get('threads', '?')} threads" if machine else "–")
+        names.append(gpus[0] if gpus else f"CPU, {plural(machine.get('threads', 0), 'thread')}" if machine else "–")
     return ", ".join(dict.fromkeys(names))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from carpus.report import Listing
 from carpus.report.charts import number
+from carpus.report.findings import plural
 from carpus.study import planning, stats
 from carpus.study.judgement import Judged, Judgement
 from carpus.study.pairing import ALL
@@ -52,7 +53,7 @@ def _family(judgement: Judgement) -> str:
     count = len(judgement.judged) + len(judgement.absent)
     more = judgement.tests - count
     told = f"{judgement.tests} tests, {count} contrasts and {more} of them on Val besides"
-    return told if more else f"{count} contrasts"
+    return told if more else plural(count, "contrast")
 
 
 def short(judgement: Judgement) -> list[Listing]:
