@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -213,3 +215,17 @@ def test_a_folder_that_is_scored_hears_how_it_becomes_a_submission(dataset: Path
     shown = carpus("score", dataset, "--truth", dataset)
     assert shown.exit_code == 2
     assert "expected a submission CSV; `carpus convert" in " ".join(shown.output.split())
+
+
+def test_a_weight_of_an_unknown_class_is_told_with_its_file(trained: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.json"
+    weights.write_text('{"Lunat": 2}')
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((64, 64), np.uint8))
+    images, out = tmp_path / "images", tmp_path / "sub.csv"
+    shown = carpus("predict", trained, "--images", images, "--out", out, "--weight", weights)
+    assert shown.exit_code == 2
+    assert "w.json: unknown class 'Lunat'" in " ".join(shown.output.split())
+    weights.write_text('{"Lunate": 2}')
+    shown = carpus("predict", trained, "--images", images, "--out", out, "--weight", weights)
+    assert shown.exit_code == 0, shown.output

@@ -3,7 +3,7 @@
 Dimension key: M members, K classes, R runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,20 @@ from carpus.labels import BONES, Classes
 
 Weight = float | Mapping[str, float]
 """What a member counts: alike for all classes, or by class name; a class that is not named counts 1."""
+
+
+class FromFile(dict[str, float]):
+    """A `Weight` by class name that a file gave.
+
+    Args:
+        content: weights by class name.
+        source: the file, which an error shall name.
+    """
+
+    def __init__(self, content: Mapping[str, float] | Iterable[tuple[str, float]], source: str = "") -> None:
+        super().__init__(content)
+        self.source = source
+
 
 MAJORITY = 0.5
 """A pixel belongs to a class if more than this share of the votes says so: of two votes, both; of four, three."""
@@ -66,7 +80,8 @@ def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes
                 try:
                     classes.index(name)
                 except DataError as error:
-                    raise ConfigError(f"weights: number {n}: {error}") from None
+                    source = each.source if isinstance(each, FromFile) else f"number {n}"
+                    raise ConfigError(f"weights: {source}: {error}") from None
         weights = np.array(
             [[each.get(name, 1.0) if isinstance(each, Mapping) else each for name in classes] for each in weights],
             np.float64,
