@@ -112,6 +112,15 @@ def test_a_run_becomes_a_table_and_a_page(trained: Path, dataset: Path, tmp_path
     assert wide["hd95_px"].max() <= np.hypot(96, 96)
 
 
+def test_a_page_of_a_run_replaces_nothing_else(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    done = CliRunner().invoke(app, ["evaluate", str(trained), "--data", str(dataset), "--report", str(notes)])
+    assert done.exit_code == 2, done.output
+    assert "expected a name that ends in .html" in " ".join(done.output.split())
+    assert notes.read_text() == "mine"
+
+
 def test_a_page_says_how_it_was_made_and_leaves_the_scores_of_the_run_as_it_is(
     trained: Path, dataset: Path, tmp_path: Path
 ) -> None:

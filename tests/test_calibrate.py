@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from carpus import calibrate, config, crossfit, data, evaluate, phantom, run, train
 from carpus.cli import app
 from carpus.crossfit import Measured, candidates, families
-from carpus.errors import ConfigError, DataWarning
+from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import files
 from carpus.labels import BONES, Classes
 from carpus.postprocess import Calibration
@@ -136,6 +136,11 @@ def test_runs_of_two_folds_become_a_calibration(
     with pytest.raises(ConfigError, match="2 patients are held out"):
         calibrate.calibrate([run.read(trained)], dataset, tmp_path / "d.json")
     assert not (tmp_path / "d.json").exists()
+    Calibration.require_place(tmp_path / "c.json")
+    (tmp_path / "d.json").write_text('{"classes": {}}')
+    with pytest.raises(DataError, match=r"d\.json: is there already and is something else, no calibration"):
+        calibrate.calibrate(runs[:2], root, tmp_path / "d.json")
+    assert (tmp_path / "d.json").read_text() == '{"classes": {}}'
 
 
 def test_the_folds_of_two_recipes_are_an_ensemble_of_two_members(

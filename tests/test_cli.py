@@ -1,11 +1,14 @@
 """The command as its users run it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -81,7 +84,11 @@ def test_the_commands_work_together(tmp_path: Path) -> None:
     scored = json.loads(carpus("score", sub, "--truth", data, "--json").stdout)
     assert scored["images"] == {"val": 0, "public": 2, "private": 2, "all": 4}
     assert scored["dice"]["all"] == pytest.approx(evaluated["dice"], abs=1e-9)
-    assert carpus("ensemble", sub, sub, sub, "--out", tmp_path / "voted.csv", "--size", "96x96").exit_code == 0
+    head, *rows = sub.read_text().splitlines(keepends=True)
+    members = [sub, tmp_path / "reversed.csv", tmp_path / "sorted.csv"]
+    members[1].write_text("".join([head, *reversed(rows)]))
+    members[2].write_text("".join([head, *sorted(rows)]))
+    assert carpus("ensemble", *members, "--out", tmp_path / "voted.csv", "--size", "96x96").exit_code == 0
     assert (tmp_path / "voted.csv").read_bytes() == sub.read_bytes()
     against_csv = carpus("score", sub, "--truth", data / "test_labels" / "submission.csv", "--size", "96x96", "--json")
     assert json.loads(against_csv.stdout)["dice"]["all"] == pytest.approx(scored["dice"]["all"], abs=1e-9)
@@ -190,3 +197,35 @@ def test_a_broken_image_is_named_and_the_exit_status_says_so(trained: Path, data
     stopped = carpus("--strict", *arguments[:5], tmp_path / "strict.csv")
     assert stopped.exit_code == 2
     assert not (tmp_path / "strict.csv").exists()
+
+
+def test_a_run_that_counts_twice_is_refused(trained: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    (tmp_path / "images").mkdir()
+    for command in (
+        ("predict", trained, copy, "--images", tmp_path / "images", "--out", tmp_path / "sub.csv"),
+        ("evaluate", trained, copy, "--data", tmp_path),
+    ):
+        shown = carpus(*command)
+        assert shown.exit_code == 2
+        assert "once more; to count one more than others, give --weight" in " ".join(shown.output.split())
+
+
+def test_a_folder_that_is_scored_hears_how_it_becomes_a_submission(dataset: Path) -> None:
+    shown = carpus("score", dataset, "--truth", dataset)
+    assert shown.exit_code == 2
+    assert "expected a submission CSV; `carpus convert" in " ".join(shown.output.split())
+
+
+def test_a_weight_of_an_unknown_class_is_told_with_its_file(trained: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.json"
+    weights.write_text('{"Lunat": 2}')
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((64, 64), np.uint8))
+    images, out = tmp_path / "images", tmp_path / "sub.csv"
+    shown = carpus("predict", trained, "--images", images, "--out", out, "--weight", weights)
+    assert shown.exit_code == 2
+    assert "w.json: unknown class 'Lunat'" in " ".join(shown.output.split())
+    weights.write_text('{"Lunate": 2}')
+    shown = carpus("predict", trained, "--images", images, "--out", out, "--weight", weights)
+    assert shown.exit_code == 0, shown.output

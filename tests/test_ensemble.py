@@ -1,5 +1,6 @@
 """Votes on run lengths are votes on pixels."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from carpus import ensemble, kernels
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import submission
 from carpus.labels import Classes
 
@@ -75,8 +76,8 @@ def test_weights_by_name_are_those_of_an_array() -> None:
     given = ensemble.votes([{"a": 3}, 2, {"b": 0}], 3, CLASSES)
     assert given.tolist() == [[3, 1], [2, 2], [1, 0]]
     assert ensemble.votes(given, 3, CLASSES) is given
-    with pytest.raises(ConfigError, match="weights: unknown class 'c'"):
-        ensemble.votes([{"c": 3}, 2, 1], 3, CLASSES)
+    with pytest.raises(ConfigError, match="weights: number 2: unknown class 'c'"):
+        ensemble.votes([2, {"c": 3}, 1], 3, CLASSES)
 
 
 def test_submissions_that_do_not_belong_together_leave_nothing(members: list[Path], tmp_path: Path) -> None:
@@ -90,3 +91,39 @@ def test_submissions_that_do_not_belong_together_leave_nothing(members: list[Pat
         with pytest.raises(ConfigError, match="weights"):
             ensemble.ensemble(members, out, size=(9, 11), weights=weights, classes=CLASSES)
     assert not out.exists()
+
+
+def test_a_submission_that_votes_twice_is_refused(members: list[Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copy(members[0], tmp_path / "copy.csv"))
+    with pytest.raises(ConfigError, match=r"copy\.csv: is .*0\.csv once more; .* give --weight"):
+        ensemble.ensemble([members[0], copy, members[1]], tmp_path / "out.csv", size=(9, 11), classes=CLASSES)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_only_a_submission_is_replaced(members: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("name,age\nAnn,5\n")
+    with pytest.raises(DataError, match=r"out\.csv: is there already and is something else"):
+        ensemble.ensemble(members, out, size=(9, 11), classes=CLASSES)
+    assert out.read_text() == "name,age\nAnn,5\n"
+    out.unlink()
+    for _ in range(2):
+        assert ensemble.ensemble(members, out, size=(9, 11), classes=CLASSES) == 2
+
+
+def test_an_even_number_of_voters_is_doubted(members: list[Path], tmp_path: Path) -> None:
+    with pytest.warns(DataWarning, match="of 2 voters both must agree"):
+        ensemble.ensemble(members[:2], tmp_path / "out.csv", size=(9, 11), classes=CLASSES)
+    with pytest.warns(DataWarning, match="of 4 voters 3 must agree"):
+        ensemble.doubt_even(4)
+    # Warnings are errors here: neither weights, nor another share, nor an odd number is doubted.
+    ensemble.ensemble(members[:2], tmp_path / "out.csv", size=(9, 11), weights=(1, 2), classes=CLASSES)
+    ensemble.ensemble(members[:2], tmp_path / "out.csv", size=(9, 11), share=0.4, classes=CLASSES)
+    ensemble.ensemble(members, tmp_path / "out.csv", size=(9, 11), classes=CLASSES)
+
+
+def test_a_folder_is_no_submission(members: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"is a folder; expected a submission CSV; `carpus convert .* x\.csv` makes one"
+    ):
+        ensemble.ensemble([members[0], tmp_path], tmp_path / "out.csv", size=(9, 11), classes=CLASSES)

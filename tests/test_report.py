@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from carpus import labels as label_map
 from carpus import pictures, report
-from carpus.errors import DataError
+from carpus.errors import ConfigError, DataError
 from carpus.labels import BONES, Classes
 from carpus.report import charts, document
 from carpus.report.charts import ticks
@@ -354,3 +354,30 @@ def test_a_page_is_dark_where_it_shall_be(tmp_path):
     dark = document.dark(page)
     assert "prefers-color-scheme" not in dark
     assert "light dark" not in dark
+
+
+@pytest.mark.parametrize("content", ["arms: {}\n", "", "words about <html>"])
+def test_what_is_no_page_is_not_replaced_by_one(tmp_path, content):
+    there = tmp_path / "page.html"
+    there.write_text(content)
+    with pytest.raises(DataError, match=r"page\.html: is there already and is something else, no page"):
+        document.document(there, "Title", "words")
+    assert there.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["<!DOCTYPE html>\n<p>", "\ufeff  <html lang='en'>"])
+def test_a_page_is_replaced_by_a_page(tmp_path, content):
+    there = tmp_path / "page.HTM"
+    there.write_text(content)
+    document.document(there, "Title", "words")
+    assert "words" in there.read_text()
+
+
+def test_a_page_has_the_name_of_one(tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        document.document(tmp_path / "folder.html", "Title", "words")
+    for name in ("small.yaml", "page"):
+        with pytest.raises(ConfigError, match=r"expected a name that ends in \.html"):
+            document.document(tmp_path / name, "Title", "words")
+        assert not (tmp_path / name).exists()

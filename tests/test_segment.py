@@ -12,7 +12,7 @@ from torch import nn
 
 from carpus import data, predict, run, segment
 from carpus import labels as label_map
-from carpus.errors import ConfigError, DataError
+from carpus.errors import ConfigError, DataError, DataWarning
 from carpus.formats import images, submission
 from carpus.labels import BONES, Classes
 from carpus.models import Output
@@ -254,6 +254,16 @@ def test_runs_of_other_classes_are_no_ensemble(trained: Path) -> None:
     other = SimpleNamespace(path="other", classes=FOUR)
     with pytest.raises(ConfigError, match="other: has other classes"):
         Ensemble.of([one, other])  # type: ignore[list-item]
+
+
+def test_an_even_number_of_runs_that_vote_is_doubted(trained: Path) -> None:
+    runs = [run.read(trained), run.read(trained)]
+    with pytest.warns(DataWarning, match="of 2 voters both must agree"):
+        Ensemble.of(runs, options=Options(blend="votes"))
+    # Warnings are errors here: means have no ties, and weights were thought about.
+    Ensemble.of(runs)
+    Ensemble.of(runs, options=Options(blend="votes", weights=(1, 2)))
+    Ensemble.of(runs[:1], options=Options(blend="votes"))
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:

@@ -42,7 +42,12 @@ def assess(
 
     Returns:
         The table, and what the page lists: all metrics, kinds of images, bones taken for others.
+
+    Raises:
+        DataError, ConfigError: see `evaluate.evaluate`, and `report.require_place` before any work.
     """
+    if page is not None:
+        report.require_place(page)
     classes, dataset = runs[0].classes, data.read(root)
     kinds: defaultdict[str, dict[str, str]] = defaultdict(dict)
     axes: list[tuple[str, str, float]] = []

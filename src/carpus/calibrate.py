@@ -101,12 +101,13 @@ def calibrate(
         progress: called with (images done, images in all); every image comes twice.
 
     Raises:
-        DataError: not the data that the runs held out.
+        DataError: not the data that the runs held out, or `out` is there and is no calibration.
         ConfigError: no run, runs of different classes or of overlapping folds, members with other patients, fewer than
             ten patients held out, weights, which it fits, or votes, which have no probability.
     """
     if not runs:
         raise ConfigError("calibrate: expected at least one run")
+    Calibration.require_place(out)
     classes, options = runs[0].classes, options or Options()
     for each in runs:
         if each.classes != classes:

@@ -3,19 +3,33 @@
 Dimension key: M members, K classes, R runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carpus.errors import ConfigError, DataError
-from carpus.formats import submission
+from carpus.errors import ConfigError, DataError, warn
+from carpus.formats import convert, files, submission
 from carpus.kernels import Runs
 from carpus.labels import BONES, Classes
 
 Weight = float | Mapping[str, float]
 """What a member counts: alike for all classes, or by class name; a class that is not named counts 1."""
+
+
+class FromFile(dict[str, float]):
+    """A `Weight` by class name that a file gave.
+
+    Args:
+        content: weights by class name.
+        source: the file, which an error shall name.
+    """
+
+    def __init__(self, content: Mapping[str, float] | Iterable[tuple[str, float]], source: str = "") -> None:
+        super().__init__(content)
+        self.source = source
+
 
 MAJORITY = 0.5
 """A pixel belongs to a class if more than this share of the votes says so: of two votes, both; of four, three."""
@@ -61,11 +75,13 @@ def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes
     if not len(weights):
         return np.ones((members, len(classes)))
     if not isinstance(weights, np.ndarray):
-        for name in (name for each in weights if isinstance(each, Mapping) for name in each):
-            try:
-                classes.index(name)
-            except DataError as error:
-                raise ConfigError(f"weights: {error}") from None
+        for n, each in enumerate(weights, start=1):
+            for name in each if isinstance(each, Mapping) else ():
+                try:
+                    classes.index(name)
+                except DataError as error:
+                    source = each.source if isinstance(each, FromFile) else f"number {n}"
+                    raise ConfigError(f"weights: {source}: {error}") from None
         weights = np.array(
             [[each.get(name, 1.0) if isinstance(each, Mapping) else each for name in classes] for each in weights],
             np.float64,
@@ -76,6 +92,20 @@ def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes
     if not np.isfinite(given).all() or (given < 0).any() or (given.sum(axis=0) == 0).any():
         raise ConfigError("weights: expected 0 or more, and for every class one above 0")
     return given
+
+
+def require_different(paths: Sequence[Path | str], hashes: Sequence[str]) -> None:
+    """Raise `ConfigError` if a member of an ensemble is there twice, by the SHA-256 of each."""
+    for n, content in enumerate(hashes):
+        if (first := hashes.index(content)) < n:
+            raise ConfigError(f"{paths[n]}: is {paths[first]} once more; to count one more than others, give --weight")
+
+
+def doubt_even(members: int) -> None:
+    """Warn where members that count alike are even in number, so that half of them is no majority."""
+    if members % 2 == 0:
+        needed = "both" if members == 2 else str(members // 2 + 1)
+        warn(f"votes: of {members} voters {needed} must agree on a pixel; an odd number, or weights, has no ties")
 
 
 def ensemble(
@@ -103,16 +133,21 @@ def ensemble(
         The number of images.
 
     Raises:
-        DataError: a CSV that cannot be read, or that has other images than the first.
-        ConfigError: fewer than two, weights that do not fit, or a share out of 0..1.
+        DataError: a CSV that cannot be read, or that has other images than the first; a target that is there and is
+            no submission.
+        ConfigError: fewer than two, one of them twice, weights that do not fit, or a share out of 0..1.
     """
     if len(sources) < 2:
         raise ConfigError(f"ensemble: expected two or more submissions, got {len(sources)}")
     if not 0 <= share < 1:
         raise ConfigError(f"share: expected 0 up to below 1, got {share}")
+    convert.ready(target, classes, target_format="submission")
     worth = votes(weights, len(sources), classes)
     first = submission.read(sources[0], classes, size)
     members = [first, *(submission.read(path, classes, size, expected=first) for path in sources[1:])]
+    require_different(sources, [files.sha256(path) for path in sources])
+    if not len(weights) and share == MAJORITY:
+        doubt_even(len(sources))
 
     def outcome() -> Iterator[tuple[str, list[Runs]]]:
         for done, name in enumerate(first, start=1):
@@ -126,6 +161,4 @@ def ensemble(
             if progress:
                 progress(done, len(first))
 
-    if Path(target).is_dir():
-        raise DataError(f"{target}: is a folder, expected the name of a .csv file")
     return submission.write(target, outcome(), classes)

@@ -120,6 +120,18 @@ class Calibration:
         own = {"fitted_on": self.fitted_on, "members": self.members, "options": self.options, "classes": steps}
         files.write_json(path, {**facts, **own}, indent=2)
 
+    @staticmethod
+    def require_place(path: Path) -> None:
+        """Raise `DataError`, before the work, if `path` holds something else than what `write` wrote."""
+        if not path.exists():
+            return
+        try:
+            there = files.read_json(path)
+        except DataError:
+            there = None
+        if not isinstance(there, dict) or not {"fitted_on", "members", "options", "classes"} <= there.keys():
+            raise DataError(f"{path}: is there already and is something else, no calibration; it is not replaced")
+
     def doubt(self, runs: Sequence[str], options: Mapping[str, Any]) -> None:
         """Warn of runs that it was not fitted on, and of images shown in another way than when it was.
 

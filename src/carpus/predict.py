@@ -219,6 +219,8 @@ class Ensemble:
         for other in runs[1:]:
             if other.classes != runs[0].classes:
                 raise ConfigError(f"{other.path}: has other classes than {runs[0].path}; they cannot be averaged")
+        if options.blend == "votes" and not len(weights):
+            ensemble.doubt_even(len(runs))
         members = [Predictor.of(each, device, options) for each in runs]
         return cls(members, runs[0].classes, blend=options.blend, weights=weights, calibration=calibration)
 

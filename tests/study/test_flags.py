@@ -292,6 +292,7 @@ def test_an_arm_without_test_scores_moves_all_verdicts_and_is_named(tiny: Tiny, 
     judgement = judge.judge(arms, [Pair("b", "a"), Pair("c", "a")])
     assert judgement.splits == ("val",)
     told = "c: no scores on test images, so that every verdict is about the validation patients"
+    told += "; `carpus evaluate RUN --data DATA --split test` makes them"
     assert omissions.sentences(judgement) == [told]
     none = judge.judge(arms, [Pair("c", "c")])
     assert omissions.sentences(none) == []

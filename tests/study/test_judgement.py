@@ -276,10 +276,36 @@ def test_runs_without_a_study_file_are_grouped_by_method_and_compared(out: Path,
     assert done.exit_code == 0, done.output
     assert "better" in done.output
     assert (tmp_path / "page.html").is_file()
+    own = (tmp_path / "page_tables" / "verdicts.csv").read_text()
+    other = carpus("compare", *folders["good"], *folders["plain"], "--report", tmp_path / "other.html")
+    assert other.exit_code == 0, other.output
+    assert (tmp_path / "page_tables" / "verdicts.csv").read_text() == own
+    assert (tmp_path / "other_tables" / "verdicts.csv").read_text() != own
+    assert (tmp_path / "other_figures" / "differences.svg").is_file()
+    assert not (tmp_path / "tables").exists()
     named = carpus("compare", *(f"{arm}={','.join(map(str, paths))}" for arm, paths in folders.items()))
     assert "good against plain" in " ".join(named.output.split())
     one = carpus("compare", folders["plain"][0], folders["good"][0])
     assert "cannot tell" in one.output
+
+
+def test_a_page_replaces_nothing_else(out: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "small.yaml"
+    notes.write_text("arms: {}\n")
+    (tmp_path / "page.html").write_text("arms: {}\n")
+    for name, told in (("small.yaml", "expected a name that ends in .html"), ("page.html", "it is not replaced")):
+        for command in (("compare", tmp_path / "absent", "--report"), ("study", "report", out, "--page")):
+            done = carpus(*command, tmp_path / name)
+            assert done.exit_code == 2, done.output
+            assert told in " ".join(done.output.split())
+            assert (tmp_path / name).read_text() == "arms: {}\n"
+    done = carpus("study", "report", "--published", "--page", notes)
+    assert done.exit_code == 2, done.output
+    assert "it is not replaced" in " ".join(done.output.split())
+    assert notes.read_text() == "arms: {}\n"
+    for _ in range(2):
+        assert carpus("study", "report", "--published", "--page", tmp_path / "published.md").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "published.md", "small.yaml"]
 
 
 def test_a_single_arm_is_no_comparison(out: Path) -> None:

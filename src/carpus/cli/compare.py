@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from carpus.study.judgement import Judgement
 
 OutOption = Annotated[
-    Path | None, typer.Option("--report", help="HTML page to write, with tables/ and figures/ beside.")
+    Path | None, typer.Option("--report", help="HTML page to write; x.html has x_tables/ and x_figures/ beside.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda; for the pictures of the worst cases.")]
 
@@ -44,10 +44,13 @@ def compare(
     "cannot tell". `carpus compare BCE=a0,a1,a2 Dice=b0,b1,b2 --report page.html`.
     """
     from carpus.labels import class_list
+    from carpus.report import require_place
     from carpus.study import gather, judge, stats
     from carpus.study.report import page, worst
     from carpus.study.spec import Pair
 
+    if report is not None:
+        require_place(report)
     with bar("compare") as progress:
         found = gather.of_paths(
             arms, truth=truth, classes=class_list(classes), size=parsed_size(size), progress=progress

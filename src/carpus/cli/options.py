@@ -114,6 +114,7 @@ def weights(given: list[str] | None) -> "tuple[Weight, ...]":
 
 
 def _weight(text: str) -> "Weight":
+    from carpus.ensemble import FromFile
     from carpus.formats import files
 
     try:
@@ -122,7 +123,7 @@ def _weight(text: str) -> "Weight":
         by_class = files.read_json(Path(text))
     if not isinstance(by_class, dict) or not all(type(each) in (int, float) for each in by_class.values()):
         raise ConfigError(f'--weight {text}: expected numbers by class, as in {{"Lunate": 2}}')
-    return by_class
+    return FromFile(by_class, text)
 
 
 def parsed_size(text: str | None) -> tuple[int, int] | None:

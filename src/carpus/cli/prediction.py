@@ -54,8 +54,10 @@ def evaluate(
 
     from carpus import assess, evaluate
     from carpus import run as runs
+    from carpus.ensemble import require_different
 
     trained = [runs.read(path) for path in run]
+    require_different(run, [each.manifest["files"][runs.WEIGHTS] for each in trained])
     fitted = ["--calibration", str(calibration)] if calibration else []
     typed = ["carpus", "evaluate", *map(str, run), "--data", str(data), "--split", split, *flags, *fitted]
     with bar("evaluate") as progress:
@@ -127,9 +129,11 @@ def predict(
     """
     from carpus import cluster, segment
     from carpus import run as runs
+    from carpus.ensemble import require_different
     from carpus.postprocess import Calibration
 
     opened = [runs.read(path) for path in run]
+    require_different(run, [each.manifest["files"][runs.WEIGHTS] for each in opened])
     with bar("predict") as progress:
         summary = segment.segment(
             opened,
@@ -166,8 +170,8 @@ def calibrate(
     """Find what helps after the networks, class by class, on patients they held out: thresholds, temperatures, repairs.
 
     `carpus calibrate FOLD0 FOLD1 FOLD2 FOLD3 FOLD4 --data DATA --out calibration.json`. Each patient is predicted by
-    the run that never saw it. A step is kept only if it helps patients it was not chosen on, beyond chance. Given the
-    folds of several recipes, it weighs the recipes against each other, too.
+    the run that never saw it; 10 of them are the least. A step is kept only if it helps patients it was not chosen on,
+    beyond chance. Given the folds of several recipes, it weighs the recipes against each other, too.
     """
     from rich.table import Table
 

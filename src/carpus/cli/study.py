@@ -12,7 +12,7 @@ from carpus.cli.compare import DeviceOption, show
 from carpus.cli.compare import table as show_listing
 from carpus.cli.shell import app as carpus
 from carpus.cli.shell import console
-from carpus.errors import ConfigError, StoppedError, warn
+from carpus.errors import ConfigError, DataError, StoppedError, warn
 from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ app = typer.Typer(
     help="Find out which change to a method really helps: arms x seeds x folds, run and judged.",
 )
 carpus.add_typer(app, name="study", rich_help_panel="Compare methods")
+
+_MADE = "<!-- carpus study report --published"
+"""How what `--published --page` writes begins."""
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="A folder of `carpus study run`.")]
 
@@ -141,11 +144,14 @@ def report(
         return
     if not out or len(out) != 1:
         raise ConfigError("study report: expected one folder of `carpus study run`, or --published")
+    from carpus.report import require_place
     from carpus.study import conduct, gather, judge
     from carpus.study.report import page as pages
     from carpus.study.report import worst
 
     opened = conduct.open_(Path(out[0]))
+    target = page or opened.out / "report.html"
+    require_place(target)
     with bar("read") as progress:
         arms, notes = gather.of_study(opened, progress)
     for note in notes:
@@ -158,7 +164,6 @@ def report(
     if pictures:
         with bar("worst cases") as progress:
             cases = worst.collect(judgement, opened.root, device=device, progress=progress)
-    target = page or opened.out / "report.html"
     pages.write(
         target,
         judgement,
@@ -269,6 +274,8 @@ def _published(names: list[str], page: Path | None) -> None:
     from carpus.study import published, spec
     from carpus.study.report import writers
 
+    if page is not None and page.exists() and not (page.is_file() and page.read_bytes().startswith(_MADE.encode())):
+        raise DataError(f"{page}: is there already and is something else, no such table; it is not replaced")
     # The scatter is estimated over all of the report, whatever is asked for.
     own = sorted(spec.STUDIES.glob("*.yaml"))
     chosen = [spec.find(name) for name in names] or own
@@ -284,5 +291,5 @@ def _published(names: list[str], page: Path | None) -> None:
     for listing in listings:
         show_listing(listing)
     if page is not None:
-        made = f"<!-- carpus study report --published {' '.join([*names, '--page', str(page)])} -->"
+        made = f"{_MADE} {' '.join([*names, '--page', str(page)])} -->"
         files.write_text(page, f"{made}\n" + "\n".join(map(writers.markdown, listings)))

@@ -41,6 +41,8 @@ def read(path: Path | str, classes: Classes, size: Size, expected: Iterable[str]
             that is not a base name ending in .png, or run lengths that `rle.parse` refuses.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected a submission CSV; `carpus convert {path} x.csv` makes one")
     rows: dict[str, list[Runs | None]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for line, (name, label, cell) in table(path, COLUMNS):

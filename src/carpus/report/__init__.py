@@ -5,7 +5,7 @@ reader's light or dark setting, and prints. `write` makes it; `choose` says whic
 """
 
 from carpus.report.cases import Pictured, choose
-from carpus.report.document import Listing
+from carpus.report.document import Listing, require_place
 from carpus.report.page import write
 
-__all__ = ["Listing", "Pictured", "choose", "write"]
+__all__ = ["Listing", "Pictured", "choose", "require_place", "write"]

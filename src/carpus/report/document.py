@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from carpus.errors import ConfigError, DataError
 from carpus.formats import files
 from carpus.report.markup import Markup, Part, element, join
 
@@ -29,7 +30,8 @@ class Listing:
 
 
 def document(path: Path | str, title: str, *body: Part) -> None:
-    """Write a page as one HTML file that needs no other, whole or not at all."""
+    """Write a page as one HTML file that needs no other, whole or not at all; raises what `require_place` does."""
+    require_place(Path(path))
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -40,6 +42,27 @@ def document(path: Path | str, title: str, *body: Part) -> None:
     )
     page = element("html", head, element("body", element("main", *body)), lang="en")
     files.write_text(path, f"<!doctype html>\n{page}\n")
+
+
+def require_place(path: Path) -> None:
+    """Ask, before the work that a page takes, whether it can be written to `path`.
+
+    Raises:
+        ConfigError: a name that is not of a page.
+        DataError: something else than a page is there, and would be lost.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{path}: expected a name that ends in .html or .htm; a page of HTML is written")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected the name of a page to write")
+    if path.exists() and not _is_page(path):
+        raise DataError(f"{path}: is there already and is something else, no page; it is not replaced")
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        begin = file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return begin.startswith((b"<!doctype html", b"<html"))
 
 
 def dark(page: str) -> str:

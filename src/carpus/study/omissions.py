@@ -23,7 +23,7 @@ def _arms_without_test(judgement: Judgement) -> Iterator[str]:
     untested = [name for name in compared if not judgement.arms[name].has_test]
     if 0 < len(untested) < len(compared):
         told = "no scores on test images, so that every verdict is about the validation patients"
-        yield f"{', '.join(untested)}: {told}"
+        yield f"{', '.join(untested)}: {told}; `carpus evaluate RUN --data DATA --split test` makes them"
 
 
 def _seeds_without_a_fold(judgement: Judgement) -> Iterator[str]:

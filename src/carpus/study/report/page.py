@@ -10,7 +10,7 @@ from carpus import run
 from carpus.formats import files
 from carpus.pictures import PREDICTION, TRUTH
 from carpus.report import Listing
-from carpus.report.document import document, figure_file, listed, repeat, tile
+from carpus.report.document import document, figure_file, listed, repeat, require_place, tile
 from carpus.report.findings import plural
 from carpus.report.markup import Markup, element, join
 from carpus.report.page import key
@@ -37,7 +37,10 @@ def write(
     facts: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the page; beside it the folders tables/ and figures/ with what it shows.
+    """Write the page, and as files beside it what it shows.
+
+    Of report.html, the page of a folder, they are in tables/ and figures/; of another x.html in x_tables/ and
+    x_figures/, so that pages in one folder leave each other's files alone.
 
     Args:
         page: the HTML file; its folder is made.
@@ -48,7 +51,11 @@ def write(
         cases: pictures, see `worst.collect`.
         facts: how to repeat it.
         notes: what a reader must know before the verdicts, such as runs that failed.
+
+    Raises:
+        ConfigError, DataError: see `require_place`; nothing is written then.
     """
+    require_place(page)
     listings = _every(judgement, study)
     drawn = _drawings(judgement)
     notes = [*notes, *(f"{told}." for told in omissions.sentences(judgement))]
@@ -65,10 +72,12 @@ def write(
         repeat(facts or {}),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
-    _write_tables(page.parent / "tables", listings, title, notes)
-    (page.parent / "figures").mkdir(exist_ok=True)
+    prefix = "" if page.name == "report.html" else f"{page.stem}_"
+    tables, pictures = (page.parent / f"{prefix}{kind}" for kind in ("tables", "figures"))
+    _write_tables(tables, listings, title, notes)
+    pictures.mkdir(exist_ok=True)
     for name, drawing in drawn.items():
-        figure_file(page.parent / "figures" / f"{name}.svg", drawing)
+        figure_file(pictures / f"{name}.svg", drawing)
     document(page, title, *body)
 
 
