@@ -386,6 +386,20 @@ def test_findings_come_with_their_picture(address: str, planted: Path, open_page
     shown(page, missing)
 
 
+def test_findings_say_what_is_wrong_on_a_laptop(address: str, open_page: Open, picture: Keep) -> None:
+    page = open_page(f"{address}/check", "laptop")
+    checked, table = page.get_by_role("button", name="Check", exact=True), page.locator('[data-testid="stDataFrame"]')
+    checked.or_(table).first.wait_for()
+    if checked.is_visible():
+        checked.click()
+    shown(page)
+    picture(page, "viewer-check-laptop")
+    heads = table.locator('[role="columnheader"]').all_text_contents()
+    assert heads[:2] == ["kind", "what"]
+    # A head and the rows of the two findings, and no room for an empty one.
+    assert 3 * 31 <= table.bounding_box()["height"] < 4 * 31
+
+
 def test_a_link_names_the_folder_that_is_checked(
     serve: Callable[..., str], planted: Path, pseudo: Path, open_page: Open
 ) -> None:

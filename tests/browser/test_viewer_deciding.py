@@ -152,6 +152,59 @@ def test_a_verdict_on_the_image_passes_over_bones_without_a_mask(
     page.locator(".decisions", has_text="nothing decided").wait_for()
 
 
+def test_nothing_is_said_to_be_without_a_mask_before_its_labels_are_there(
+    address: str, planted: Path, open_page: Open
+) -> None:
+    page = open_page(address)
+    shown(page)
+    held: dict[str, Any] = {}
+    page.route("**/carpus/labels/**", lambda route: held.update({route.request.url.split("layer=")[1]: route}))
+    name = _names(planted)[3]  # without its Pisiform
+    page.goto(f"{address}/?case={name}&first=data&second=sub.csv")
+    page.locator(".note", has_text="the labels of data are on their way").wait_for()
+    spared = page.locator(".decisions .spared")
+    assert spared.inner_text() == "the labels are on their way"
+    assert page.locator(".decisions .verdict.accept").is_disabled()
+    assert page.locator(".bone.absent").count() == 0
+    page.keyboard.press("a")
+    page.locator(".where", has_text="on its way").wait_for(state="attached")
+    # What has come is drawn, and can be decided on, though the other is on its way.
+    held["data"].continue_()
+    page.locator(".decisions .spared", has_text="not touched: 1 without a mask").wait_for()
+    assert page.locator(".caption").inner_text() == f"{name} · data"
+    assert page.locator(".note").inner_text() == "the labels of sub.csv are on their way"
+    assert page.locator(".decisions .verdict.accept").is_enabled()
+    assert not (planted / decisions.FILE).exists()
+    held["sub.csv"].continue_()
+    shown(page, name)
+    assert page.locator(".note").is_hidden()
+    told = page.evaluate("import('/carpus/static/loading.js').then(({ awaited }) => awaited('run', ['run']))")
+    assert told == "run is looking at this image"
+
+
+def test_a_bone_that_was_left_out_and_accepted_is_not_struck_out(
+    deciding: str, undecided: Path, open_page: Open
+) -> None:
+    page = open_page(f"{deciding}/?first=pseudo&order=left_out")
+    row = page.locator(".bone.left-out").first
+    row.wait_for()
+    shown(page)
+    bone = row.get_attribute("data-bone")
+    row.click()
+    about = page.locator(".selection .grow")
+    page.locator(".selection .grow", has_text=f"{bone}: left out: ").wait_for()
+    page.keyboard.press("r")
+    _pressed(page, bone, "reject").wait_for()
+    assert page.locator(f'.left-out[data-bone="{bone}"]').count() == 1
+    page.keyboard.press("a")
+    _pressed(page, bone, "accept").wait_for()
+    told = "left out by the selection, accepted"
+    assert about.inner_text() == f"{bone}: {told}"
+    row = page.locator(f'[data-bone="{bone}"]')
+    assert (row.locator(".out").inner_text(), row.get_attribute("title")) == (told, told)
+    assert "left-out" not in row.get_attribute("class")
+
+
 def test_marks_tell_how_far_an_image_is_and_a_key_goes_to_the_next(
     deciding: str, undecided: Path, open_page: Open
 ) -> None:

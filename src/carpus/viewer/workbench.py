@@ -123,6 +123,7 @@ def workbench(
         "tolerance": TOLERANCE_PX,
         "first": layers[0],
         "second": layers[1],
+        "runs": [name for name in layers if name and workspace.layers[name].kind == "run"],
         "panes": [
             _pane(place, entry, decided, (notes or {}).get(entry.name, "")) | {"found": (found or {}).get(entry.name)}
             for place, entry in zip(places, entries, strict=True)

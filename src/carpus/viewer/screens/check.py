@@ -15,6 +15,11 @@ from carpus.viewer.workbench import Row, workbench
 
 _LEVELS = ("error", "warning", "note")
 
+# In pixels: a row as the theme's font has it, room for the bar that moves the columns, and the height of many findings.
+_ROW, _BAR, _TALLEST = 31, 14, 560
+# What is wrong is read at 1280 pixels without moving the columns; the image is said below the table, too.
+_KIND_WIDTH, _WHAT_WIDTH = 82, 270
+
 
 def page() -> None:
     """Draw the page."""
@@ -77,12 +82,15 @@ def _findings(found: list[Finding], view: View, name: str) -> Finding | None:
     )
     listed = [finding for finding in found if finding.severity in levels]
     row = chosen_row(
-        [(f.severity, f.kind, f.bone or "", f.case, f.message) for f in listed],
-        ["level", "kind", "bone", "image", "what"],
+        [(f.kind, f.message, f.bone or "", f.case) for f in listed],
+        ["kind", "what", "bone", "image"],
         # Another list has another choice.
         key=f"findings of {name}, {' '.join(levels)}",
-        height=560,
-        config={"level": st.column_config.TextColumn(width=58), "kind": st.column_config.TextColumn(width=82)},
+        height=min(_TALLEST, _ROW * (1 + len(listed)) + _BAR),
+        config={
+            "kind": st.column_config.TextColumn(width=_KIND_WIDTH),
+            "what": st.column_config.TextColumn(width=_WHAT_WIDTH),
+        },
     )
     finding = _start(listed, view) if row is None else listed[row]
     state.change(levels="" if levels == usual else ",".join(level for level in _LEVELS if level in levels))

@@ -2,7 +2,7 @@
 
 import { SIGNS } from "./decisions.js";
 import { badness, h, score } from "./page.js";
-import { mark as leftOut } from "./selection.js";
+import { mark as leftOut, why as because } from "./selection.js";
 
 /**
  * @param shown {classes, groups, mask, chosen, also: bits of bones picked out with it, scores, areas, marks, deciding, compared, tolerance, found}
@@ -37,15 +37,15 @@ export function bones(shown, told) {
     const { name, colour } = classes[k], of = scores[name] || {}, mark = marks[name], judged = found?.bones[name];
     const absent = areas && !areas[k] && !compared;
     return h("div", {
-      class: `bone${chosen === k || (also >>> k) & 1 ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept ? " left-out" : ""}`,
-      "data-bone": name, title: judged?.why,
+      class: `bone${chosen === k || (also >>> k) & 1 ? " chosen" : ""}${absent ? " absent" : ""}${judged && !judged.kept && mark !== "accept" ? " left-out" : ""}`,
+      "data-bone": name, title: because(judged, mark),
       onclick: () => told.chosen(chosen === k ? -1 : k),
     },
       tick((mask >>> k) & 1, (event) => {
         event.stopPropagation();
         told.mask(mask ^ (1 << k));
       }, name, colour),
-      h("span", { class: "name" }, h("span", {}, name), " ", !compared && leftOut(judged)),
+      h("span", { class: "name" }, h("span", {}, name), " ", !compared && leftOut(judged, mark)),
       compared && h("span", { class: "number", style: badness(of.dice) }, score(of.dice)),
       compared && h("span", { class: "number" }, score(of.nsd)),
       !compared && h("span", { class: "number wide" }, absent ? "absent" : areas ? areas[k].toLocaleString("en") : ""),

@@ -22,25 +22,26 @@ export function standing(classes, areas, marks) {
 
 /**
  * @param folder {folder, done, all, share, undo}: how many of its images are done, and which share of their bones
- * @param image {bone: the chosen one or "", bones: see `standing`, fault: why nothing can be decided, or ""}
+ * @param image {bone: the chosen one or "", bones: see `standing`, fault: why nothing can be decided, or "", awaited: whether its labels are on
+ *   their way}
  * @param told {decide(verdict), undo()}
  */
-export function decisions({ folder, done, all, share, undo }, { bone, bones, fault }, told) {
+export function decisions({ folder, done, all, share, undo }, { bone, bones, fault, awaited }, told) {
   const { open, decided } = bones, left = open.length ? `${decided.length ? "other" : "all"} ${open.length}` : "none left";
-  const what = bone || (fault ? "all" : left);
+  const what = bone || (fault || awaited ? "all" : left);
   const button = (verdict) => {
     const key = KEYS[verdict].toUpperCase(), verb = `${verdict[0].toUpperCase()}${verdict.slice(1)}`;
     const about = bone || "every bone that has a mask and no verdict yet";
     return h("button", {
       class: `verdict ${verdict}`, title: `${verdict} ${about} (${key})`, "aria-label": `${verb} ${what}`,
-      disabled: Boolean(fault) || (!bone && !open.length), onclick: () => told.decide(verdict),
+      disabled: Boolean(fault) || awaited || (!bone && !open.length), onclick: () => told.decide(verdict),
     }, h("span", {}, verb, h("kbd", {}, key)), h("small", {}, what));
   };
   return h("div", { class: "decisions" },
-    h("div", { class: "told" }, decided.length ? `${decided.length} of ${decided.length + open.length} bones decided in ` : "nothing decided in ",
+    h("div", { class: "told" }, decided.length && !awaited ? `${decided.length} of ${decided.length + open.length} bones decided in ` : awaited ? "" : "nothing decided in ",
       h("em", { class: "folder" }, folder)),
     h("div", { class: "line" }, Object.keys(KEYS).map(button)),
-    (fault || !bone) && h("div", { class: "told spared" }, fault || spared(bones)),
+    (fault || awaited || !bone) && h("div", { class: "told spared" }, fault || (awaited ? "the labels are on their way" : spared(bones))),
     h("div", { class: "line" },
       h("div", { class: "progress", role: "progressbar", "aria-valuenow": Math.round(100 * share), title: "bones that are decided" },
         h("i", { style: `width: ${100 * share}%` })),

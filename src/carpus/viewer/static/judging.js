@@ -7,6 +7,12 @@ export class Judging {
     this.bench = bench;
   }
 
+  /** Whether the labels of the image that verdicts are about are on their way. */
+  get awaited() {
+    const { pane, attended } = this.bench;
+    return Boolean(attended?.awaited.includes(pane?.folder));
+  }
+
   /** Which bones of the image have a verdict, or could have one. */
   get standing() {
     const { pane, data, attended } = this.bench;
@@ -20,10 +26,10 @@ export class Judging {
     return faults[""] ? "the image cannot be read" : faults[pane?.folder] ? "the labels cannot be read" : "";
   }
 
-  /** Whether the image that was asked for last is on the screen. */
+  /** Whether the image that was asked for last is on the screen, and its labels that verdicts are about. */
   get settled() {
     const { pane, attended, unheard } = this.bench;
-    return !unheard.some(({ go }) => go !== undefined) && attended.of === pane.place;
+    return !unheard.some(({ go }) => go !== undefined) && attended.of === pane.place && !this.awaited;
   }
 
   /** Decide on the chosen bone, or without one on every bone of the image that has a mask and no verdict yet. */

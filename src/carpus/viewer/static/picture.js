@@ -152,8 +152,9 @@ export class Picture {
 
   /** What is drawn, and between which shares of the width. */
   sides() {
-    const { first, second } = this, { compare, blinked } = this.look;
+    const { first, second } = this;
     if (!first || !second) return first ? [["first", 0, 1]] : second ? [["second", 0, 1]] : [];
+    const { compare, blinked } = this.look;
     if (compare === "swipe") return [["first", 0, this.divider], ["second", this.divider, 1]];
     if (compare === "blink") return [[blinked ? "second" : "first", 0, 1]];
     return [[compare, 0, 1]];

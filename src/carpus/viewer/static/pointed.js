@@ -2,6 +2,7 @@
 
 import { h } from "./page.js";
 import { bitsOf } from "./picture.js";
+import { why } from "./selection.js";
 
 /**
  * @param x, y label pixels of `picture`
@@ -31,8 +32,8 @@ export function pointed(bench, picture, x, y, at) {
 
 /** A bone with what is to be said of it: why it was left out, or which labels alone have it here. */
 function named({ data, focus }, picture, k, inFirst, inSecond) {
-  const { name, colour } = data.classes[k], judged = data.panes[focus]?.found?.bones[name];
+  const { name, colour } = data.classes[k], pane = data.panes[focus], judged = pane?.found?.bones[name];
   const alone = !picture.first || !picture.second || (inFirst && inSecond) ? "" : `only in ${inFirst ? data.first : data.second}`;
-  const told = judged && !judged.kept ? judged.why : alone;
+  const told = judged && !judged.kept ? why(judged, pane.marks[name]) : alone;
   return h("div", {}, h("i", { style: `background: ${colour}` }), name, told && h("small", {}, told));
 }

@@ -4,23 +4,29 @@ import { unpack } from "./labels.js";
 import { fetched } from "./packets.js";
 import { h } from "./page.js";
 
+/** What is said of a bone that was left out and then accepted, which makes it count. */
+const ACCEPTED = "left out by the selection, accepted";
+
 const PERIOD = 5; // of the hatching, in screen pixels
 
-/** Why a bone was left out, in a word; nothing for one that is kept. */
-export const mark = (found) =>
-  found && !found.kept && h("span", { class: "out" }, found.reasons.join(", ") || "left out");
+/** Why a bone was left out, in a word, or that somebody took it back in; nothing for one that is kept. */
+export const mark = (found, verdict) =>
+  found && !found.kept && h("span", { class: "out" }, verdict === "accept" ? ACCEPTED : found.reasons.join(", ") || "left out");
+
+/** The same with its numbers; of one that is kept, too. */
+export const why = (found, verdict) => (found && !found.kept && verdict === "accept" ? ACCEPTED : found?.why);
 
 /**
  * What is known of the chosen bone, or of the image, and of the folder.
  *
- * @param shown {selection, found, chosen: name or "", doubt}
+ * @param shown {selection, found, chosen: name or "", verdict: on the chosen bone, doubt, open}
  * @param told {doubt(on), open(on)}
  */
-export function box({ selection, found, chosen, doubt, open }, told) {
+export function box({ selection, found, chosen, verdict, doubt, open }, told) {
   const bone = found?.bones[chosen];
   return h("div", { class: "selection" },
     h("div", { class: "line told" },
-      h("span", { class: "grow" }, bone ? `${chosen}: ${bone.why}` : found ? found.summary : "no pseudo-label of this image"),
+      h("span", { class: "grow" }, bone ? `${chosen}: ${why(bone, verdict)}` : found ? found.summary : "no pseudo-label of this image"),
       found && h("button", {
         "aria-pressed": String(doubt), title: "hatch the pixels of which nobody is sure (D)", onclick: () => told.doubt(!doubt),
       }, "Doubt")),

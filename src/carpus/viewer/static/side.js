@@ -15,7 +15,7 @@ export function side(bench) {
     list,
     data.selection && pane ? found(bench) : "",
     deciding ? decisions({ ...deciding, folder: pane.folder, undo: judging.undoable }, {
-      bone: bench.chosen, bones: judging.standing, fault: judging.fault,
+      bone: bench.chosen, bones: judging.standing, fault: judging.fault, awaited: judging.awaited,
     }, { decide: (verdict) => judging.judge(verdict), undo: () => judging.undo() }) : "");
   list.scrollTop = scroll;
 }
@@ -24,7 +24,7 @@ function listed(bench, deciding) {
   const { data, view, pane, compared, attended, judging } = bench;
   return bones({
     classes: data.classes, groups: data.groups, mask: view.mask, chosen: view.chosen, also: view.also,
-    scores: attended?.scores || {}, areas: (attended?.first || attended?.second)?.areas, marks: pane.marks, deciding, compared,
+    scores: attended?.scores || {}, areas: attended?.of === pane.place ? (attended.first || attended.second)?.areas : null, marks: pane.marks, deciding, compared,
     tolerance: data.tolerance, found: pane.found,
   }, {
     mask: (mask) => bench.look({ mask }), chosen: (chosen) => bench.choose(chosen),
@@ -40,6 +40,6 @@ function mean({ first, second }, dice) {
 
 function found(bench) {
   const { data, view, pane, chosen, originOpen } = bench;
-  return box({ selection: data.selection, found: pane.found, chosen, doubt: view.doubt, open: originOpen },
+  return box({ selection: data.selection, found: pane.found, chosen, verdict: pane.marks[chosen], doubt: view.doubt, open: originOpen },
     { doubt: (doubt) => bench.look({ doubt }), open: (open) => (bench.originOpen = open) });
 }

@@ -140,13 +140,18 @@ class Workbench {
     }
     while (this.pictures.length < data.panes.length) this.pictures.push(this.picture());
     parts.empty.hidden = data.panes.length > 0;
-    this.side();
-    const layers = [data.first, data.second].filter(Boolean);
+    const names = [data.first, data.second].filter(Boolean);
     const stale = () => this.loading !== loading;
-    await Promise.all(data.panes.map((pane, n) => {
+    const came = () => {
+      this.side();
+      this.captions();
+    };
+    const filled = data.panes.map((pane, n) => {
       const at = n === 0 ? this.view.at : null;
-      return fill(this.pictures[n], pane, layers, { at, drawn: () => this.drawn(), stale });
-    }));
+      return fill(this.pictures[n], pane, { names, runs: data.runs }, { at, drawn: () => this.drawn(), stale, came });
+    });
+    this.side();
+    await Promise.all(filled);
     if (stale()) return;
     this.view.at = null;
     this.side();
@@ -158,7 +163,7 @@ class Workbench {
     await Promise.all(this.pictures.map(async (picture) => (picture.scores = (await picture.scored) || {})));
     if (stale()) return;
     this.side();
-    packets.ahead(data.ahead, layers);
+    packets.ahead(data.ahead, names);
   }
 
   /** Nothing is fetched that is not shown. */
@@ -177,7 +182,7 @@ class Workbench {
       moved: () => this.remember(),
       window: (dx, dy) => this.window(dx, dy),
     });
-    Object.assign(picture, { frame, caption, note, scores: {}, faults: {} });
+    Object.assign(picture, { frame, caption, note, awaited: [], scores: {}, faults: {} });
     this.sizes.observe(canvas);
     picture.resize();
     return picture;
