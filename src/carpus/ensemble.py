@@ -94,11 +94,13 @@ def votes(weights: NDArray[np.float64] | Sequence[Weight], members: int, classes
     return given
 
 
-def require_different(paths: Sequence[Path | str], hashes: Sequence[str]) -> None:
-    """Raise `ConfigError` if a member of an ensemble is there twice, by the SHA-256 of each."""
+def require_different(
+    paths: Sequence[Path | str], hashes: Sequence[str], told: str = "to count one more than others, give --weight"
+) -> None:
+    """Raise `ConfigError`, which ends in `told`, if a member is there twice, by the SHA-256 of each."""
     for n, content in enumerate(hashes):
         if (first := hashes.index(content)) < n:
-            raise ConfigError(f"{paths[n]}: is {paths[first]} once more; to count one more than others, give --weight")
+            raise ConfigError(f"{paths[n]}: is {paths[first]} once more; {told}")
 
 
 def doubt_even(members: int) -> None:

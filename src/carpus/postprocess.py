@@ -123,14 +123,7 @@ class Calibration:
     @staticmethod
     def require_place(path: Path) -> None:
         """Raise `DataError`, before the work, if `path` holds something else than what `write` wrote."""
-        if not path.exists():
-            return
-        try:
-            there = files.read_json(path)
-        except DataError:
-            there = None
-        if not isinstance(there, dict) or not {"fitted_on", "members", "options", "classes"} <= there.keys():
-            raise DataError(f"{path}: is there already and is something else, no calibration; it is not replaced")
+        files.require_own(path, "calibration", _is_calibration)
 
     def doubt(self, runs: Sequence[str], options: Mapping[str, Any]) -> None:
         """Warn of runs that it was not fitted on, and of images shown in another way than when it was.
@@ -200,6 +193,15 @@ class Calibration:
                 label_map.erase(result[box], k)
                 label_map.paint(result, k, mask, box[0].start, box[1].start)
         return result
+
+
+def _is_calibration(path: Path) -> bool:
+    """Whether `Calibration.write` made a file."""
+    try:
+        there = files.read_json(path)
+    except DataError:
+        return False
+    return isinstance(there, dict) and {"fitted_on", "members", "options", "classes"} <= there.keys()
 
 
 def repair(mask: Mask, step: Step, everything: int) -> Mask:

@@ -137,7 +137,7 @@ def segment_with(
         nothing = DataError(f"{source}: no image there; expected PNG, JPEG, BMP, TIFF or DICOM files")
         raise next(iter(summary.faults), nothing)
     root = source if source.is_dir() else source.parent
-    chosen = convert.ready(target, classes, target_format=target_format)
+    chosen = convert.format_of(target, target_format)
     naming = convert.naming(chosen)
     found = images.told_apart(found, lambda path: naming(path.relative_to(root).as_posix()), left_out)
     paths = {path.relative_to(root).as_posix(): path for path in found}

@@ -12,7 +12,7 @@ from carpus.cli.compare import DeviceOption, show
 from carpus.cli.compare import table as show_listing
 from carpus.cli.shell import app as carpus
 from carpus.cli.shell import console
-from carpus.errors import ConfigError, DataError, StoppedError, warn
+from carpus.errors import ConfigError, StoppedError, warn
 from carpus.progress import bar, stderr
 
 if TYPE_CHECKING:
@@ -274,8 +274,10 @@ def _published(names: list[str], page: Path | None) -> None:
     from carpus.study import published, spec
     from carpus.study.report import writers
 
-    if page is not None and page.exists() and not (page.is_file() and page.read_bytes().startswith(_MADE.encode())):
-        raise DataError(f"{page}: is there already and is something else, no such table; it is not replaced")
+    if page is not None:
+        files.require_own(
+            page, "such table", lambda path: path.is_file() and path.read_bytes().startswith(_MADE.encode())
+        )
     # The scatter is estimated over all of the report, whatever is asked for.
     own = sorted(spec.STUDIES.glob("*.yaml"))
     chosen = [spec.find(name) for name in names] or own

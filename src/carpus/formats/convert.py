@@ -98,7 +98,7 @@ def convert(
         raise DataError(f"{source}: there is no such file or folder")
     summary = Summary(
         _known(source_format) if source_format else guess(source, classes),
-        _known(target_format) if target_format else _by_suffix(target),
+        format_of(target, target_format),
     )
     sizes = Sizes(images, size)
     items = FORMATS[summary.source_format].read_all(source, classes, sizes, skip)
@@ -153,11 +153,16 @@ def ready(
         DataError, ConfigError: see `convert`.
     """
     target = Path(target)
-    target_format = _known(target_format) if target_format else _by_suffix(target)
+    target_format = format_of(target, target_format)
     _refuse_loss(target, target_format, classes)
     for name in once(names, str(target), str, naming(target_format)):
         safe_name(name, str(target))
     return target_format
+
+
+def format_of(target: Path | str, target_format: str | None = None) -> str:
+    """The format of a target: as named, or else by its suffix; raises `ConfigError` for a name that is none."""
+    return _known(target_format) if target_format else _by_suffix(Path(target))
 
 
 def naming(target_format: str) -> Callable[[str], str]:

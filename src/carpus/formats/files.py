@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -130,6 +130,12 @@ def hold(file: IO[Any] | int, *, wait: bool = False) -> bool:
     except OSError:
         return False
     return True
+
+
+def require_own(path: Path, kind: str, is_own: Callable[[Path], bool]) -> None:
+    """Raise `DataError`, before the work, if another file than one of the `kind` to be written is there."""
+    if path.exists() and not is_own(path):
+        raise DataError(f"{path}: is there already and is something else, no {kind}; it is not replaced")
 
 
 def sha256(path: Path | str) -> str:

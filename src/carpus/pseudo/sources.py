@@ -81,11 +81,7 @@ class Sources:
         self._tables: list[Submission] = [submission.read(path, self.classes, size) for path in self._files]
         hashes = [*map(files.sha256, self._files), *(each.manifest["files"][run.WEIGHTS] for each in self.runs)]
         opened = [*self._files, *(each.path for each in self.runs)]
-        for n, content in enumerate(hashes):
-            if (first := hashes.index(content)) < n:
-                raise ConfigError(
-                    f"{opened[n]}: is {opened[first]} once more; what is counted twice agrees with itself"
-                )
+        ensemble.require_different(opened, hashes, "what is counted twice agrees with itself")
         self.calibration = Calibration.read(calibration, self.classes) if calibration else None
         self._predictors = [Predictor.of(each, device, options) for each in self.runs]
         self._seen = None if seen is None else sorted(set(seen))

@@ -55,8 +55,7 @@ def require_place(path: Path) -> None:
         raise ConfigError(f"{path}: expected a name that ends in .html or .htm; a page of HTML is written")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; expected the name of a page to write")
-    if path.exists() and not _is_page(path):
-        raise DataError(f"{path}: is there already and is something else, no page; it is not replaced")
+    files.require_own(path, "page", _is_page)
 
 
 def _is_page(path: Path) -> bool:
